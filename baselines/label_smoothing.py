@@ -1,0 +1,43 @@
+"""Label smoothing: what softening the targets does without any teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from bench import Batch, Card, Config, Method, Output, Progress, register_baseline
+
+
+class LabelSmoothingConfig(Config):
+    """Options.
+
+    Attributes:
+        epsilon: probability spread evenly over all classes.
+    """
+
+    epsilon: float = Field(default=0.1, ge=0, lt=1)
+
+
+@register_baseline("label_smoothing")
+class LabelSmoothing(Method):
+    """Train the student on smoothed labels: ``L = CE(z_s, (1−ε)·y + ε/C)``."""
+
+    Config = LabelSmoothingConfig
+    config: LabelSmoothingConfig
+    signals = frozenset()
+    card = Card(
+        title="label smoothing",
+        paper="Szegedy et al. 2016, arXiv 1512.00567, §7",
+        choices=("ε = 0.1",),
+    )
+
+    def loss(
+        self, *, batch: Batch, student: Output, teacher: Output | None, progress: Progress
+    ) -> Mapping[str, Tensor]:
+        smoothed = F.cross_entropy(
+            student.scores, batch.labels, label_smoothing=self.config.epsilon
+        )
+        return {"ce": smoothed}

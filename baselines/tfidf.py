@@ -1,0 +1,49 @@
+"""TF-IDF with logistic regression: what a practical person would try first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bench import Baseline, BenchError, Card, Task, register_baseline
+from bench.baseline import Prediction
+
+STRENGTHS = (0.3, 1.0, 3.0, 10.0)
+
+
+@register_baseline("tfidf")
+class TfIdf(Baseline):
+    """TF-IDF over words and word pairs, then logistic regression (scikit-learn).
+
+    The inverse regularisation strength is selected on validation from 0.3, 1, 3 and 10.
+    """
+
+    families = frozenset({"text"})
+    card = Card(title="TF-IDF", choices=("1–2-grams, sublinear counts, C from validation",))
+
+    def predict(self, *, task: Task, seed: int, teacher: Mapping[str, np.ndarray]) -> Prediction:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+
+        data = task.load()
+        if data.texts is None:
+            raise BenchError(f"task '{task.name}' has no texts for TF-IDF")
+        labels = {name: data.split(name).labels.numpy() for name in ("train", "validation")}
+        best: tuple[float, dict[str, np.ndarray]] | None = None
+        for strength in STRENGTHS:
+            model = make_pipeline(
+                TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+                LogisticRegression(C=strength, max_iter=2000),
+            )
+            model.fit(data.texts["train"], labels["train"])
+            logits = {
+                name: model.predict_log_proba(data.texts[name]).astype(np.float32)
+                for name in ("validation", "test")
+            }
+            score = task.evaluate(logits["validation"], labels["validation"])[task.metric]
+            if best is None or score > best[0]:
+                best = (score, logits)
+        assert best is not None
+        return Prediction(best[1])

@@ -1,0 +1,63 @@
+"""Distillation Bench: which knowledge-distillation method should I use, and what does it cost?
+
+The public surface for people who add parts::
+
+    from bench import Config, Method, Output, Stage, register_method
+
+Listing what is registered needs no torch; the classes that do are imported when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from bench.config import Config
+from bench.errors import BenchError
+from bench.registry import Registry
+
+if TYPE_CHECKING:
+    from bench.baseline import Baseline
+    from bench.method import Card, Method, Progress, Setup, Stage
+    from bench.tasks.base import Task
+    from bench.types import Batch, Output
+
+__version__ = "0.1.0"
+
+METHODS: Registry[Method] = Registry("method", "methods", "distillation_bench.methods")
+BASELINES: Registry[Any] = Registry("baseline", "baselines", "distillation_bench.baselines")
+TASKS: Registry[Task] = Registry("task", "bench.tasks", "distillation_bench.tasks")
+
+register_method = METHODS.register
+register_baseline = BASELINES.register
+register_task = TASKS.register
+
+_LAZY = {
+    "Baseline": "bench.baseline",
+    "Batch": "bench.types",
+    "Card": "bench.method",
+    "Method": "bench.method",
+    "Output": "bench.types",
+    "Progress": "bench.method",
+    "Setup": "bench.method",
+    "Stage": "bench.method",
+    "Task": "bench.tasks.base",
+}
+
+__all__ = [
+    "BASELINES",
+    "METHODS",
+    "TASKS",
+    "BenchError",
+    "Config",
+    "register_baseline",
+    "register_method",
+    "register_task",
+    *_LAZY,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'bench' has no attribute '{name}'")

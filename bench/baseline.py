@@ -1,0 +1,62 @@
+"""The contract of a baseline that is not trained by the suite's loop.
+
+Baselines that *are* (the plain student, label smoothing) are ordinary :class:`bench.method.Method`
+classes registered with ``@register_baseline``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from bench.config import Config
+
+if TYPE_CHECKING:
+    from bench.method import Card
+    from bench.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a baseline says of the held-out splits.
+
+    Attributes:
+        logits: by split name, ``(N, C)`` float32; log-probabilities are logits too.
+        parameters: parameters of the deployed model, ``None`` where the word does not apply.
+    """
+
+    logits: Mapping[str, np.ndarray]
+    parameters: int | None = None
+
+
+class Baseline:
+    """Base of the baselines that bring their own training.
+
+    Class attributes:
+        seeded: whether the result depends on the seed; if not, it is run once.
+        needs_teacher: whether the teacher must be there first.
+        families: the task families it works on.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[Config]] = Config
+    seeded: ClassVar[bool] = False
+    needs_teacher: ClassVar[bool] = False
+    families: ClassVar[frozenset[str]] = frozenset({"image", "text", "retrieval"})
+    card: ClassVar[Card]
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def predict(self, *, task: Task, seed: int, teacher: Mapping[str, np.ndarray]) -> Prediction:
+        """Fit on the task's training split (selecting on validation) and predict the others.
+
+        Args:
+            task: the loaded task.
+            seed: the cell's seed.
+            teacher: the teacher's logits by split name; empty unless ``needs_teacher``.
+        """
+        raise NotImplementedError

@@ -1,0 +1,171 @@
+"""What a cell is, and the key that says whether it has been run."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bench.config import content_hash
+
+# Raised whenever the training loop, the data handling or the metrics change what a cell measures.
+PROTOCOL = 1
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """One teacher: everything that shapes it.
+
+    Attributes:
+        task: the task's name.
+        preset: the preset's name, with ``overrides``.
+        preset_values: the resolved preset.
+        source: where the data comes from.
+        fingerprint: of the data.
+        seed: the teacher's own seed, the same for all student seeds.
+        device: device type.
+    """
+
+    task: str
+    preset: str
+    overrides: Mapping[str, Any]
+    preset_values: Mapping[str, Any]
+    source: str
+    fingerprint: str
+    seed: int
+    device: str
+
+    @property
+    def key(self) -> str:
+        """Return the content hash of all that shapes the teacher."""
+        values = self.preset_values
+        shaping = {
+            name: values[name]
+            for name in ("teacher", "teacher_recipe", "frozen_teacher", "train_limit", "max_length")
+        }
+        parts = (PROTOCOL, self.task, shaping, self.source, self.fingerprint, self.seed)
+        return content_hash([*parts, _kind(self.device)])
+
+    def overridden(self) -> dict[str, Any]:
+        """Return the overrides as a plain dictionary."""
+        return dict(self.overrides)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a method or baseline on a task, preset and seed.
+
+    Attributes:
+        kind: "method" or "baseline".
+        method: registered name.
+        label: how tables call it, options included.
+        options: what was given.
+        config: the full resolved configuration.
+        code: hash of the method's source, so that an edited method is run again.
+        task: registered name.
+        preset: name; ``overrides`` change it, ``preset_values`` is the result.
+        source: where the data comes from.
+        task_info: what a record says of the task (title, metric, direction, …).
+        origin: what it says of the data (name, revision, fingerprint, …).
+        seed: of the student's run.
+        teacher: the teacher it needs, or ``None``.
+        device: "cpu", "cuda" or "cuda:N".
+        plugins: plug-ins to import before the names are known.
+    """
+
+    kind: str
+    method: str
+    label: str
+    options: Mapping[str, Any]
+    config: Mapping[str, Any]
+    code: str
+    task: str
+    preset: str
+    overrides: Mapping[str, Any]
+    preset_values: Mapping[str, Any]
+    source: str
+    task_info: Mapping[str, Any]
+    origin: Mapping[str, Any]
+    seed: int
+    teacher: TeacherSpec | None
+    device: str
+    plugins: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def key(self) -> str:
+        """Return the content hash of everything that can change the result."""
+        preset = {
+            name: value
+            for name, value in self.preset_values.items()
+            # a teacher that is not asked cannot change the result; the key of one that is follows
+            if name not in ("teacher", "teacher_recipe", "frozen_teacher", "source")
+        }
+        return content_hash(
+            {
+                "protocol": PROTOCOL,
+                "method": [self.kind, self.method, dict(self.config), self.code],
+                "task": self.task,
+                "preset": preset,
+                "data": [self.source, self.origin["fingerprint"]],
+                "seed": self.seed,
+                "teacher": self.teacher.key if self.teacher else None,
+                "device": _kind(self.device),
+            }
+        )
+
+    @property
+    def title(self) -> str:
+        """Return the cell in words, for progress and messages."""
+        return f"{self.label} · {self.task} · seed {self.seed}"
+
+    def described(self) -> dict[str, Any]:
+        """Return the record's ``cell`` part."""
+        return {
+            "kind": self.kind,
+            "method": self.method,
+            "label": self.label,
+            "options": dict(self.options),
+            "config": dict(self.config),
+            "code": self.code,
+            "task": self.task,
+            "preset": self.preset,
+            "overrides": dict(self.overrides),
+            "preset_values": dict(self.preset_values),
+            "source": self.source,
+            "seed": self.seed,
+            "teacher_seed": self.teacher.seed if self.teacher else None,
+        }
+
+
+def teacher_described(spec: TeacherSpec) -> dict[str, Any]:
+    """Return a teacher as plain values, for its manifest."""
+    return asdict(spec)
+
+
+def code_hash(cls: type) -> str:
+    """Return a hash of the module that defines ``cls``: comments, docstrings and layout aside."""
+    module = inspect.getmodule(cls)
+    try:
+        source = inspect.getsource(module) if module else ""
+    except (OSError, TypeError):
+        source = ""
+    return content_hash(ast.unparse(_without_docstrings(ast.parse(source))))
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+    return tree
+
+
+def _kind(device: str) -> str:
+    return device.split(":")[0]

@@ -1,0 +1,62 @@
+"""What a data source is: the reference to a dataset and the interface it is read through.
+
+Hub and mirror give the same columns of the same type, so a task does not know which one it
+reads; neither ever stands in for the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from bench.errors import BenchError, nearest
+
+ELSEWHERE = "set BENCH_DATA to a mirror directory, or use --preset quick"
+
+
+@dataclass(frozen=True)
+class DatasetRef:
+    """What is read of one dataset: the same words find it on the hub and in a mirror."""
+
+    name: str  # on the hub, "uoft-cs/cifar10"; also the folder below a mirror
+    revision: str  # commit on the hub
+    columns: tuple[str, ...]  # the columns that are read; others are left on disk
+    config: str | None = None
+    files: Mapping[str, str] | None = None  # split -> path glob in the hub repository
+
+
+class Source(Protocol):
+    """Where datasets are read from."""
+
+    kind: str
+
+    def read(self, ref: DatasetRef, split: str) -> pa.Table:
+        """Return ``split`` with the columns of ``ref``, in that order and without metadata."""
+        ...
+
+    def fingerprint(self, ref: DatasetRef, splits: Sequence[str]) -> str:
+        """Return 64 hex digits that change when the data of ``splits`` does."""
+        ...
+
+    def problem(self, ref: DatasetRef, splits: Sequence[str]) -> str | None:
+        """Return in one line why ``splits`` cannot be read here, ``None`` when they can."""
+        ...
+
+    def has(self, ref: DatasetRef, split: str) -> bool:
+        """Return whether ``ref`` has ``split`` here."""
+        ...
+
+
+def check_columns(ref: DatasetRef, present: Sequence[str], where: str) -> None:
+    """Raise :class:`BenchError` when ``where`` has only ``present`` and ``ref`` reads more."""
+    for column in ref.columns:
+        if column not in present:
+            raise BenchError(f"{where}: no column '{column}'", nearest(column, present))
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of ``error``, cut to 200 characters, or its type when it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200]

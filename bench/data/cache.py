@@ -1,0 +1,39 @@
+"""Where what can be computed again is kept: decoded images, file hashes, teacher signals."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from bench.errors import BenchError
+
+APPLICATION = "distillation-bench"
+
+
+def cache_dir() -> Path:
+    """Return the cache folder, created and known to be writable.
+
+    ``$BENCH_CACHE``, else ``$XDG_CACHE_HOME/distillation-bench``, else
+    ``~/.cache/distillation-bench``.
+
+    Raises:
+        BenchError: when the folder cannot be made or written.
+    """
+    chosen, shared = os.environ.get("BENCH_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    try:
+        if chosen:
+            folder = Path(chosen).expanduser().resolve()
+        else:
+            folder = (Path(shared) if shared else Path.home() / ".cache") / APPLICATION
+        folder.mkdir(parents=True, exist_ok=True)
+        # Permission bits do not tell of a read-only mount or a full quota: only writing does.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-"):
+            pass
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home directory to be found
+        where = chosen or shared or "~/.cache"
+        raise BenchError(
+            f"the cache folder in {where} cannot be written: {error}",
+            "set BENCH_CACHE to a folder you can write",
+        ) from error
+    return folder

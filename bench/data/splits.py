@@ -1,0 +1,190 @@
+"""Splits held in memory, serving batches as tensors on the training device.
+
+A batch's content is a function of (split, index, view): augmentation is drawn per sample from
+(seed, epoch, index), so every method of a seed sees the same views, in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.training.streams import permutation, uniform
+from bench.types import Batch
+
+
+@dataclass(frozen=True)
+class View:
+    """Which augmented view of the samples is meant."""
+
+    seed: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random translation by up to ``pad`` pixels (zero-padded) and horizontal flip."""
+
+    pad: int = 0
+    flip: bool = False
+
+    def __bool__(self) -> bool:
+        return self.pad > 0 or self.flip
+
+
+class Split:
+    """Samples with labels; ``batch`` builds one batch of them.
+
+    Attributes:
+        labels: ``(N,)`` int64 on the device.
+        static: whether every view of a sample is the same (no augmentation).
+    """
+
+    labels: Tensor
+    static: bool = True
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: np.ndarray, view: View | None = None) -> Batch:
+        """Return the samples at ``index`` ``(n,)``, augmented as ``view`` says."""
+        raise NotImplementedError
+
+    def training_order(self, seed: int, epoch: int, size: int) -> list[np.ndarray]:
+        """Return the batches of an epoch as index arrays, all of length ``size``.
+
+        The incomplete last batch is dropped (batch statistics of a few samples are noise), unless
+        it is the only one.
+        """
+        order = permutation(seed, "order", epoch, length=len(self))
+        if len(order) < size:
+            return [order]
+        return [order[at : at + size] for at in range(0, len(order) - size + 1, size)]
+
+    def evaluation_order(self, size: int) -> list[np.ndarray]:
+        """Return every sample once, as index arrays of at most ``size``."""
+        return [np.arange(at, min(at + size, len(self))) for at in range(0, len(self), size)]
+
+    def steps(self, size: int) -> int:
+        """Return the number of training batches in an epoch."""
+        return max(len(self) // size, 1)
+
+
+class ImageSplit(Split):
+    """Images as one uint8 tensor on the device, normalised and augmented batch-wise.
+
+    Args:
+        images: ``(N, H, W, 3)`` uint8.
+        labels: ``(N,)`` int64.
+        mean: channel means in 0…255, ``(3,)``.
+        std: channel standard deviations in 0…255, ``(3,)``.
+        augment: what a view does.
+        device: where the tensors live.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        mean: np.ndarray,
+        std: np.ndarray,
+        augment: Augment | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.images = torch.from_numpy(np.array(images, order="C")).to(device)
+        self.labels = torch.from_numpy(labels.astype(np.int64)).to(device)
+        self.augment = augment or Augment()
+        self.static = not self.augment
+        self._scale = torch.as_tensor(1.0 / std, dtype=torch.float32, device=device)
+        self._shift = torch.as_tensor(-mean / std, dtype=torch.float32, device=device)
+
+    def batch(self, index: np.ndarray, view: View | None = None) -> Batch:
+        device = self.images.device
+        position = torch.from_numpy(index.astype(np.int64)).to(device)
+        pixels = self.images[position]
+        if view is not None and self.augment:
+            pixels = self._augmented(pixels, index, view)
+        image = pixels.to(torch.float32).mul_(self._scale).add_(self._shift)
+        # (N, H, W, C) in memory seen as (N, C, H, W) is channels-last already
+        return Batch({"image": image.permute(0, 3, 1, 2)}, self.labels[position], position)
+
+    def _augmented(self, pixels: Tensor, index: np.ndarray, view: View) -> Tensor:
+        count, height, width, _ = pixels.shape
+        pad = self.augment.pad
+        draws = uniform(view.seed, "augment", view.epoch, index=index, draws=3)
+        top, left = ((draws[:, :2] * (2 * pad + 1)).astype(np.int64)).T
+        rows = top[:, None] + np.arange(height)
+        columns = left[:, None] + np.arange(width)
+        if self.augment.flip:
+            columns = np.where(draws[:, 2:] < 0.5, columns[:, ::-1], columns)
+        padded = F.pad(pixels, (0, 0, pad, pad, pad, pad)) if pad else pixels
+        device = pixels.device
+        return padded[
+            torch.arange(count, device=device)[:, None, None],
+            torch.from_numpy(rows).to(device)[:, :, None],
+            torch.from_numpy(np.ascontiguousarray(columns)).to(device)[:, None, :],
+        ]
+
+
+class TextSplit(Split):
+    """Token sequences, padded to the longest of a batch; batches of similar lengths.
+
+    Args:
+        tokens: one int array a sample, special tokens included.
+        labels: ``(N,)`` int64.
+        pad: id of the padding token.
+        device: where batches are put.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[np.ndarray],
+        labels: np.ndarray,
+        *,
+        pad: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.tokens = list(tokens)
+        self.labels = torch.from_numpy(labels.astype(np.int64)).to(device)
+        self.lengths = np.array([len(row) for row in self.tokens], dtype=np.int64)
+        self.pad = pad
+
+    def batch(self, index: np.ndarray, view: View | None = None) -> Batch:
+        longest = int(self.lengths[index].max())
+        ids = np.full((len(index), longest), self.pad, dtype=np.int64)
+        for row, position in enumerate(index):
+            ids[row, : self.lengths[position]] = self.tokens[position]
+        mask = np.arange(longest)[None, :] < self.lengths[index][:, None]
+        device = self.labels.device
+        position = torch.from_numpy(index.astype(np.int64)).to(device)
+        real = torch.from_numpy(mask).to(device)
+        inputs = {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": real}
+        return Batch(inputs, self.labels[position], position, mask=real)
+
+    def training_order(self, seed: int, epoch: int, size: int) -> list[np.ndarray]:
+        """As the base class, with samples of similar length together.
+
+        The random order is cut into pools of 16 batches, each pool sorted by length and cut into
+        batches, and the batches shuffled: little padding, still a new order every epoch.
+        """
+        order = permutation(seed, "order", epoch, length=len(self))
+        if len(order) < size:
+            return [order]
+        order = order[: len(order) - len(order) % size]
+        batches: list[np.ndarray] = []
+        for at in range(0, len(order), size * 16):
+            pool = order[at : at + size * 16]
+            pool = pool[np.argsort(self.lengths[pool], kind="stable")]
+            batches.extend(pool.reshape(-1, size))
+        shuffled = permutation(seed, "order-batches", epoch, length=len(batches))
+        return [batches[position] for position in shuffled]
+
+    def evaluation_order(self, size: int) -> list[np.ndarray]:
+        order = np.argsort(self.lengths, kind="stable")
+        return [order[at : at + size] for at in range(0, len(order), size)]

@@ -1,0 +1,49 @@
+"""What a user can cause, said in one line.
+
+Everything a user can get wrong raises :class:`BenchError`; the command line prints it without a
+traceback and exits with :data:`EXIT_USER`.  Any other exception is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_OK = 0
+EXIT_FAILED_CELLS = 1
+EXIT_USER = 2
+EXIT_INTERRUPTED = 130
+
+
+class BenchError(Exception):
+    """An error with one clear line for the user and, where there is one, a way out.
+
+    Args:
+        message: what was wrong, naming the value.
+        hint: what was allowed, or what to do next.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[type[BenchError], tuple[str, str]]:
+        return type(self), (self.message, self.hint)
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """Return a hint naming the closest option, or all of them when none is close."""
+    known = sorted(options)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return "known: " + ", ".join(known) if known else "none is known"
+
+
+def unknown(what: str, name: str, options: Iterable[str]) -> BenchError:
+    """Build the error for a name that is not among ``options``."""
+    return BenchError(f"unknown {what} '{name}'", nearest(name, options))

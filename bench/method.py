@@ -1,0 +1,152 @@
+"""The contract of a distillation method.
+
+A method is one file with one registered class.  It sees batches, outputs and progress, and nothing
+of the task, the data source or the disk.  It is a ``torch.nn.Module``, so that whatever it trains
+beside the student (a regressor, a projector) is found by assigning it in :meth:`Method.setup`.
+The teacher and the student must never be assigned to ``self``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from bench.config import Config
+from bench.models.base import Model
+from bench.types import Batch, Output
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where a method comes from and what of it is our choice, shown in the reports.
+
+    Attributes:
+        title: the name used in print.
+        paper: authors, year and arXiv number.
+        confirmed: what follows the primary source.
+        choices: what the source leaves open and was chosen here.
+    """
+
+    title: str
+    paper: str = ""
+    confirmed: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training budget.
+
+    Attributes:
+        name: shown in progress and kept in the record.
+        share: its part of the cell's epochs, in (0, 1]; the shares of a method add up to 1, so
+            that every method takes the same number of optimiser steps.
+        until: train the student only up to this hidden layer (nothing above it is run).
+        evaluate: whether the student is a working model in this stage and may be selected.
+        hints: whether the loss needs the hidden states of :meth:`Method.hints` in this stage.
+    """
+
+    name: str = "main"
+    share: float = 1.0
+    until: int | None = None
+    evaluate: bool = True
+    hints: bool = True
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands when a loss is asked for.
+
+    Attributes:
+        stage: the stage's name.
+        step: optimiser steps done in this stage.
+        steps: optimiser steps of this stage.
+    """
+
+    stage: str
+    step: int
+    steps: int
+
+    @property
+    def fraction(self) -> float:
+        """Return the position in the stage, 0 at its first step and 1 at its last."""
+        return self.step / max(self.steps - 1, 1)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a method may look at before training.
+
+    Attributes:
+        student: the freshly initialised student, on its device.
+        num_classes: number of classes ``C``.
+        family: "image", "text" or "retrieval".
+        pairs: layer map ``(student layer, teacher layer)``, uniform, shallow to deep.
+        probe: a small batch of training data, un-augmented.
+        teacher: gives the teacher's output for a batch and hidden layers; ``None`` for a method
+            that asks for no signal.
+        training_batches: yields the whole training split once, un-augmented, for fit-time passes.
+        generator: the method's own random stream, apart from all others.
+    """
+
+    student: Model
+    num_classes: int
+    family: str
+    pairs: Sequence[tuple[int, int]]
+    probe: Batch
+    teacher: Callable[[Batch, Sequence[int]], Output] | None
+    training_batches: Callable[[], Iterable[Batch]]
+    generator: torch.Generator
+
+
+class Method(nn.Module):
+    """Base of all methods; a subclass overrides what it needs, at least :meth:`loss`.
+
+    Class attributes:
+        Config: the options, validated.
+        signals: what it needs of the teacher: any of "logits", "embedding", "hidden", "head",
+            "generator"; empty for a method without a teacher.
+        families: the task families it works on.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[Config]] = Config
+    signals: ClassVar[frozenset[str]] = frozenset({"logits"})
+    families: ClassVar[frozenset[str]] = frozenset({"image", "text", "retrieval"})
+    card: ClassVar[Card] = Card(title="")
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+
+    def setup(self, context: Setup) -> None:
+        """Build what is trained beside the student; run fit-time passes."""
+
+    def hints(self, pairs: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+        """Choose the layer pairs whose hidden states :meth:`loss` will be given."""
+        return ()
+
+    def stages(self) -> Sequence[Stage]:
+        """Return how the training budget is split; one stage by default."""
+        return (Stage(),)
+
+    def student_output(self, student: Model, batch: Batch, hidden: Sequence[int]) -> Output:
+        """Run the student on a training batch; override where it is not called as it is."""
+        return student(batch.inputs, hidden=hidden)  # type: ignore[no-any-return]
+
+    def loss(
+        self, *, batch: Batch, student: Output, teacher: Output | None, progress: Progress
+    ) -> Mapping[str, Tensor]:
+        """Return the weighted loss terms by name; the step descends their sum.
+
+        All outputs are float32 (whatever the autocast type) and the teacher's carry no gradient.
+        """
+        raise NotImplementedError
+
+    def deploy(self, student: Model) -> Model:
+        """Return the model that is evaluated and served; the student as it is by default."""
+        return student

@@ -1,0 +1,1 @@
+"""Models behind one interface: timm for images, transformers for text."""

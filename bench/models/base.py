@@ -1,0 +1,62 @@
+"""The one interface through which the suite runs any model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from bench.types import Output
+
+
+class Model(nn.Module):
+    """A backbone with a linear head.
+
+    Attributes:
+        depth: number of hidden layers that ``hidden`` can name, 0 … depth − 1.
+        width: embedding width ``D``.
+    """
+
+    depth: int
+    width: int
+
+    def forward(
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        hidden: Sequence[int] = (),
+        until: int | None = None,
+    ) -> Output:
+        """Run the model.
+
+        Args:
+            inputs: tensors by name, first axis ``N``.
+            hidden: layers whose feature maps to return.
+            until: stop after this layer: logits and embedding are then ``None`` and nothing above
+                it is touched, batch statistics included.
+        """
+        raise NotImplementedError
+
+    @property
+    def head(self) -> nn.Linear:
+        """Return the last linear layer, ``(C, D)``."""
+        raise NotImplementedError
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Return the number of parameters, a shared one counted once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def uniform_pairs(student_depth: int, teacher_depth: int) -> list[tuple[int, int]]:
+    """Map each student layer to the teacher layer at the same relative depth.
+
+    >>> uniform_pairs(3, 3)
+    [(0, 0), (1, 1), (2, 2)]
+    >>> uniform_pairs(2, 6)
+    [(0, 2), (1, 5)]
+    """
+    return [
+        (layer, max(0, round((layer + 1) * teacher_depth / student_depth) - 1))
+        for layer in range(student_depth)
+    ]

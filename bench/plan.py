@@ -1,0 +1,176 @@
+"""From a suite to cells: what is to be run, with content-hashed keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bench import BASELINES, METHODS, TASKS
+from bench.cells import Cell, TeacherSpec, code_hash
+from bench.config import build, label, parse_spec
+from bench.errors import BenchError, unknown
+from bench.suites import Suite
+from bench.tasks.base import SourceKind, Task
+
+EVERYTHING = "all"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method or baseline with its options."""
+
+    kind: str
+    name: str
+    options: Mapping[str, str]
+
+
+@dataclass
+class Plan:
+    """What a suite asks for.
+
+    Attributes:
+        cells: in the order they should start.
+        notes: what was left out and why, one line each.
+    """
+
+    cells: list[Cell] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def teachers(self) -> dict[str, TeacherSpec]:
+        """Return the teachers the cells need, by key."""
+        return {cell.teacher.key: cell.teacher for cell in self.cells if cell.teacher}
+
+
+def make_plan(suite: Suite, *, device: str, plugins: Sequence[str] = ()) -> Plan:
+    """Turn ``suite`` into cells.
+
+    Raises:
+        BenchError: for an unknown name, a wrong option, or data that cannot be read here.
+    """
+    plan = Plan()
+    contenders = list(_contenders(suite.methods))
+    for name in _task_names(suite.tasks, suite.preset):
+        task = TASKS.get(name)(
+            suite.preset, source=choose_source(name, suite), overrides=suite.overrides
+        )
+        problem = task.problem()
+        if problem:
+            if EVERYTHING in suite.tasks:
+                plan.notes.append(f"task '{name}' is left out: {problem}")
+                continue
+            raise BenchError(f"task '{name}' cannot be read: {problem}")
+        for contender in contenders:
+            plan.cells.extend(_cells(plan, task, contender, suite, device, tuple(plugins)))
+    keys = [cell.key for cell in plan.cells]
+    if len(set(keys)) != len(keys):
+        twice = next(cell for cell in plan.cells if keys.count(cell.key) > 1)
+        raise BenchError(f"'{twice.title}' is asked for twice", "name each method once")
+    if not plan.cells:
+        raise BenchError("nothing to run", "; ".join(plan.notes) or "name a method and a task")
+    return plan
+
+
+def choose_source(task: str, suite: Suite) -> SourceKind | None:
+    """Return the data source: the suite's own, else a mirror where ``BENCH_DATA`` names one.
+
+    Setting ``BENCH_DATA`` *is* asking for the mirror in place of the hub; presets on embedded data
+    stay there.
+    """
+    if suite.source is not None:
+        return suite.source
+    preset = TASKS.get(task).presets.get(suite.preset)
+    if preset is not None and preset.source == "hub" and os.environ.get("BENCH_DATA"):
+        return "mirror"
+    return None
+
+
+def _contenders(specs: Iterable[str]) -> Iterable[Contender]:
+    for spec in specs:
+        if spec == EVERYTHING:
+            for kind, registry in (("baseline", BASELINES), ("method", METHODS)):
+                yield from (Contender(kind, name, {}) for name in registry.names())
+            continue
+        name, options = parse_spec(spec)
+        if name in METHODS and name in BASELINES:
+            raise BenchError(f"'{name}' is both a method and a baseline", "rename one of them")
+        if name in METHODS:
+            yield Contender("method", name, options)
+        elif name in BASELINES:
+            yield Contender("baseline", name, options)
+        else:
+            raise unknown("method", name, [*METHODS.names(), *BASELINES.names(), EVERYTHING])
+
+
+def _task_names(names: Sequence[str], preset: str) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        if name == EVERYTHING:
+            found += [each for each in TASKS.names() if preset in TASKS.get(each).presets]
+        else:
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def _cells(
+    plan: Plan,
+    task: Task,
+    contender: Contender,
+    suite: Suite,
+    device: str,
+    plugins: tuple[str, ...],
+) -> Iterable[Cell]:
+    registry = METHODS if contender.kind == "method" else BASELINES
+    cls = registry.get(contender.name)
+    config = build(cls.Config, contender.options, f"method '{contender.name}'").model_dump(
+        mode="json"
+    )
+    if task.family not in cls.families:
+        plan.notes.append(f"'{contender.name}' is not for {task.family} tasks: not on {task.name}")
+        return
+    origin = task.origin()
+    spec = TeacherSpec(
+        task=task.name,
+        preset=task.preset_name,
+        overrides=dict(task.overrides),
+        preset_values=task.preset.model_dump(mode="json"),
+        source=task.source,
+        fingerprint=origin.fingerprint,
+        seed=suite.teacher_seed,
+        device=device,
+    )
+    needs_teacher = bool(getattr(cls, "signals", ())) or getattr(cls, "needs_teacher", False)
+    seeds = suite.seeds if getattr(cls, "seeded", True) else suite.seeds[:1]
+    for seed in seeds:
+        yield Cell(
+            kind=contender.kind,
+            method=contender.name,
+            label=label(contender.name, contender.options),
+            options=dict(contender.options),
+            config=config,
+            code=code_hash(cls),
+            task=task.name,
+            preset=task.preset_name,
+            overrides=dict(task.overrides),
+            preset_values=task.preset.model_dump(mode="json"),
+            source=task.source,
+            task_info=_task_info(task, origin.name, origin.limits),
+            origin=asdict(origin),
+            seed=seed,
+            teacher=spec if needs_teacher else None,
+            device=device,
+            plugins=plugins,
+        )
+
+
+def _task_info(task: Task, dataset: str, limits: str) -> dict[str, Any]:
+    return {
+        "family": task.family,
+        "dataset": dataset,
+        "title": f"{task.name} · {dataset}",
+        "metric": task.metric,
+        "direction": task.direction,
+        "classes": task.num_classes,
+        "limits": limits,
+    }

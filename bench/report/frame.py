@@ -1,0 +1,187 @@
+"""Records to one flat table, a row a cell: the only place that knows how a record is laid out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+
+from bench.report.text import first_line, without_paths
+from bench.stats import DIRECTIONS
+from bench.store import Record
+
+# The two roles a report needs.  No other name of a method has a meaning to it.
+REFERENCE = "scratch"
+CEILING = "teacher"
+
+IDENTITY = ["task", "preset", "source", "device", "label", "seed"]
+COLUMNS = [
+    *IDENTITY,
+    *["family", "title", "limits", "classes", "metric", "direction", "method", "kind", "status"],
+    *["test_best", "test_last", "validation_best", "best_epoch"],
+    *["deployed", "train_only", "train_seconds", "peak_memory"],
+    *["data_name", "fingerprint", "rows_train", "rows_validation", "rows_test"],
+    *["teacher_name", "teacher_score", "device_name", "torch", "revision"],
+    *["error_class", "error_message", "finished", "key"],
+]
+UNKNOWN_DEVICE = "unknown device"
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What the records came to.
+
+    Attributes:
+        frame: one row a cell with the columns :data:`COLUMNS`, then one ``test_NAME`` column for
+            every metric of the best epoch on the test split; scores in the metric's unit.
+        superseded: how many records gave way to another one of the same cell.
+        problems: one line for each record that could not be used as it stands.
+    """
+
+    frame: pd.DataFrame
+    superseded: int
+    problems: list[str]
+
+
+def preset_name(cell: Mapping[str, Any]) -> str:
+    """Return the preset with its overrides in it, such as ``quick+epochs=2``."""
+    overrides = cell.get("overrides") or {}
+    return "+".join([str(cell["preset"]), *(f"{k}={overrides[k]}" for k in sorted(overrides))])
+
+
+def collect(records: Iterable[Record]) -> Collected:
+    """Flatten ``records`` and keep one row for every cell, in an order that is theirs alone.
+
+    Two records are of the same cell when task, preset with overrides, source, device, label and
+    seed agree.  The one that finished last counts, except that a failed or skipped record never
+    displaces a result: a crash on a full disk says nothing about the number measured before, and
+    a published table must not lose rows to it.  Such a newer failure is told among the problems.
+    """
+    rows, problems = [], []
+    for record in records:
+        try:
+            rows.append(_row(record))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            name = str(record.get("key"))[:12]
+            problems.append(f"record {name}: malformed ({type(error).__name__}: {error})")
+    _fill_devices(rows)
+    rows.sort(key=lambda row: (row["status"] == "ok", _instant(row["finished"]), row["key"]))
+    kept: dict[tuple[Any, ...], dict[str, Any]] = {}
+    newest: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:  # worst claim first, so the last one stands
+        identity = tuple(row[name] for name in IDENTITY)
+        kept[identity] = row
+        other = newest.setdefault(identity, row)
+        if _instant(row["finished"]) >= _instant(other["finished"]):
+            newest[identity] = row
+    for identity, row in newest.items():
+        if row is not kept[identity]:
+            problems.append(
+                f"{row['label']} on {row['task']}, {row['preset']}, seed {row['seed']}: a newer "
+                f"run {row['status']} ({row['error_class']}); the older result is shown"
+            )
+    chosen = [kept[identity] for identity in sorted(kept)]
+    extra = sorted({name for row in chosen for name in row} - set(COLUMNS))
+    frame = pd.DataFrame(chosen, columns=[*COLUMNS, *extra])
+    return Collected(frame, len(rows) - len(chosen), sorted(problems))
+
+
+def _row(record: Record) -> dict[str, Any]:
+    """Return one flat row; raises KeyError, TypeError or ValueError for a malformed record."""
+    cell, task = record["cell"], record["task"]
+    environment = record.get("environment") or {}
+    data = record.get("data") or {}
+    rows = data.get("rows") or {}
+    parameters = record.get("parameters") or {}
+    teacher = record.get("teacher") or {}
+    error = record.get("error") or {}
+    metric, direction = str(task["metric"]), str(task["direction"])
+    if direction not in DIRECTIONS:
+        raise ValueError(f"direction must be one of {DIRECTIONS}, got {direction!r}")
+    metrics = record.get("metrics") or {}
+    best, last = metrics.get("best") or {}, metrics.get("last") or {}
+    row: dict[str, Any] = {
+        "task": str(cell["task"]),
+        "preset": preset_name(cell),
+        "source": str(cell["source"]),
+        "device": str(environment.get("device") or UNKNOWN_DEVICE),
+        "label": str(cell["label"]),
+        "seed": int(cell["seed"]),
+        "family": str(task.get("family") or ""),
+        "title": str(task.get("title") or cell["task"]),
+        "limits": str(task.get("limits") or ""),
+        "classes": _number(task.get("classes")),
+        "metric": metric,
+        "direction": direction,
+        "method": str(cell["method"]),
+        "kind": str(cell["kind"]),
+        "status": str(record["status"]),
+        "test_best": _number((best.get("test") or {}).get(metric)),
+        "test_last": _number((last.get("test") or {}).get(metric)),
+        "validation_best": _number((best.get("validation") or {}).get(metric)),
+        "best_epoch": _number(best.get("epoch")),
+        "deployed": _number(parameters.get("deployed")),
+        "train_only": _number(parameters.get("train_only")),
+        "train_seconds": _number((record.get("timings") or {}).get("train_s")),
+        "peak_memory": _number((record.get("memory") or {}).get("peak_rss_bytes")),
+        "data_name": str(data.get("name") or ""),
+        "fingerprint": str(data.get("fingerprint") or ""),
+        **{f"rows_{split}": _number(rows.get(split)) for split in ("train", "validation", "test")},
+        "teacher_name": str(teacher.get("name") or ""),
+        "teacher_score": _number((teacher.get("test") or {}).get(metric)),
+        "device_name": str(environment.get("device_name") or ""),
+        "torch": str(environment.get("torch") or ""),
+        "revision": _revision(record.get("revision") or {}),
+        "error_class": str(error.get("class") or ""),
+        "error_message": without_paths(first_line(str(error.get("message") or ""))),
+        "finished": str(record.get("finished") or ""),
+        "key": str(record["key"]),
+    }
+    row |= {f"test_{name}": _number(value) for name, value in (best.get("test") or {}).items()}
+    if row["status"] == "ok" and row["test_best"] is None:
+        # Nothing to average, so it must not count as a finished run.
+        row |= {
+            "status": "failed",
+            "error_class": "IncompleteRecord",
+            "error_message": f"the record says ok but holds no finite test {metric}",
+        }
+    return row
+
+
+def _fill_devices(rows: list[dict[str, Any]]) -> None:
+    """Give a failed cell that died before it named its device the only one its table knows."""
+    known: dict[tuple[str, str, str], set[str]] = {}
+    for row in rows:
+        if row["device"] != UNKNOWN_DEVICE:
+            known.setdefault((row["task"], row["preset"], row["source"]), set()).add(row["device"])
+    for row in rows:
+        devices = known.get((row["task"], row["preset"], row["source"]), set())
+        if row["device"] == UNKNOWN_DEVICE and len(devices) == 1:
+            row["device"] = next(iter(devices))
+
+
+def _revision(revision: Mapping[str, Any]) -> str:
+    """Return the short git revision, marked when the tree held uncommitted changes."""
+    if not revision.get("git"):
+        return ""
+    return str(revision["git"])[:10] + ("+uncommitted" if revision.get("clean") is False else "")
+
+
+def _number(value: object) -> float | None:
+    """Return ``value`` as a finite float, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _instant(finished: str) -> datetime:
+    """Return the time a record finished; one without a readable time is the oldest of all."""
+    try:
+        moment = datetime.fromisoformat(finished)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,134 @@
+"""Plain sentences on what a section does not show, and the caption that says where it came from."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bench.report.frame import CEILING, REFERENCE
+from bench.report.sections import Section, distinct
+from bench.report.text import count, escape, gain, metric_name, number, scale
+from bench.stats import improvement
+
+# A teacher closer than this to the plain student leaves distillation nothing to transfer:
+# one point of a metric shown in percent.
+WORTHWHILE_GAP = 0.01
+
+
+def remarks(section: Section) -> list[str]:
+    """Return what a reader must know before believing the section's order, one sentence each."""
+    return [*_gap(section), *_without_parameters(section), *_noise(section)]
+
+
+def _gap(section: Section) -> list[str]:
+    reference = section.reference
+    if reference is None or reference.best is None:
+        return [
+            f"No finished {REFERENCE} run here, so neither gains nor the gap closed can be given."
+        ]
+    if section.teacher is None:
+        return ["No teacher score is recorded here, so the gap closed cannot be given."]
+    lead = improvement(section.teacher, reference.best.mean, section.direction)
+    if lead >= WORTHWHILE_GAP:
+        return []
+    if lead < 0:
+        how = "does not beat the plain student here"
+    else:
+        how = "hardly beats the plain student here"
+    shown = number(lead, section.metric, signed=True)
+    points = " points" if scale(section.metric) == 100.0 else ""
+    return [f"The teacher {how} ({shown}{points}), so this table says little about distillation."]
+
+
+def _without_parameters(section: Section) -> list[str]:
+    students = [line for line in section.lines if line.best and line.trained_student]
+    simple = [
+        line
+        for line in section.lines
+        if line.best and line.label != CEILING and not line.trained_student
+    ]
+    if not students or not simple:
+        return []
+    ours, theirs = students[0], simple[0]
+    assert ours.best is not None
+    assert theirs.best is not None
+    if improvement(theirs.best.mean, ours.best.mean, section.direction) <= 0:
+        return []
+    metric = section.metric
+    return [
+        f"{escape(theirs.label)}, which is no neural network, scores "
+        f"{number(theirs.best.mean, metric)} and beats the best trained student, "
+        f"{escape(ours.label)} with {number(ours.best.mean, metric)}."
+    ]
+
+
+def _noise(section: Section) -> list[str]:
+    gains = [line for line in section.contenders if line.gain is not None]
+    if not gains:
+        return []
+    if all(line.gain is None or line.gain.sd is None for line in gains):
+        return ["One common seed only: no spread is known, so small differences mean nothing."]
+    for line in gains:
+        assert line.gain is not None
+        if line.gain.sd is not None and line.gain.mean > line.gain.sd:
+            return []
+    best = max(gains, key=lambda line: line.gain.mean if line.gain else 0.0)
+    return [
+        f"No method beats {REFERENCE} by more than the standard deviation of its paired "
+        f"differences (the largest gain, {escape(best.label)}: {gain(best.gain, section.metric)})."
+    ]
+
+
+def caption(section: Section) -> str:
+    """Return the line beneath a table: data, rows, limits, seeds, device, teacher, dates, code."""
+    cells = section.cells
+    ok = cells[cells.status == "ok"]
+    seeds = ", ".join(str(seed) for seed in sorted(set(cells.seed)))
+    devices = [section.device, *(name for name in distinct(ok.device_name))]
+    parts = [
+        f"Data: {escape(section.source)} source, {_listed(ok.data_name)}; {_rows(ok)}",
+        *(escape(limit.rstrip(".")) for limit in distinct(cells.limits)),
+        f"Preset {escape(section.preset)}, seeds {seeds}, on {escape(': '.join(devices[:2]))}"
+        + "".join(f" and {escape(name)}" for name in devices[2:]),
+        _teacher(section),
+        f"Finished {dates(cells)}, revision {_listed(ok.revision)}, torch {_listed(ok.torch)}",
+    ]
+    if len(devices) > 2:
+        parts.append("Run on more than one machine, so the times do not compare")
+    if len(distinct(ok.fingerprint)) > 1:
+        parts.append("The fingerprints of the data differ between these records")
+    return ". ".join(part for part in parts if part) + "."
+
+
+def dates(cells: pd.DataFrame) -> str:
+    """Return the first and last day in the column ``finished``, or the one day."""
+    days = distinct(moment[:10] for moment in cells.finished)
+    if not days:
+        return "on an unknown day"
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
+def _rows(ok: pd.DataFrame) -> str:
+    columns = {"rows_train": "train", "rows_validation": "validation", "rows_test": "test"}
+    known = []
+    for column, name in columns.items():
+        sizes = sorted({int(value) for value in ok[column] if not pd.isna(value)})
+        if sizes:
+            known.append(" or ".join(f"{size:,}" for size in sizes) + f" {name}")
+    return ", ".join(known) + " rows" if known else "number of rows unknown"
+
+
+def _teacher(section: Section) -> str:
+    if section.teacher is None:
+        return ""
+    names = distinct(section.cells.teacher_name)
+    named = f"Teacher {escape(', '.join(names))}" if names else "Teacher"
+    score = number(section.teacher, section.metric)
+    line = section.line(CEILING)
+    parameters = f" with {count(line.deployed)} parameters" if line and line.deployed else ""
+    percent = " %" if scale(section.metric) == 100.0 else ""
+    return f"{named}{parameters}, test {metric_name(section.metric)} {score}{percent}"
+
+
+def _listed(column: pd.Series) -> str:
+    names = distinct(column)
+    return escape(", ".join(names)) if names else "unknown"

@@ -1,0 +1,327 @@
+"""Run one cell and build its record."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench import BASELINES, METHODS, TASKS
+from bench.baseline import Baseline
+from bench.cells import Cell
+from bench.config import build
+from bench.data.cache import cache_dir
+from bench.environment import PROJECT, environment, peak_memory, revision
+from bench.errors import BenchError
+from bench.method import Method, Setup
+from bench.models.base import Model, parameter_count, uniform_pairs
+from bench.store import SCHEMA, Record, record_path, write_predictions, write_record
+from bench.tasks.base import Data, Task
+from bench.teachers.signals import CachedTeacher, LiveTeacher, TeacherSource, fill
+from bench.teachers.store import TeacherFiles
+from bench.teachers.train import load_teacher
+from bench.training.checkpoint import CheckpointDamaged
+from bench.training.evaluate import predict
+from bench.training.loop import Setting, Trained, train
+from bench.training.streams import stream_seed
+
+Report = Callable[[dict[str, Any]], None]
+Predictions = dict[str, np.ndarray]
+PROBE_SIZE = 8
+
+
+def run_cell(cell: Cell, results: Path, report: Report = lambda event: None) -> Record:
+    """Run ``cell``, write its predictions and its record below ``results``, return the record.
+
+    An error of any kind ends in a ``failed`` record, not in an exception.
+    """
+    started = datetime.now(UTC)
+    clock = time.perf_counter()
+    record = skeleton(cell, started)
+    try:
+        record.update(_run(cell, results, record, report))
+        record["status"] = "ok"
+    except Exception as error:
+        record.update(failure(error))
+    record["timings"] = {**record.get("timings", {}), "total_s": time.perf_counter() - clock}
+    record["memory"] = peak_memory(cell.device)
+    record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    write_record(results, record)
+    return record
+
+
+def skeleton(cell: Cell, started: datetime) -> Record:
+    """Return the part of a record that is known before the cell is run."""
+    return {
+        "schema": SCHEMA,
+        "key": cell.key,
+        "status": "failed",
+        "cell": cell.described(),
+        "task": dict(cell.task_info),
+        "error": None,
+        "metrics": None,
+        "data": dict(cell.origin),
+        "teacher": None,
+        "environment": environment(cell.device, torch.get_num_threads()),
+        "revision": revision(),
+        "started": started.isoformat(timespec="seconds"),
+        "finished": started.isoformat(timespec="seconds"),
+    }
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """Return the record fields of a failed cell."""
+    lines = [line.replace(f"{PROJECT}/", "") for line in traceback.format_exception(error)]
+    return {
+        "status": "failed",
+        "error": {
+            "class": type(error).__name__,
+            "message": error.message if isinstance(error, BenchError) else str(error),
+            "hint": error.hint if isinstance(error, BenchError) else "",
+            "traceback": "".join(lines)[-4000:],
+        },
+    }
+
+
+def open_task(cell: Cell) -> Task:
+    """Return the cell's task."""
+    return TASKS.get(cell.task)(
+        cell.preset,
+        source=cell.source,  # type: ignore[arg-type]
+        overrides=cell.overrides,
+    )
+
+
+def make_contender(cell: Cell) -> Method | Baseline:
+    """Return the cell's method or baseline, configured."""
+    registry = METHODS if cell.kind == "method" else BASELINES
+    cls = registry.get(cell.method)
+    contender: Method | Baseline = cls(build(cls.Config, cell.config, cell.method))
+    return contender
+
+
+def _run(cell: Cell, results: Path, record: Record, report: Report) -> dict[str, Any]:
+    task = open_task(cell)
+    contender = make_contender(cell)
+    if isinstance(contender, Baseline):
+        return _run_baseline(cell, task, contender, results, record)
+    return _run_method(cell, task, contender, results, record, report)
+
+
+def _run_baseline(
+    cell: Cell, task: Task, baseline: Baseline, results: Path, record: Record
+) -> dict[str, Any]:
+    clock = time.perf_counter()
+    logits: Mapping[str, np.ndarray] = {}
+    teacher = None
+    if cell.teacher is not None:
+        files = TeacherFiles.of(cell.task, cell.teacher.key)
+        teacher = files.read()
+        if teacher is None:
+            raise BenchError(f"teacher of task '{cell.task}' is not there", "it was not trained")
+        logits = files.load_predictions()
+    prediction = baseline.predict(task=task, seed=cell.seed, teacher=logits)
+    data = task.load()
+    saved = {f"best_{name}": value for name, value in prediction.logits.items()}
+    parameters = teacher["parameters"] if teacher else prediction.parameters
+    return {
+        **_scored(task, data, saved, results, record, best_epoch=None),
+        "epochs": [],
+        "timings": {"train_s": teacher["seconds"] if teacher else time.perf_counter() - clock},
+        "parameters": {
+            "deployed": parameters,
+            "student": None,
+            "train_only": 0,
+            "teacher": teacher["parameters"] if teacher else None,
+        },
+        "data": {**record["data"], "rows": data.rows()},
+        "teacher": teacher_summary(teacher, "none"),
+    }
+
+
+def _run_method(
+    cell: Cell, task: Task, method: Method, results: Path, record: Record, report: Report
+) -> dict[str, Any]:
+    clock = time.perf_counter()
+    data = task.load(cell.device)
+    setup_seconds = time.perf_counter() - clock
+    checkpoint = cache_dir() / "running" / f"cell-{cell.key[:24]}.pt"
+    try:
+        prepared = prepare(cell, task, data, method)
+        trained = _train(prepared, checkpoint, report)
+    except CheckpointDamaged:
+        prepared = prepare(cell, task, data, make_contender(cell))  # type: ignore[arg-type]
+        trained = _train(prepared, checkpoint, report)
+    setup_seconds += prepared.seconds
+    clock = time.perf_counter()
+    predictions = _predictions(trained, task, data)
+    student, source, manifest = prepared.student, prepared.source, prepared.manifest
+    fields = {
+        **_scored(task, data, predictions, results, record, best_epoch=trained.best_epoch),
+        "epochs": trained.epochs,
+        "parameters": {
+            "deployed": parameter_count(trained.model),
+            "student": parameter_count(student),
+            "train_only": parameter_count(prepared.method),
+            "teacher": manifest["parameters"] if manifest else None,
+        },
+        "seeds": {
+            name: stream_seed(cell.seed, name)
+            for name in ("init", "order", "augment", "dropout", "method")
+        },
+        "data": {**record["data"], "rows": data.rows()},
+        "teacher": teacher_summary(manifest, source.served if source else "none"),
+    }
+    checkpoint.unlink(missing_ok=True)
+    fields["timings"] = {
+        "setup_s": setup_seconds,
+        "train_s": trained.seconds["train"],
+        "evaluate_s": trained.seconds["evaluate"] + time.perf_counter() - clock,
+    }
+    return fields
+
+
+class Prepared:
+    """A student, a method that is set up and its teacher: ready to train."""
+
+    def __init__(
+        self,
+        student: Model,
+        method: Method,
+        source: TeacherSource | None,
+        manifest: dict[str, Any] | None,
+        setting: Setting,
+        seconds: float,
+    ) -> None:
+        self.student, self.method, self.source = student, method, source
+        self.manifest, self.setting, self.seconds = manifest, setting, seconds
+
+
+def prepare(cell: Cell, task: Task, data: Data, method: Method) -> Prepared:
+    """Build the student and the teacher source and set the method up."""
+    clock = time.perf_counter()
+    device = data.train.labels.device
+    # the student's initialisation is the same for every method of a seed: its own stream, first
+    torch.manual_seed(stream_seed(cell.seed, "init"))
+    student = task.build_model(task.preset.student, data=data).to(device)
+    source, manifest, pairs = None, None, []
+    if cell.teacher is not None:
+        teacher, manifest = load_teacher(cell.teacher, task, data)
+        pairs = uniform_pairs(student.depth, teacher.depth)
+        source = teacher_source(cell, task, data, teacher, [t for _, t in method.hints(pairs)])
+    torch.manual_seed(stream_seed(cell.seed, "method"))
+    context = Setup(
+        student=student,
+        num_classes=task.num_classes,
+        family=task.family,
+        pairs=pairs,
+        probe=data.train.batch(np.arange(min(PROBE_SIZE, len(data.train)))),
+        teacher=source,
+        training_batches=lambda: (
+            data.train.batch(index)
+            for index in data.train.evaluation_order(task.preset.evaluation_batch)
+        ),
+        generator=torch.Generator().manual_seed(stream_seed(cell.seed, "method")),
+    )
+    method.setup(context)
+    setting = Setting(
+        train=data.train,
+        validation=data.validation,
+        recipe=task.preset.recipe,
+        seed=cell.seed,
+        score=task.evaluate,
+        metric=task.metric,
+        direction=task.direction,
+        pairs=pairs,
+        evaluation_batch=task.preset.evaluation_batch,
+    )
+    return Prepared(
+        student, method.to(device), source, manifest, setting, time.perf_counter() - clock
+    )
+
+
+def teacher_source(
+    cell: Cell, task: Task, data: Data, teacher: Model, layers: list[int]
+) -> TeacherSource:
+    """Serve the teacher from the signal cache where views do not change, else live."""
+    assert cell.teacher is not None
+    if data.train.static:
+        folder = fill(
+            teacher,
+            data.train,
+            teacher_key=cell.teacher.key,
+            layers=layers,
+            batch_size=task.preset.evaluation_batch,
+            precision=task.preset.recipe.precision,
+        )
+        if folder is not None:
+            return CachedTeacher(folder, data.train.labels.device)
+    return LiveTeacher(teacher, task.preset.recipe.precision)
+
+
+def _train(prepared: Prepared, checkpoint: Path, report: Report) -> Trained:
+    return train(
+        student=prepared.student,
+        method=prepared.method,
+        teacher=prepared.source,
+        setting=prepared.setting,
+        report=report,
+        checkpoint=checkpoint,
+    )
+
+
+def _predictions(trained: Trained, task: Task, data: Data) -> Predictions:
+    """Return test and validation logits of the last and of the best epoch."""
+    found = {}
+    for when in ("last", "best"):
+        if when == "best":
+            trained.model.load_state_dict(trained.best_state)
+        for name in ("validation", "test"):
+            found[f"{when}_{name}"] = predict(
+                trained.model,
+                data.split(name),
+                batch_size=task.preset.evaluation_batch,
+                precision=task.preset.recipe.precision,
+            )
+    return found
+
+
+def _scored(
+    task: Task,
+    data: Data,
+    predictions: Predictions,
+    results: Path,
+    record: Record,
+    *,
+    best_epoch: int | None,
+) -> dict[str, Any]:
+    """Save predictions beside the record, read them back and score what was read."""
+    from bench.store import read_predictions
+
+    path = record_path(results, record).with_suffix(".npz")
+    digest = write_predictions(path, predictions)
+    kept = read_predictions(path)
+    metrics: dict[str, Any] = {}
+    for when in ("best", "last"):
+        if f"{when}_test" in kept:
+            metrics[when] = {
+                name: task.evaluate(kept[f"{when}_{name}"], data.split(name).labels.cpu().numpy())
+                for name in ("validation", "test")
+            }
+    metrics.setdefault("last", metrics["best"])
+    metrics["best"] = {**metrics["best"], "epoch": best_epoch}
+    return {"metrics": metrics, "predictions": {"file": path.name, "sha256": digest}}
+
+
+def teacher_summary(manifest: dict[str, Any] | None, served: str) -> dict[str, Any] | None:
+    """Return the record's ``teacher`` part."""
+    if manifest is None:
+        return None
+    kept = ("key", "name", "seed", "frozen", "parameters", "best_epoch", "validation", "test")
+    return {**{name: manifest[name] for name in kept}, "served": served}

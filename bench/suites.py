@@ -1,0 +1,78 @@
+"""Suites: which methods on which tasks, with which preset and seeds.
+
+A suite comes from the command line or from a small YAML or TOML file::
+
+    methods: [scratch, kd, "kd:temperature=2"]
+    tasks: [amazon, sentiment140]
+    preset: quick
+    seeds: [0, 1, 2]
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from bench.config import Config, build
+from bench.errors import BenchError
+from bench.tasks.base import SourceKind
+
+
+class Suite(Config):
+    """A validated suite.
+
+    Attributes:
+        methods: ``NAME`` or ``NAME:OPTION=VALUE``, baselines among them; "all" for every one.
+        tasks: names, or "all".
+        preset: "quick", "small", "standard" or "paper".
+        seeds: one run of each method for each.
+        teacher_seed: the teacher is trained once, with this seed, for all of them.
+        source: where the data comes from, when not where the preset says.
+        overrides: preset fields by path (``recipe.epochs``), for smoke tests and studies; shown in
+            the preset's name in every table.
+    """
+
+    methods: tuple[str, ...] = Field(default=("all",), min_length=1)
+    tasks: tuple[str, ...] = Field(default=("all",), min_length=1)
+    preset: str = "quick"
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    teacher_seed: int = Field(default=0, ge=0)
+    source: SourceKind | None = None
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+            raise ValueError("seeds are different whole numbers from 0")
+        return seeds
+
+
+def read_suite(path: Path) -> Suite:
+    """Read a suite file.
+
+    Raises:
+        BenchError: when it cannot be read, or for the first wrong entry.
+    """
+    try:
+        if path.suffix == ".toml":
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        elif path.suffix in (".yaml", ".yml"):
+            import yaml
+
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        else:
+            raise BenchError(f"suite file '{path}' is neither YAML nor TOML", ".yaml, .yml, .toml")
+    except OSError as error:
+        raise BenchError(f"suite file '{path}' cannot be read: {error.strerror}") from error
+    except BenchError:
+        raise
+    except Exception as error:
+        first = str(error).splitlines()[0]
+        raise BenchError(f"suite file '{path}' cannot be read: {first}") from error
+    if not isinstance(values, dict):
+        raise BenchError(f"suite file '{path}' holds no mapping", "see bench/suites.py")
+    return build(Suite, values, f"suite '{path.name}'")

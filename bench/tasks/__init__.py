@@ -1,0 +1,1 @@
+"""Tasks: one short file each, over the image and text families."""

@@ -1,0 +1,194 @@
+"""The contract of a task: data with three splits, models for each preset, one primary metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from bench.config import Config, build
+from bench.errors import BenchError, unknown
+
+if TYPE_CHECKING:
+    from bench.data.splits import Split
+    from bench.models.base import Model
+
+SourceKind = Literal["embedded", "mirror", "hub"]
+
+
+class Recipe(Config):
+    """How a model is trained; the same for every method of a task and preset."""
+
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    schedule: Literal["cosine", "step"] = "cosine"
+    milestones: tuple[float, ...] = ()
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    clip: float | None = Field(default=None, gt=0)
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+
+
+class Preset(Config):
+    """One size of a task.
+
+    Attributes:
+        source: where the data comes from by default.
+        student: name of the student model.
+        teacher: name of the teacher model.
+        recipe: the student's training.
+        teacher_recipe: the teacher's training.
+        frozen_teacher: train only a head on the teacher's frozen embeddings.
+        train_limit: use only the first so many training samples of the seedless shuffled order.
+        evaluation_batch: batch size where no gradient is needed.
+        max_length: tokens a text is cut to.
+    """
+
+    source: SourceKind
+    student: str
+    teacher: str
+    recipe: Recipe
+    teacher_recipe: Recipe
+    frozen_teacher: bool = False
+    train_limit: int | None = Field(default=None, gt=0)
+    evaluation_batch: int = Field(default=500, gt=0)
+    max_length: int = Field(default=64, gt=2, le=512)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What data was used: named in every record and under every table.
+
+    Attributes:
+        name: the data's own name; an embedded stand-in never carries the hub set's.
+        limits: what a reader must know of it, one sentence.
+        revision: hub revision, or the release the data came from.
+        fingerprint: hex digest that changes with the bytes.
+    """
+
+    source: SourceKind
+    name: str
+    limits: str
+    revision: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Data:
+    """A loaded task: its splits on the device; for text the raw strings too."""
+
+    train: Split
+    validation: Split
+    test: Split
+    texts: Mapping[str, list[str]] | None = None
+
+    def split(self, name: str) -> Split:
+        """Return the split called ``name``: train, validation or test."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    def rows(self) -> dict[str, int]:
+        """Return the number of samples by split."""
+        return {name: len(self.split(name)) for name in ("train", "validation", "test")}
+
+
+class Task:
+    """Base of all tasks; the image and text families implement most of it.
+
+    Args:
+        preset: the preset's name.
+        source: overrides the preset's data source.
+        overrides: preset fields by dotted path, as the command line gives them.
+    """
+
+    name: ClassVar[str]
+    family: ClassVar[str]
+    metric: ClassVar[str] = "accuracy"
+    direction: ClassVar[Literal["max", "min"]] = "max"
+    num_classes: ClassVar[int]
+    presets: ClassVar[Mapping[str, Preset]]
+
+    def __init__(
+        self,
+        preset: str,
+        *,
+        source: SourceKind | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> None:
+        if preset not in self.presets:
+            raise unknown(f"preset of task '{self.name}'", preset, self.presets)
+        self.preset_name = preset
+        self.overrides = dict(overrides or {})
+        self.preset = override(self.presets[preset], self.overrides, f"task '{self.name}'")
+        self.source: SourceKind = source or self.preset.source
+        if self.source not in self.sources():
+            raise BenchError(
+                f"task '{self.name}' has no {self.source} data", f"it has {self.sources()}"
+            )
+
+    def sources(self) -> tuple[SourceKind, ...]:
+        """Return the kinds of source this task can be read from."""
+        return ("embedded", "mirror", "hub")
+
+    def origin(self) -> Origin:
+        """Describe the data without loading it; cheap enough for planning."""
+        raise NotImplementedError
+
+    def problem(self) -> str | None:
+        """Return why the data cannot be read here, in one line, or ``None``."""
+        raise NotImplementedError
+
+    def load(self, device: str = "cpu") -> Data:
+        """Read the three splits."""
+        raise NotImplementedError
+
+    def build_model(self, name: str, *, data: Data | None = None) -> Model:
+        """Build the model called ``name`` with random initialisation from the global stream."""
+        raise NotImplementedError
+
+    def evaluate(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Score ``logits`` ``(N, C)`` against ``labels`` ``(N,)``."""
+        from bench.metrics.classification import classification_metrics
+
+        return classification_metrics(logits, labels)
+
+    def title(self) -> str:
+        """Return the task's name in tables: which task on which data."""
+        return f"{self.name} · {self.origin().name}"
+
+
+def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
+    """Return ``preset`` with fields replaced; ``recipe.epochs`` reaches into the recipe.
+
+    ``epochs`` and ``batch_size`` are short for the student recipe's fields.
+    """
+    values = preset.model_dump()
+    for path, value in overrides.items():
+        target = values
+        *parents, leaf = (
+            path.split(".")
+            if path not in ("epochs", "batch_size")
+            else (
+                "recipe",
+                path,
+            )
+        )
+        for parent in parents:
+            if not isinstance(target.get(parent), dict):
+                raise unknown(f"option of {what}", path, _paths(preset))
+            target = target[parent]
+        if leaf not in target:
+            raise unknown(f"option of {what}", path, _paths(preset))
+        target[leaf] = value
+    return build(Preset, values, what)
+
+
+def _paths(preset: Preset) -> list[str]:
+    paths = []
+    for field, value in preset.model_dump().items():
+        paths += [f"{field}.{inner}" for inner in value] if isinstance(value, dict) else [field]
+    return paths

@@ -1,0 +1,1 @@
+"""Teachers: trained once, kept on disk, their signals cached."""

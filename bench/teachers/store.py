@@ -1,0 +1,77 @@
+"""A teacher on disk: safetensors, predictions and a manifest that is written last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+
+from bench.data.cache import cache_dir
+from bench.data.fingerprint import file_sha256
+from bench.errors import BenchError
+from bench.models.base import Model
+from bench.store import read_predictions, slug, write_atomically, write_predictions
+
+
+@dataclass(frozen=True)
+class TeacherFiles:
+    """Where one teacher lies."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, task: str, key: str) -> TeacherFiles:
+        """Return the place of the teacher with ``key``."""
+        return cls(cache_dir() / "teachers" / f"{slug(task)}-{key[:16]}")
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "model.safetensors"
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / "predictions.npz"
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "manifest.json"
+
+    def read(self) -> dict[str, Any] | None:
+        """Return the manifest of a finished, unaltered teacher, else ``None``."""
+        try:
+            manifest: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
+            intact = manifest["sha256"] == {
+                path.name: file_sha256(path) for path in (self.weights, self.predictions)
+            }
+        except (OSError, ValueError, KeyError):
+            return None
+        return manifest if intact else None
+
+    def write(
+        self, model: Model, predictions: Mapping[str, np.ndarray], manifest: Mapping[str, Any]
+    ) -> None:
+        """Keep a finished teacher; the manifest makes it count and comes last."""
+        state = {name: value.contiguous() for name, value in model.state_dict().items()}
+        write_atomically(self.weights, safetensors.torch.save(state))
+        write_predictions(self.predictions, predictions)
+        sums = {path.name: file_sha256(path) for path in (self.weights, self.predictions)}
+        text = json.dumps({**manifest, "sha256": sums}, indent=1, sort_keys=True)
+        write_atomically(self.manifest, text.encode())
+
+    def load_into(self, model: Model) -> Model:
+        """Put the weights into ``model``, frozen and in evaluation mode."""
+        try:
+            model.load_state_dict(safetensors.torch.load_file(self.weights))
+        except Exception as error:
+            raise BenchError(f"teacher {self.weights} cannot be loaded: {error}") from error
+        model.requires_grad_(False)
+        return model.eval()
+
+    def load_predictions(self) -> dict[str, np.ndarray]:
+        """Return the teacher's logits by split name."""
+        return read_predictions(self.predictions)

@@ -1,0 +1,160 @@
+"""Training a teacher: through the same loop as every student, or only a head on frozen features."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from bench import TASKS
+from bench.cells import TeacherSpec
+from bench.config import Config
+from bench.data.cache import cache_dir
+from bench.errors import BenchError
+from bench.models.base import Model, parameter_count
+from bench.supervised import Supervised
+from bench.tasks.base import Data, Task
+from bench.teachers.features import embed
+from bench.teachers.store import TeacherFiles
+from bench.training.checkpoint import CheckpointDamaged
+from bench.training.evaluate import predict
+from bench.training.loop import Setting, train
+from bench.training.streams import stream_seed
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def ensure_teacher(spec: TeacherSpec, report: Report = lambda event: None) -> dict[str, Any]:
+    """Train the teacher unless it is there; returns its manifest.
+
+    Two processes that ask at once train it once: the second waits for the first.
+    """
+    files = TeacherFiles.of(spec.task, spec.key)
+    files.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(files.folder / ".lock"):
+        manifest = files.read()
+        if manifest is None:
+            manifest = _train(spec, files, report)
+    return manifest
+
+
+def load_teacher(spec: TeacherSpec, task: Task, data: Data) -> tuple[Model, dict[str, Any]]:
+    """Return the finished teacher, frozen, on the task's device, with its manifest.
+
+    Raises:
+        BenchError: when it has not been trained.
+    """
+    files = TeacherFiles.of(spec.task, spec.key)
+    manifest = files.read()
+    if manifest is None:
+        raise BenchError(f"teacher of task '{spec.task}' is not there", "run the teacher first")
+    model = files.load_into(task.build_model(task.preset.teacher, data=data))
+    return model.to(data.train.labels.device), manifest
+
+
+def _train(spec: TeacherSpec, files: TeacherFiles, report: Report) -> dict[str, Any]:
+    started = time.perf_counter()
+    task = TASKS.get(spec.task)(
+        spec.preset,
+        source=spec.source,  # type: ignore[arg-type]
+        overrides=spec.overridden(),
+    )
+    data = task.load(spec.device)
+    torch.manual_seed(stream_seed(spec.seed, "teacher-init"))
+    model = task.build_model(task.preset.teacher, data=data).to(spec.device)
+    if task.preset.frozen_teacher:
+        epochs, best = 0, 0
+        fit_head(model, data, task)
+    else:
+        model, best, epochs = _train_whole(spec, task, data, model, report)
+    precision = task.preset.teacher_recipe.precision
+    size = task.preset.evaluation_batch
+    predictions, scores = {}, {}
+    for name in ("validation", "test"):
+        split = data.split(name)
+        predictions[name] = predict(model, split, batch_size=size, precision=precision)
+        scores[name] = task.evaluate(predictions[name], split.labels.cpu().numpy())
+    manifest = {
+        "key": spec.key,
+        "name": task.preset.teacher,
+        "task": spec.task,
+        "seed": spec.seed,
+        "frozen": task.preset.frozen_teacher,
+        "epochs": epochs,
+        "best_epoch": best,
+        "parameters": parameter_count(model),
+        "seconds": time.perf_counter() - started,
+        **scores,
+    }
+    files.write(model, predictions, manifest)
+    return manifest
+
+
+def _train_whole(
+    spec: TeacherSpec, task: Task, data: Data, model: Model, report: Report
+) -> tuple[Model, int, int]:
+    setting = Setting(
+        train=data.train,
+        validation=data.validation,
+        recipe=task.preset.teacher_recipe,
+        seed=stream_seed(spec.seed, "teacher"),
+        score=task.evaluate,
+        metric=task.metric,
+        direction=task.direction,
+        evaluation_batch=task.preset.evaluation_batch,
+    )
+    method = Supervised(Config())
+    checkpoint = cache_dir() / "running" / f"teacher-{spec.key[:16]}.pt"
+    try:
+        trained = train(
+            student=model,
+            method=method,
+            teacher=None,
+            setting=setting,
+            report=report,
+            checkpoint=checkpoint,
+        )
+    except CheckpointDamaged:
+        return _train_whole(spec, task, data, model, report)
+    trained.model.load_state_dict(trained.best_state)
+    checkpoint.unlink(missing_ok=True)
+    return trained.model, trained.best_epoch, len(trained.epochs)
+
+
+def fit_head(model: Model, data: Data, task: Task) -> None:
+    """Fit the last linear layer on frozen embeddings by logistic regression (scikit-learn).
+
+    The inverse regularisation strength is selected on validation from 0.1, 1, 10 and 100.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    recipe, size = task.preset.teacher_recipe, task.preset.evaluation_batch
+    features = {
+        name: embed(model, data.split(name), batch_size=size, precision=recipe.precision)
+        for name in ("train", "validation")
+    }
+    labels = {name: data.split(name).labels.cpu().numpy() for name in features}
+    best: tuple[float, np.ndarray, np.ndarray] | None = None
+    for strength in (0.1, 1.0, 10.0, 100.0):
+        regression = LogisticRegression(C=strength, max_iter=2000)
+        regression.fit(features["train"], labels["train"])
+        weight, bias = _per_class(regression.coef_, regression.intercept_)
+        logits = features["validation"] @ weight.T + bias
+        score = task.evaluate(logits, labels["validation"])[task.metric]
+        if best is None or score > best[0]:
+            best = (score, weight, bias)
+    assert best is not None
+    with torch.no_grad():
+        model.head.weight.copy_(torch.from_numpy(best[1]))
+        model.head.bias.copy_(torch.from_numpy(best[2]))
+
+
+def _per_class(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give a binary regression's single row the two rows of a softmax head."""
+    if len(weight) == 1:
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return weight.astype(np.float32), bias.astype(np.float32)

@@ -1,0 +1,80 @@
+"""Checkpoints of a running cell: written whole, read without pickled code."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.store import write_atomically
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a checkpoint held besides the parameters it put back."""
+
+    progress: dict[str, Any]
+    optimizer: dict[str, Any]
+
+
+class Checkpoint:
+    """One file that a killed cell resumes from, bit for bit.
+
+    Random state need not be saved: every draw is a function of the seed and the position.
+
+    Args:
+        path: the file, or ``None`` to keep no checkpoint.
+        interval: seconds between two writes; short cells never write one.
+    """
+
+    def __init__(self, path: Path | None, *, interval: float = 15.0) -> None:
+        self.path = path
+        self.interval = interval
+        self._last = time.monotonic()
+
+    def load(self, *, student: nn.Module, method: nn.Module) -> Restored | None:
+        """Put back parameters and buffers; ``None`` when there is nothing (readable) to resume."""
+        if self.path is None or not self.path.is_file():
+            return None
+        try:
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            student.load_state_dict(saved["student"])
+            method.load_state_dict(saved["method"])
+        except Exception:  # a damaged checkpoint costs a restart, not the cell
+            self.path.unlink(missing_ok=True)
+            raise CheckpointDamaged(str(self.path)) from None
+        return Restored(saved["progress"], saved["optimizer"])
+
+    def save(
+        self,
+        *,
+        student: nn.Module,
+        method: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        progress: Mapping[str, Any],
+    ) -> None:
+        """Write a checkpoint when the last one is old enough."""
+        if self.path is None or time.monotonic() - self._last < self.interval:
+            return
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "student": student.state_dict(),
+                "method": method.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "progress": dict(progress),
+            },
+            buffer,
+        )
+        write_atomically(self.path, buffer.getvalue())
+        self._last = time.monotonic()
+
+
+class CheckpointDamaged(Exception):
+    """A checkpoint could not be read and was removed; the caller builds afresh and starts over."""

@@ -1,0 +1,1 @@
+"""Distillation methods: one file each, picked up by its ``@register_method`` decorator."""

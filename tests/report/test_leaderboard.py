@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable
+
+import pytest
+from factory import failure, record
+
+from bench.report.frame import collect
+from bench.report.leaderboard import render_leaderboard
+from bench.report.text import count, escape, without_paths
+from bench.store import Record
+
+Scores = Iterable[float]
+
+
+def render(records: list[Record]) -> str:
+    return render_leaderboard(collect(records).frame)
+
+
+def runs(method: str, scores: Scores, **changes: object) -> list[Record]:
+    return [record(method, seed, score, **changes) for seed, score in enumerate(scores)]  # type: ignore[arg-type]
+
+
+def cells(page: str, name: str, nth: int = 0) -> list[str]:
+    """Return the cells of the ``nth`` table row whose first cell is ``name``."""
+    rows = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in page.splitlines()
+        if line.startswith("|")
+    ]
+    return [row for row in rows if row[0] == name][nth]
+
+
+@pytest.fixture
+def small() -> list[Record]:
+    return [
+        *runs("scratch", [0.80, 0.81, 0.82]),
+        *runs("kd", [0.84, 0.84, 0.87], last=0.83),
+        *runs("gpd", [0.81, 0.82, 0.83]),
+        *runs("teacher", [0.91], teacher=None),
+    ]
+
+
+def test_numbers_by_hand(small: list[Record]) -> None:
+    page = render(small)
+    # kd: mean 85, deviations -1 -1 2, sd sqrt(6 / 2); gains 4, 3, 5; (85 - 81) of (91 - 81)
+    assert cells(page, "kd") == [
+        *["kd", "**85.00 ± 1.73**", "83.00 ± 0.00", "85.00 ± 1.73"],
+        *["+4.00 ± 1.00", "40", "412 k", "0", "12.0", "3"],
+    ]
+    assert cells(page, "*scratch*")[4:6] == ["-", "-"]
+    assert cells(page, "*teacher*")[4:6] == ["+10.00 (unpaired)", "100"]
+    assert cells(page, "*teacher*")[-1] == "1"
+    assert page.count("**") == 2
+
+
+def test_rows_are_ranked_and_the_caption_says_where_they_come_from(small: list[Record]) -> None:
+    page = render(small)
+    places = [page.index(f"| {name} ") for name in ("*teacher*", "kd", "gpd", "*scratch*")]
+    assert places == sorted(places)
+    assert "1,600 train, 200 validation, 200 test rows. A few hundred sentences only." in page
+    assert "seeds 0, 1, 2, on cpu: a cpu. Teacher big with 412 k parameters" in page
+    assert "test accuracy 91.00 %" in page
+    assert "Finished 2025-03-01, revision 0123456789, torch 2.9.0." in page
+    assert "\n> " not in page
+
+
+def test_the_same_bytes_for_shuffled_records(small: list[Record]) -> None:
+    records = [*small, failure("tgt", 0, "no"), *runs("kd", [0.5], task="imdb")]
+    shuffled = records[:]
+    random.Random(1).shuffle(shuffled)
+    assert render(records) == render(records) == render(shuffled)
+
+
+def test_incomplete_and_failed_methods_are_shown_as_such(small: list[Record]) -> None:
+    skipped = [
+        record("ofa", seed, status="skipped", error={"class": "Skipped", "message": "no labels"})
+        for seed in range(3)
+    ]
+    lost = failure("fitnets", 2, "shapes `a|b` <b>\nmore")
+    page = render([*small, *runs("fitnets", [0.9, 0.9]), lost, *skipped, record("vid", 0, 0.7)])
+    assert cells(page, "fitnets")[1] == "90.00 ± 0.00"  # best mean, yet not bold: not complete
+    assert cells(page, "fitnets")[-1] == "2/3 (1 failed)"
+    assert cells(page, "vid")[-1] == "1/3 (2 not run)"
+    assert cells(page, "ofa")[1] == "skipped"
+    assert cells(page, "ofa")[-1] == "0/3 (3 skipped)"
+    assert r"- fitnets, seed 2, failed: ValueError: shapes \`a\|b\` &lt;b&gt;" in page
+    assert "- ofa, seeds 0, 1, 2, skipped: no labels" in page
+    assert "**85.00 ± 1.73**" in page
+
+
+def test_foreign_names_cannot_break_the_page(small: list[Record]) -> None:
+    label = "a|b <script>alert(1)</script>\n# x"
+    page = render([*small, *runs("kd", [0.8, 0.8, 0.8], label=label)])
+    assert "<script>" not in page
+    assert r"a\|b &lt;script&gt;alert(1)&lt;/script&gt; # x" in page
+    widths = {len(re.findall(r"(?<!\\)\|", row)) for row in page.splitlines() if row[:1] == "|"}
+    assert len(widths) == 1
+
+
+def test_a_single_seed_has_no_spread_and_no_winner() -> None:
+    page = render([record("scratch", 0, 0.8), record("kd", 0, 0.85)])
+    assert cells(page, "kd")[1] == "85.00"
+    assert cells(page, "kd")[4] == "+5.00"
+    assert "**" not in page
+    assert "One common seed only" in page
+
+
+def test_without_a_reference_there_is_no_gain() -> None:
+    page = render(runs("kd", [0.8, 0.81, 0.82]))
+    assert cells(page, "kd")[4:6] == ["-", "-"]
+    assert "No finished scratch run here" in page
+
+
+def test_gains_are_paired_on_the_common_seeds_and_say_so() -> None:
+    page = render([*runs("scratch", [0.8, 0.8]), *runs("kd", [0.82, 0.84, 0.9])])
+    assert cells(page, "kd")[4] == "+3.00 ± 1.41 (2 pairs)"
+    assert cells(page, "*scratch*")[-1] == "2/3 (1 not run)"
+
+
+def test_a_metric_where_smaller_is_better() -> None:
+    names = {"metric": "rmse", "direction": "min"}
+    page = render(
+        [
+            *runs("scratch", [2.0, 2.0, 2.0], **names),
+            *runs("kd", [1.5, 1.25, 1.75], **names),
+            *runs("gpd", [2.5, 2.5, 2.5], **names),
+            *runs("teacher", [1.0], **names, teacher=None),
+        ]
+    )
+    assert "test rmse, lower is better" in page
+    assert cells(page, "kd")[1] == "**1.500 ± 0.250**"
+    assert cells(page, "kd")[4:6] == ["+0.500 ± 0.250", "50"]
+    assert cells(page, "gpd")[4:6] == ["-0.500 ± 0.000", "-50"]
+    assert page.index("| *teacher*") < page.index("| kd ") < page.index("| gpd ")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"), [(0.815, "hardly beats"), (0.80, "does not beat"), (0.83, None)]
+)
+def test_a_weak_teacher_is_called_one(teacher: float, said: str | None) -> None:
+    page = render([*runs("scratch", [0.81, 0.81]), *runs("teacher", [teacher], teacher=None)])
+    if said is None:
+        assert "says little about distillation" not in page
+    else:
+        assert f"The teacher {said} the plain student here" in page
+    if said == "does not beat":
+        assert cells(page, "*teacher*")[5] == "no gap"
+
+
+def test_the_methods_own_teacher_stands_in_for_a_missing_row() -> None:
+    page = render([*runs("scratch", [0.8, 0.8]), *runs("kd", [0.85, 0.85], teacher=0.9)])
+    assert cells(page, "kd")[5] == "50"
+
+
+def test_a_model_without_parameters_that_wins_is_named(small: list[Record]) -> None:
+    page = render([*small, record("tfidf", 0, 0.88, parameters=None)])
+    assert "tfidf, which is no neural network, scores 88.00 and beats the best trained" in page
+    assert cells(page, "*tfidf*")[6:8] == ["-", "-"]
+    worse = render([*small, record("tfidf", 0, 0.70, parameters=None)])
+    assert "no neural network" not in worse
+
+
+def test_gains_within_the_noise_are_called_that() -> None:
+    page = render([*runs("scratch", [0.80, 0.80, 0.80]), *runs("kd", [0.78, 0.80, 0.83])])
+    assert "No method beats scratch by more than the standard deviation" in page
+
+
+def test_overview_averages_complete_rows_only(small: list[Record]) -> None:
+    other = [
+        *runs("scratch", [0.5, 0.5, 0.5], task="imdb"),
+        *runs("kd", [0.52, 0.52, 0.52], task="imdb"),
+        *runs("gpd", [0.54, 0.54], task="imdb"),
+    ]
+    page = render([*small, *other])
+    assert cells(page, "kd", 0) == ["kd", "+4.00 ± 1.00", "+2.00 ± 0.00", "+3.00"]
+    assert cells(page, "gpd", 0)[2:] == ["+4.00 ± 0.00 (2/3 seeds)", "-"]
+    assert cells(page, "*teacher*", 0)[2:] == ["not run", "-"]
+    assert "## Overview" not in render(small)
+
+
+def test_presets_and_devices_are_never_in_one_table(small: list[Record]) -> None:
+    page = render(
+        [*small, *runs("kd", [0.9], preset="full"), *runs("kd", [0.9], device="cuda")],
+    )
+    heads = [line for line in page.splitlines() if line.startswith("## ")]
+    assert [head[head.index("(") :] for head in heads] == [
+        "(preset full, source embedded, cpu)",
+        "(preset quick, source embedded, cpu)",
+        "(preset quick, source embedded, cuda)",
+    ]
+
+
+def test_small_words() -> None:
+    assert [count(n) for n in (None, 950, 412_300, 999_600, 272_000_000, 1_100_000_000)] == [
+        *["-", "950", "412 k", "1.00 M", "272.00 M", "1.10 B"]
+    ]
+    assert escape("label_smoothing _x_ a*b [c](d)") == r"label_smoothing \_x\_ a\*b \[c\](d)"
+    assert without_paths("see https://example.org/a/b or C:\\Users\\me\\x.pt, and/or") == (
+        "see https://example.org/a/b or …/x.pt, and/or"
+    )

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from bench.stats import Gain, Spread, gap_closed, improvement, mean_and_sd, paired_gain
+
+
+def test_mean_and_sample_standard_deviation_by_hand() -> None:
+    spread = mean_and_sd([0.80, 0.82, 0.87])
+    assert spread.mean == pytest.approx(0.83)
+    # squared deviations 0.0009 + 0.0001 + 0.0016, divided by n - 1 = 2
+    assert spread.sd == pytest.approx(math.sqrt(0.0013))
+    assert spread.n == 3
+
+
+def test_one_value_has_no_standard_deviation() -> None:
+    assert mean_and_sd([0.5]) == Spread(0.5, None, 1)
+
+
+@pytest.mark.parametrize("values", [[], [0.1, math.nan], [math.inf]])
+def test_mean_refuses_what_has_none(values: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"no values|finite"):
+        mean_and_sd(values)
+
+
+def test_paired_gain_uses_common_seeds_only() -> None:
+    gain = paired_gain({0: 0.82, 1: 0.85, 7: 0.10}, {0: 0.80, 1: 0.81, 2: 0.99}, "max")
+    assert gain is not None
+    assert gain.mean == pytest.approx(0.03)
+    assert gain.sd == pytest.approx(math.sqrt(0.0002))
+    assert gain.pairs == 2
+
+
+def test_paired_gain_is_positive_when_a_smaller_score_is_better() -> None:
+    assert paired_gain({0: 1.0}, {0: 1.5}, "min") == Gain(0.5, None, 1)
+
+
+def test_no_common_seed_gives_no_gain() -> None:
+    assert paired_gain({0: 0.8}, {1: 0.7}, "max") is None
+
+
+def test_shared_luck_of_a_seed_cancels() -> None:
+    gain = paired_gain({0: 0.5, 1: 0.75, 2: 0.25}, {0: 0.25, 1: 0.5, 2: 0.0}, "max")
+    assert gain == Gain(0.25, 0.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("method", "reference", "teacher", "direction", "share"),
+    [
+        (0.85, 0.80, 0.90, "max", 0.5),
+        (0.78, 0.80, 0.90, "max", -0.2),
+        (0.95, 0.80, 0.90, "max", 1.5),
+        (1.25, 2.0, 1.0, "min", 0.75),
+    ],
+)
+def test_gap_closed(
+    method: float, reference: float, teacher: float, direction: str, share: float
+) -> None:
+    assert gap_closed(method, reference, teacher, direction) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("teacher", "direction"), [(0.8, "max"), (0.7, "max"), (0.9, "min")])
+def test_no_gap_when_the_teacher_does_not_lead(teacher: float, direction: str) -> None:
+    assert gap_closed(0.85, 0.8, teacher, direction) is None
+
+
+def test_unknown_direction_and_missing_scores_are_refused() -> None:
+    with pytest.raises(ValueError, match="direction"):
+        improvement(1.0, 0.0, "up")
+    with pytest.raises(ValueError, match="finite"):
+        gap_closed(math.nan, 0.5, 0.9, "max")
