@@ -30,19 +30,20 @@ class TfIdf(Baseline):
         data = task.load()
         if data.texts is None:
             raise BenchError(f"task '{task.name}' has no texts for TF-IDF")
-        labels = {name: data.split(name).labels.numpy() for name in ("train", "validation")}
+        train_labels = data.train.labels.numpy()
+        validation_labels = data.validation.labels.numpy()
         best: tuple[float, dict[str, np.ndarray]] | None = None
         for strength in STRENGTHS:
             model = make_pipeline(
                 TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
                 LogisticRegression(C=strength, max_iter=2000),
             )
-            model.fit(data.texts["train"], labels["train"])
+            model.fit(data.texts["train"], train_labels)
             logits = {
                 name: model.predict_log_proba(data.texts[name]).astype(np.float32)
-                for name in ("validation", "test")
+                for name in data.held_out()
             }
-            score = task.evaluate(logits["validation"], labels["validation"])[task.metric]
+            score = task.evaluate(logits["validation"], validation_labels)[task.metric]
             if best is None or score > best[0]:
                 best = (score, logits)
         assert best is not None

@@ -48,12 +48,20 @@ __all__ = [
     "BASELINES",
     "METHODS",
     "TASKS",
+    "Baseline",
+    "Batch",
     "BenchError",
+    "Card",
     "Config",
+    "Method",
+    "Output",
+    "Progress",
+    "Setup",
+    "Stage",
+    "Task",
     "register_baseline",
     "register_method",
     "register_task",
-    *_LAZY,
 ]
 
 

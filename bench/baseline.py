@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from bench.config import Config
+from bench import config as configuration
 
 if TYPE_CHECKING:
     from bench.method import Card
@@ -42,13 +42,13 @@ class Baseline:
     """
 
     name: ClassVar[str]
-    Config: ClassVar[type[Config]] = Config
+    Config: ClassVar[type[configuration.Config]] = configuration.Config
     seeded: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
     families: ClassVar[frozenset[str]] = frozenset({"image", "text", "retrieval"})
     card: ClassVar[Card]
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: configuration.Config) -> None:
         self.config = config
 
     def predict(self, *, task: Task, seed: int, teacher: Mapping[str, np.ndarray]) -> Prediction:

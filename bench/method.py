@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bench.config import Config
+from bench import config as configuration
 from bench.models.base import Model
 from bench.types import Batch, Output
 
@@ -114,12 +114,12 @@ class Method(nn.Module):
     """
 
     name: ClassVar[str]
-    Config: ClassVar[type[Config]] = Config
+    Config: ClassVar[type[configuration.Config]] = configuration.Config
     signals: ClassVar[frozenset[str]] = frozenset({"logits"})
     families: ClassVar[frozenset[str]] = frozenset({"image", "text", "retrieval"})
     card: ClassVar[Card] = Card(title="")
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: configuration.Config) -> None:
         super().__init__()
         self.config = config
 

@@ -282,10 +282,10 @@ def _predictions(trained: Trained, task: Task, data: Data) -> Predictions:
     for when in ("last", "best"):
         if when == "best":
             trained.model.load_state_dict(trained.best_state)
-        for name in ("validation", "test"):
+        for name, split in data.held_out().items():
             found[f"{when}_{name}"] = predict(
                 trained.model,
-                data.split(name),
+                split,
                 batch_size=task.preset.evaluation_batch,
                 precision=task.preset.recipe.precision,
             )
@@ -311,8 +311,8 @@ def _scored(
     for when in ("best", "last"):
         if f"{when}_test" in kept:
             metrics[when] = {
-                name: task.evaluate(kept[f"{when}_{name}"], data.split(name).labels.cpu().numpy())
-                for name in ("validation", "test")
+                name: task.evaluate(kept[f"{when}_{name}"], split.labels.cpu().numpy())
+                for name, split in data.held_out().items()
             }
     metrics.setdefault("last", metrics["best"])
     metrics["best"] = {**metrics["best"], "epoch": best_epoch}

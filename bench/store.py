@@ -99,7 +99,7 @@ def write_predictions(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
     import io
 
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **dict(arrays))
+    np.savez_compressed(buffer, **dict(arrays))  # type: ignore[arg-type]
     data = buffer.getvalue()
     write_atomically(path, data)
     return hashlib.sha256(data).hexdigest()

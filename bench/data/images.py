@@ -146,7 +146,7 @@ def _save(path: Path, pixels: np.ndarray) -> None:
             os.fsync(stream.fileno())
             stream.seek(0)
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

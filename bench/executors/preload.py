@@ -5,4 +5,3 @@ import os
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import sklearn.linear_model  # noqa: F401
-

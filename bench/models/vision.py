@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import timm
 import torch
-from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.models.base import Model
+from bench.models.cifar import CifarVgg, cifar_resnet, wide_resnet
 from bench.types import Output
 
 _RESNET = re.compile(r"resnet(?P<depth>\d+)(?:x(?P<factor>\d+))?(?:w(?P<width>\d+))?(?P<half>s2)?")
+
+_WIDE = re.compile(r"wrn-(?P<depth>\d+)-(?P<factor>\d+)")
+_VGG = re.compile(r"vgg(?P<depth>\d+)")
+KNOWN = "resnetD, resnetDxK, resnetDwW, resnetDwWs2, wrn-D-K, vggD or timm:NAME"
 
 
 class VisionModel(Model):
@@ -23,82 +28,53 @@ class VisionModel(Model):
     Inputs: ``image`` ``(N, 3, H, W)``.
     """
 
+    network: Any  # timm's models share these methods, but no common type
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.depth = len(network.feature_info)
-        self.width = int(network.head_hidden_size)  # type: ignore[arg-type]
+        features = len(self.network.feature_info)
+        self.depth = len(getattr(self.network, "stages", ())) or features
+        self.first = features - self.depth  # timm may list the stem before the stages
+        self.width = int(self.network.head_hidden_size)
 
     def forward(
         self, inputs: Mapping[str, Tensor], *, hidden: Sequence[int] = (), until: int | None = None
     ) -> Output:
         image = inputs["image"]
+        layers = sorted({*hidden} if until is None else {*hidden, until})
+        indices = [layer + self.first for layer in layers]
         if until is not None:
             maps = self.network.forward_intermediates(
-                image, indices=sorted({*hidden, until}), stop_early=True, intermediates_only=True
+                image, indices=indices, stop_early=True, intermediates_only=True
             )
-            return Output(hidden=dict(zip(sorted({*hidden, until}), maps, strict=True)))
-        found: dict[int, Tensor] = {}
-        if hidden:
-            features, maps = self.network.forward_intermediates(image, indices=sorted(set(hidden)))
-            found = dict(zip(sorted(set(hidden)), maps, strict=True))
+            return Output(hidden=dict(zip(layers, maps, strict=True)))
+        maps = []
+        if layers:
+            features, maps = self.network.forward_intermediates(image, indices=indices)
         else:
             features = self.network.forward_features(image)
         embedding = self.network.forward_head(features, pre_logits=True)
-        return Output(logits=self.head(embedding), embedding=embedding, hidden=found)
+        hints = dict(zip(layers, maps, strict=True))
+        return Output(logits=self.head(embedding), embedding=embedding, hidden=hints)
 
     @property
     def head(self) -> nn.Linear:
-        return self.network.get_classifier()  # type: ignore[no-any-return, operator]
-
-
-def cifar_resnet(
-    depth: int, *, num_classes: int, factor: int = 1, width: int = 16, stem_stride: int = 1
-) -> ByobNet:
-    """Build a CIFAR ResNet of depth 6n + 2 (He et al. 2016, §4.2).
-
-    Args:
-        depth: number of weighted layers, 6n + 2.
-        num_classes: size of the head.
-        factor: channel multiplier; 4 gives the ``x4`` networks of Tian et al. 2020, whose stem has
-            32 channels.
-        width: channels of the first stage before the multiplier.
-        stem_stride: 1 as published; 2 halves the working resolution (a quarter of the cost).
-    """
-    if depth < 8 or (depth - 2) % 6:
-        raise BenchError(f"resnet{depth} is not a CIFAR ResNet", "the depth is 6n + 2: 8, 14, 20 …")
-    if width % 8:
-        raise BenchError(f"width {width} is not a multiple of 8", "timm rounds channels to eights")
-    blocks = tuple(
-        ByoBlockCfg(
-            "basic", d=(depth - 2) // 6, c=width * multiple * factor, s=stride, gs=0, br=1.0
-        )
-        for multiple, stride in ((1, 1), (2, 2), (4, 2))
-    )
-    stem = width if factor == 1 else width * 2
-    config = ByoModelCfg(blocks=blocks, stem_chs=stem, stem_type="3x3", stem_pool="")
-    network = ByobNet(config, num_classes=num_classes)
-    if stem_stride == 1:
-        network.stem.conv.stride = (1, 1)
-        # timm notes the reductions of the stride-2 stem it built; keep its book true
-        for info in network.feature_info:
-            info["reduction"] = max(info["reduction"] // 2, 1)
-    return network
+        return self.network.get_classifier()  # type: ignore[no-any-return]
 
 
 def build_vision(name: str, *, num_classes: int, pretrained: bool = False) -> VisionModel:
     """Build the image model called ``name``.
 
     ``resnet20``, ``resnet8x4``, ``resnet8w8`` (first stage of 8 channels), ``resnet8w8s2`` (stem
-    of stride 2), or ``timm:ANY_TIMM_NAME``.
+    of stride 2), ``wrn-40-2``, ``vgg13``, or ``timm:ANY_TIMM_NAME``.
 
     Raises:
         BenchError: for a name that is none of these.
     """
     if name.startswith("timm:"):
         return VisionModel(_timm(name.removeprefix("timm:"), num_classes, pretrained))
-    match = _RESNET.fullmatch(name)
-    if match:
+    if match := _RESNET.fullmatch(name):
         network = cifar_resnet(
             int(match["depth"]),
             num_classes=num_classes,
@@ -107,9 +83,12 @@ def build_vision(name: str, *, num_classes: int, pretrained: bool = False) -> Vi
             stem_stride=2 if match["half"] else 1,
         )
         return VisionModel(network)
-    raise BenchError(
-        f"unknown image model '{name}'", "resnetD, resnetDxK, resnetDwW, resnetDwWs2 or timm:NAME"
-    )
+    if match := _WIDE.fullmatch(name):
+        depth, factor = int(match["depth"]), int(match["factor"])
+        return VisionModel(wide_resnet(depth, factor, num_classes=num_classes))
+    if match := _VGG.fullmatch(name):
+        return VisionModel(CifarVgg(int(match["depth"]), num_classes=num_classes))
+    raise BenchError(f"unknown image model '{name}'", KNOWN)
 
 
 def _timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from typing import Any
 
 import matplotlib
@@ -44,10 +45,16 @@ def draw(frame: pd.DataFrame) -> Figure:
     columns = max(1, 2 if len(parts) == 4 else min(len(parts), 3))
     rows = max(1, math.ceil(len(parts) / columns))
     tallest = max((len(section.lines) for section in parts), default=1)
+    names = [_plain(label) for label in sorted(set(frame.label))]
+    longest = max((len(line) for name in names for line in name.split("\n")), default=0)
+    pitch = 0.36 if any("\n" in name for name in names) else 0.27  # inches for one method
     style: dict[Any, Any] = {**seaborn.axes_style("whitegrid"), **_STYLE}
     with matplotlib.rc_context(style):
         figure = Figure(
-            figsize=(max(7.0, 4.7 * columns), rows * (1.25 + 0.27 * tallest) + 0.6),
+            figsize=(
+                max(7.0, (3.4 + 0.075 * longest) * columns),
+                rows * (1.3 + pitch * tallest) + 0.6,
+            ),
             layout="constrained",
         )
         FigureCanvasAgg(figure)
@@ -161,18 +168,15 @@ def _label(ax: Axes, section: Section) -> None:
     better = ", lower is better" if section.direction == "min" else ""
     ax.set_xlabel(f"test {_plain(metric_name(section.metric))}{unit(section.metric)}{better}")
     where = f"preset {section.preset}, source {section.source}, {section.device}"
-    ax.set_title(f"{_plain(section.title, 48)}\n", loc="left", pad=2)
-    ax.text(
-        0, 1.0, _plain(where, 60), transform=ax.transAxes, fontsize=8, color="#555555",
-        va="bottom",
-    )  # fmt: skip
+    where = _plain(where, 48)
+    ax.set_title(_plain(section.title, 38) + "\n" * (where.count("\n") + 1), loc="left", pad=2)
+    ax.text(0, 1.01, where, transform=ax.transAxes, fontsize=8, color="#555555", va="bottom")
 
 
-def _plain(label: str, limit: int = 30) -> str:
-    """Return ``label`` on one line, shortened, and with no mathematics in it for matplotlib."""
-    line = " ".join(label.split())
-    line = line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
-    return line.replace("$", r"\$")
+def _plain(label: str, width: int = 24) -> str:
+    """Return ``label`` on at most two lines, and with no mathematics in it for matplotlib."""
+    lines = textwrap.wrap(label, width, max_lines=2, placeholder=" …") or [""]
+    return "\n".join(lines).replace("$", r"\$")
 
 
 def _legend() -> list[Line2D]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bench.models.base import Model
 
 SourceKind = Literal["embedded", "mirror", "hub"]
+SHORT = ("epochs", "batch_size")  # settings that mean the student recipe's field
 
 
 class Recipe(Config):
@@ -80,20 +81,27 @@ class Origin:
 
 @dataclass(frozen=True)
 class Data:
-    """A loaded task: its splits on the device; for text the raw strings too."""
+    """A loaded task: its splits on the device.
+
+    Attributes:
+        further: other held-out splits that are scored but never selected on.
+        texts: for text, the raw strings of every split.
+    """
 
     train: Split
     validation: Split
     test: Split
+    further: Mapping[str, Split] = field(default_factory=dict)
     texts: Mapping[str, list[str]] | None = None
 
-    def split(self, name: str) -> Split:
-        """Return the split called ``name``: train, validation or test."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+    def held_out(self) -> dict[str, Split]:
+        """Return the splits that are predicted and scored: validation, test and any further."""
+        return {"validation": self.validation, "test": self.test, **self.further}
 
     def rows(self) -> dict[str, int]:
         """Return the number of samples by split."""
-        return {name: len(self.split(name)) for name in ("train", "validation", "test")}
+        splits = {"train": self.train, **self.held_out()}
+        return {name: len(split) for name, split in splits.items()}
 
 
 class Task:
@@ -120,7 +128,7 @@ class Task:
         overrides: Mapping[str, Any] | None = None,
     ) -> None:
         if preset not in self.presets:
-            raise unknown(f"preset of task '{self.name}'", preset, self.presets)
+            raise unknown(f"preset (task '{self.name}')", preset, self.presets)
         self.preset_name = preset
         self.overrides = dict(overrides or {})
         self.preset = override(self.presets[preset], self.overrides, f"task '{self.name}'")
@@ -179,16 +187,16 @@ def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
         )
         for parent in parents:
             if not isinstance(target.get(parent), dict):
-                raise unknown(f"option of {what}", path, _paths(preset))
+                raise unknown(f"setting ({what})", path, [*_paths(preset), *SHORT])
             target = target[parent]
         if leaf not in target:
-            raise unknown(f"option of {what}", path, _paths(preset))
+            raise unknown(f"setting ({what})", path, [*_paths(preset), *SHORT])
         target[leaf] = value
     return build(Preset, values, what)
 
 
 def _paths(preset: Preset) -> list[str]:
     paths = []
-    for field, value in preset.model_dump().items():
-        paths += [f"{field}.{inner}" for inner in value] if isinstance(value, dict) else [field]
+    for name, value in preset.model_dump().items():
+        paths += [f"{name}.{inner}" for inner in value] if isinstance(value, dict) else [name]
     return paths

@@ -101,16 +101,17 @@ class CifarTask(ImageTask):
 
     def arrays(self) -> Arrays:
         if self.source == "embedded":
-            images, labels, split = self.embedded()
+            pictures, digits, split = self.embedded()
             return {
-                name: (images[split == name], self.relabel(labels[split == name]))
+                name: (pictures[split == name], self.relabel(digits[split == name]))
                 for name in ("train", "validation", "test")
             }
         from bench.data.images import cached_images
         from bench.data.sources import open_source
 
         source, reference = open_source(self.source), self.reference()
-        images, labels = {}, {}
+        images: dict[str, np.ndarray] = {}
+        labels: dict[str, np.ndarray] = {}
         for name in ("train", "test"):
             images[name] = cached_images(source, reference, name, "img", (32, 32))
             column = source.read(reference, name).column(self.label_column)

@@ -48,7 +48,7 @@ class ImageTask(Task):
             )
             for name, (images, labels) in arrays.items()
         }
-        return Data(**splits)
+        return Data(splits["train"], splits["validation"], splits["test"])
 
     def build_model(self, name: str, *, data: Data | None = None) -> Model:
         from bench.models.vision import build_vision

@@ -74,8 +74,7 @@ def _train(spec: TeacherSpec, files: TeacherFiles, report: Report) -> dict[str, 
     precision = task.preset.teacher_recipe.precision
     size = task.preset.evaluation_batch
     predictions, scores = {}, {}
-    for name in ("validation", "test"):
-        split = data.split(name)
+    for name, split in data.held_out().items():
         predictions[name] = predict(model, split, batch_size=size, precision=precision)
         scores[name] = task.evaluate(predictions[name], split.labels.cpu().numpy())
     manifest = {
@@ -134,10 +133,13 @@ def fit_head(model: Model, data: Data, task: Task) -> None:
 
     recipe, size = task.preset.teacher_recipe, task.preset.evaluation_batch
     features = {
-        name: embed(model, data.split(name), batch_size=size, precision=recipe.precision)
-        for name in ("train", "validation")
+        name: embed(model, split, batch_size=size, precision=recipe.precision)
+        for name, split in (("train", data.train), ("validation", data.validation))
     }
-    labels = {name: data.split(name).labels.cpu().numpy() for name in features}
+    labels = {
+        "train": data.train.labels.cpu().numpy(),
+        "validation": data.validation.labels.cpu().numpy(),
+    }
     best: tuple[float, np.ndarray, np.ndarray] | None = None
     for strength in (0.1, 1.0, 10.0, 100.0):
         regression = LogisticRegression(C=strength, max_iter=2000)

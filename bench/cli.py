@@ -1,0 +1,210 @@
+"""The command line: reads what is asked for and hands it on; it holds no logic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bench.errors import EXIT_OK, EXIT_USER, BenchError
+
+ABOUT = """Which knowledge-distillation method should I use, and what does it cost?
+
+\b
+  python -m bench all                                   every method on embedded data, then a report
+  python -m bench run --methods scratch,kd --tasks amazon --seeds 3
+  python -m bench run --methods kd,kd:temperature=2 --tasks cifar10 --preset small
+  python -m bench list methods
+  python -m bench report
+"""
+app = typer.Typer(
+    help=ABOUT,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console(highlight=False)
+
+Results = Annotated[Path, typer.Option(help="Folder of the records.")]
+Reports = Annotated[Path, typer.Option(help="Folder of the rendered reports.")]
+Methods = Annotated[
+    str, typer.Option(help="Methods and baselines: kd,fitnets or kd:temperature=2, or all.")
+]
+Tasks = Annotated[str, typer.Option(help="Tasks: amazon,cifar10, or all.")]
+PresetName = Annotated[str, typer.Option(help="quick, small, standard or paper.")]
+Seeds = Annotated[str, typer.Option(help="How many seeds (3), or which ones (0,5,7).")]
+TeacherSeed = Annotated[int, typer.Option(help="Seed of the one teacher of each task.")]
+SourceName = Annotated[
+    str | None, typer.Option(help="embedded, mirror or hub, instead of the preset's own.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Cells at once; by default one a core, or one a GPU.")
+]
+Threads = Annotated[int, typer.Option(min=1, help="Processor threads of each cell.")]
+Plugins = Annotated[
+    list[str] | None, typer.Option("--plugin", help="A .py file or module that registers parts.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a preset field, say epochs=2 or student=resnet8."),
+]
+
+
+@app.command("all")
+def run_all(
+    preset: PresetName = "quick",
+    seeds: Seeds = "3",
+    source: SourceName = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    threads: Threads = 1,
+    results: Results = Path("results"),
+    reports: Reports = Path("reports"),
+    plugin: Plugins = None,
+) -> None:
+    """Run everything of a preset, then render the report.
+
+    What has been run already is not run again; stop and start as you like.
+    """
+    from bench.commands import Running, execute
+
+    code = execute(
+        _suite("all", "all", preset, seeds, 0, source, None),
+        Running(device, workers, threads, results, tuple(plugin or ())),
+        console,
+    )
+    _report(results, reports)
+    raise typer.Exit(code)
+
+
+@app.command()
+def run(
+    suite: Annotated[
+        Path | None, typer.Argument(help="A suite file (.yaml or .toml), instead of the options.")
+    ] = None,
+    methods: Methods = "all",
+    tasks: Tasks = "all",
+    preset: PresetName = "quick",
+    seeds: Seeds = "3",
+    teacher_seed: TeacherSeed = 0,
+    source: SourceName = None,
+    set_: Settings = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    threads: Threads = 1,
+    results: Results = Path("results"),
+    plugin: Plugins = None,
+) -> None:
+    """Run chosen methods on chosen tasks.
+
+    Each cell (method × task × seed) leaves one record.
+
+    \b
+      python -m bench run --methods scratch,kd,fitnets --tasks amazon,sentiment140
+      python -m bench run --methods kd:temperature=2 --tasks cifar10 --seeds 0,1
+      python -m bench run suites/mine.yaml
+      BENCH_DATA=mirror python -m bench run --tasks cifar10 --preset small
+    """
+    from bench.commands import Running, execute
+    from bench.suites import read_suite
+
+    chosen: Any = (
+        read_suite(suite)
+        if suite is not None
+        else _suite(methods, tasks, preset, seeds, teacher_seed, source, set_)
+    )
+    raise typer.Exit(
+        execute(chosen, Running(device, workers, threads, results, tuple(plugin or ())), console)
+    )
+
+
+@app.command("list")
+def list_parts(
+    what: Annotated[str, typer.Argument(help="methods, tasks, baselines or presets.")],
+    plugin: Plugins = None,
+) -> None:
+    """List methods, tasks, baselines or presets."""
+    from bench.commands import list_registered
+
+    list_registered(what, tuple(plugin or ()), console)
+
+
+@app.command()
+def report(results: Results = Path("results"), reports: Reports = Path("reports")) -> None:
+    """Render the reports from the records alone."""
+    _report(results, reports)
+
+
+@app.command()
+def doctor(device: Device = "auto") -> None:
+    """Say what this machine has.
+
+    Device, precision, versions, which data sources are reachable, disk.
+    """
+    from bench.commands import show_doctor
+
+    show_doctor(device, console)
+
+
+@app.command()
+def data(
+    tasks: Tasks = "all",
+    preset: PresetName = "quick",
+    source: SourceName = None,
+    prefetch: Annotated[bool, typer.Option(help="Load everything once, filling caches.")] = False,
+) -> None:
+    """Say what each task would load from where.
+
+    With fingerprints; --prefetch loads everything once.
+    """
+    from bench.commands import show_data
+
+    raise typer.Exit(
+        show_data(_suite("all", tasks, preset, "1", 0, source, None), prefetch, console)
+    )
+
+
+def _suite(
+    methods: str,
+    tasks: str,
+    preset: str,
+    seeds: str,
+    teacher_seed: int,
+    source: str | None,
+    settings: list[str] | None,
+) -> Any:
+    from bench.commands import parse_seeds, parse_settings, split_names
+    from bench.config import build
+    from bench.suites import Suite
+
+    values = {
+        "methods": split_names(methods),
+        "tasks": split_names(tasks),
+        "preset": preset,
+        "seeds": parse_seeds(seeds),
+        "teacher_seed": teacher_seed,
+        "source": source,
+        "overrides": parse_settings(settings or []),
+    }
+    return build(Suite, values, "the command line")
+
+
+def _report(results: Path, reports: Path) -> None:
+    from bench.commands import write_report
+
+    write_report(results, reports, console)
+
+
+def main() -> int:
+    """Run the command line; returns the exit status (or leaves through ``SystemExit``)."""
+    try:
+        app()
+    except BenchError as error:
+        Console(stderr=True, highlight=False).print(f"error: {error}", markup=False, soft_wrap=True)
+        return EXIT_USER
+    return EXIT_OK

@@ -1,0 +1,267 @@
+"""What the commands do, behind the command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import BASELINES, METHODS, TASKS
+from bench.errors import (
+    EXIT_FAILED_CELLS,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USER,
+    BenchError,
+    unknown,
+)
+from bench.registry import Registry, load_plugins
+from bench.suites import Suite
+
+
+@dataclass(frozen=True)
+class Running:
+    """How to run: on what, how many at once, where records go."""
+
+    device: str
+    workers: int | None
+    threads: int
+    results: Path
+    plugins: tuple[str, ...]
+
+
+def execute(suite: Suite, running: Running, console: Console) -> int:
+    """Run what is missing of ``suite``; returns the exit status."""
+    from bench.environment import choose_device, cores
+    from bench.plan import make_plan
+    from bench.progress import Progress
+    from bench.runner import run_plan
+
+    announce_plugins(running.plugins, console)
+    plan = make_plan(
+        suite, device=choose_device(running.device), plugins=_resolved(running.plugins)
+    )
+    for note in dict.fromkeys(plan.notes):
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    check_writable(running.results)
+    device = plan.cells[0].device
+    spare = max(cores() // running.threads, 1) if device == "cpu" else 1
+    workers = running.workers or spare
+    sources = sorted({cell.source for cell in plan.cells})
+    console.print(
+        f"{len(plan.cells)} cells of preset '{suite.preset}' ({', '.join(sources)} data) "
+        f"on {device}, {workers} at once.",
+        markup=False,
+        soft_wrap=True,
+    )
+    summary = run_plan(
+        plan,
+        results=running.results,
+        workers=workers,
+        threads=running.threads,
+        progress=Progress(console),
+    )
+    console.print(f"{summary.done} cells run, {summary.reused} there already.")
+    for line in summary.failed:
+        console.print(f"failed: {line}", style="red", markup=False, soft_wrap=True)
+    if summary.interrupted:
+        console.print("stopped; what was finished is kept, the same command goes on from there.")
+        return EXIT_INTERRUPTED
+    if summary.failed:
+        console.print(f"{len(summary.failed)} failed.")
+    return EXIT_FAILED_CELLS if summary.failed else EXIT_OK
+
+
+def announce_plugins(plugins: Sequence[str], console: Console) -> None:
+    """Import plug-ins; one that fails is named and the rest goes on."""
+    for problem in load_plugins(plugins):
+        console.print(f"warning: {problem}", style="yellow", markup=False, soft_wrap=True)
+    for registry in _registries().values():
+        registry.names()
+        for problem in registry.problems:
+            console.print(f"warning: {problem}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _resolved(plugins: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(Path(name).resolve()) if name.endswith(".py") else name for name in plugins)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise :class:`BenchError` unless records can be written below ``folder``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"'{folder}' cannot be made: {error.strerror}", "use --results") from error
+    if not os.access(folder, os.W_OK):
+        raise BenchError(f"'{folder}' is not writable", "use --results")
+
+
+def write_report(results: Path, reports: Path, console: Console) -> None:
+    """Render the reports and say where they are."""
+    from bench.report import write_reports
+
+    summary = write_reports(results, reports)
+    for problem in summary.problems:
+        console.print(f"warning: {problem}", style="yellow", markup=False, soft_wrap=True)
+    console.print(f"{summary.records} records rendered:")
+    for path in summary.paths:
+        console.print(f"  {path}", markup=False, soft_wrap=True)
+
+
+def _registries() -> dict[str, Registry[Any]]:
+    return {"methods": METHODS, "baselines": BASELINES, "tasks": TASKS}
+
+
+def list_registered(what: str, plugins: Sequence[str], console: Console) -> None:
+    """Print a table of what is registered."""
+    announce_plugins(plugins, console)
+    registries = _registries()
+    if what == "presets":
+        _list_presets(console)
+        return
+    if what not in registries:
+        raise unknown("list", what, [*registries, "presets"])
+    table = Table("name", "what it is", "where", box=None, pad_edge=False)
+    for entry in registries[what].entries():
+        table.add_row(entry.name, entry.summary, entry.origin)
+    console.print(table)
+
+
+def _list_presets(console: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("preset", "task", "student", "teacher", "epochs", "data"):
+        table.add_column(column, overflow="fold")
+    rows = []
+    for name in TASKS.names():
+        for preset, values in TASKS.get(name).presets.items():
+            rows.append((preset, name, values))
+    order = {preset: at for at, preset in enumerate(("quick", "small", "standard", "paper"))}
+    for preset, name, values in sorted(rows, key=lambda row: (order.get(row[0], 9), row[1])):
+        table.add_row(
+            preset, name, values.student, values.teacher, str(values.recipe.epochs), values.source
+        )
+    console.print(table)
+
+
+def show_doctor(device: str, console: Console) -> None:
+    """Print what this machine has."""
+    from bench.data.cache import cache_dir
+    from bench.environment import choose_device, device_name, versions
+
+    chosen = choose_device(device)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("device", f"{chosen} ({device_name(chosen)})")
+    table.add_row("precision", _precision(chosen))
+    table.add_row("versions", ", ".join(f"{name} {value}" for name, value in versions().items()))
+    cache = cache_dir()
+    free = shutil.disk_usage(cache).free / 2**30
+    table.add_row("cache", f"{cache} ({free:.0f} GiB free)")
+    table.add_row("embedded data", "there")
+    for kind in ("mirror", "hub"):
+        for name, state in _reachable(kind):
+            table.add_row(name, state)
+    console.print(table, soft_wrap=True)
+
+
+def _reachable(kind: str) -> list[tuple[str, str]]:
+    """Return what can be read from a source, as rows of two columns."""
+    from bench.data.hub_refs import ALL
+    from bench.data.sources import open_source
+
+    if kind == "mirror" and not os.environ.get("BENCH_DATA"):
+        return [("mirror", "not named (set BENCH_DATA to a folder)")]
+    try:
+        source = open_source(kind)
+    except BenchError as error:
+        return [(kind, str(error))]
+    states = {}
+    for ref in ALL:
+        splits = list(ref.files) if kind == "hub" and ref.files else ["train"]
+        problem = source.problem(ref, splits)
+        if problem and problem.startswith("cannot reach the hub"):
+            return [(kind, "cannot be reached from here")]
+        states[f"{kind} {ref.name}"] = problem or "there"
+    return list(states.items())
+
+
+def _precision(device: str) -> str:
+    import torch
+
+    if device.startswith("cuda"):
+        native = torch.cuda.is_bf16_supported()
+    else:
+        flags = Path("/proc/cpuinfo")
+        text = flags.read_text(errors="replace") if flags.is_file() else ""
+        native = "avx512_bf16" in text or "amx_bf16" in text
+    return f"bfloat16 autocast, {'in hardware' if native else 'emulated'}"
+
+
+def show_data(suite: Suite, prefetch: bool, console: Console) -> int:
+    """Print what each task would load; returns the exit status."""
+    from bench.plan import EVERYTHING, choose_source
+
+    names = TASKS.names() if EVERYTHING in suite.tasks else suite.tasks
+    columns = ("task", "data", "source", "revision", "fingerprint", "rows")
+    table = Table(*columns, box=None, pad_edge=False)
+    problems = []
+    for name in names:
+        try:
+            task = TASKS.get(name)(suite.preset, source=choose_source(name, suite))
+            problem = task.problem()
+            if problem:
+                raise BenchError(problem)
+            origin = task.origin()
+            rows = ""
+            if prefetch:
+                rows = "/".join(str(count) for count in task.load().rows().values())
+        except BenchError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        table.add_row(
+            name, origin.name, origin.source, origin.revision, origin.fingerprint[:12], rows
+        )
+    console.print(table, soft_wrap=True)
+    for line in problems:
+        console.print(f"cannot be read: {line}", style="red", markup=False, soft_wrap=True)
+    return EXIT_USER if problems else EXIT_OK
+
+
+def split_names(text: str) -> list[str]:
+    """Split a comma-separated list."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read ``3`` as three seeds (0, 1, 2) and ``0,5`` as those two.
+
+    Raises:
+        BenchError: for anything else.
+    """
+    try:
+        numbers = [int(part) for part in split_names(text)]
+    except ValueError:
+        numbers = []
+    if (
+        not numbers
+        or min(numbers) < 0
+        or (len(numbers) == 1 and "," not in text and not numbers[0])
+    ):
+        raise BenchError(f"cannot read seeds '{text}'", "a count (3) or a list (0,5,7)")
+    return list(range(numbers[0])) if len(numbers) == 1 and "," not in text else numbers
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
+    """Read ``FIELD=VALUE`` pairs."""
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise BenchError(f"cannot read setting '{pair}'", "write FIELD=VALUE, say epochs=2")
+        found[key] = value
+    return found

@@ -1,0 +1,79 @@
+"""Text classification: the family's tokenisation and models."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.tasks.base import Data, Task
+
+if TYPE_CHECKING:
+    from bench.models.base import Model
+
+Texts = dict[str, tuple[list[str], np.ndarray]]
+
+
+class TextTask(Task):
+    """Texts with class labels, tokenised as the teacher's vocabulary says."""
+
+    family: ClassVar[str] = "text"
+
+    @abstractmethod
+    def texts(self) -> Texts:
+        """Return ``{split: (texts, labels)}``: train, validation, test, and any further test."""
+
+    def load(self, device: str = "cpu") -> Data:
+        from bench.data.splits import TextSplit
+        from bench.models.text import load_tokenizer
+
+        texts = self.texts()
+        for name, (rows, _) in texts.items():
+            if not rows:
+                raise BenchError(f"task '{self.name}': split '{name}' is empty")
+        if self.preset.train_limit is not None:
+            rows, labels = texts["train"]
+            order = np.random.Generator(np.random.PCG64(20240913)).permutation(len(rows))
+            kept = order[: self.preset.train_limit]
+            texts["train"] = ([rows[position] for position in kept], labels[kept])
+        tokenizer = load_tokenizer(self.preset.teacher)
+        splits = {}
+        for name, (rows, labels) in texts.items():
+            ids = tokenizer(rows, truncation=True, max_length=self.preset.max_length)["input_ids"]
+            splits[name] = TextSplit(
+                [np.asarray(row, dtype=np.int64) for row in ids],
+                labels,
+                pad=tokenizer.pad_token_id,
+                device=device,
+            )
+        further = {name: split for name, split in splits.items() if name not in MAIN}
+        return Data(
+            train=splits["train"],
+            validation=splits["validation"],
+            test=splits["test"],
+            further=further,
+            texts={name: rows for name, (rows, _) in texts.items()},
+        )
+
+    def build_model(self, name: str, *, data: Data | None = None) -> Model:
+        from bench.models.text import build_text
+
+        return build_text(name, num_classes=self.num_classes)
+
+
+MAIN = ("train", "validation", "test")
+
+
+def fingerprint_texts(texts: Texts) -> str:
+    """Return the sha256 of the texts and labels of every split."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name in sorted(texts):
+        rows, labels = texts[name]
+        digest.update(repr((name, len(rows))).encode())
+        for row, label in zip(rows, labels.tolist(), strict=True):
+            digest.update(f"{label}\t{len(row)}\t{row}\n".encode())
+    return digest.hexdigest()
