@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.errors import EXIT_OK, EXIT_USER, BenchError
+from bench.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, BenchError
 
 ABOUT = """Which knowledge-distillation method should I use, and what does it cost?
 
@@ -78,7 +78,8 @@ def run_all(
         Running(device, workers, threads, results, tuple(plugin or ())),
         console,
     )
-    _report(results, reports)
+    if code != EXIT_INTERRUPTED:
+        _report(results, reports)
     raise typer.Exit(code)
 
 

@@ -47,7 +47,7 @@ def jobs_for(plan: Plan, done: set[str], *, results: Path, threads: int) -> list
     jobs = [
         Job(
             id=key,
-            title=f"teacher · {spec.task}",
+            title=f"train teacher · {spec.task}",
             work=spec,
             results=results,
             threads=threads,

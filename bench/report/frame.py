@@ -28,6 +28,7 @@ COLUMNS = [
     *["teacher_name", "teacher_score", "device_name", "torch", "revision"],
     *["error_class", "error_message", "finished", "key"],
 ]
+FURTHER = "further_"  # prefix of the columns of further held-out splits
 UNKNOWN_DEVICE = "unknown device"
 
 
@@ -142,6 +143,12 @@ def _row(record: Record) -> dict[str, Any]:
         "key": str(record["key"]),
     }
     row |= {f"test_{name}": _number(value) for name, value in (best.get("test") or {}).items()}
+    # held-out splits beside the official test, shown in columns of their own
+    row |= {
+        f"{FURTHER}{name}": _number(scores.get(metric))
+        for name, scores in best.items()
+        if name not in ("validation", "test") and isinstance(scores, dict)
+    }
     if row["status"] == "ok" and row["test_best"] is None:
         # Nothing to average, so it must not count as a finished run.
         row |= {

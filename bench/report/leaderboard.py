@@ -23,7 +23,8 @@ on hard labels alone, taken seed by seed (same initialisation and batch order) a
 positive is better. *Gap closed* is the share of the way from *{REFERENCE}* (0 %) to *{CEILING}*
 (100 %). Rows in italics are baselines; those run once are held against the mean of *{REFERENCE}*
 and marked *unpaired*. *Parameters* are what is deployed, *extra* is what is trained beside the
-student and thrown away. The best distillation method is bold only if all its seeds finished and
+student and thrown away; *train s* is wall time with other cells perhaps running beside it, not
+an isolated cost. The best distillation method is bold only if all its seeds finished and
 there are at least {SEEDS_FOR_BOLD}; bold does not mean significant."""
 
 OVERVIEW = f"""\
@@ -115,12 +116,14 @@ def _table(section: Section) -> list[str]:
     percent = text.unit(metric)
     with_f1 = metric != "macro_f1" and any(line.macro_f1 for line in section.lines)
     points = " (points)" if percent else ""
+    further = sorted({name for line in section.lines for name in line.further})
     better = ", lower is better" if section.direction == "min" else ""
     head = [
         "method",
         f"test {text.escape(text.metric_name(metric))}{percent}{better}",
         f"last epoch{percent}",
         *(["macro-F1 (%)"] if with_f1 else []),
+        *(f"{text.escape(name)}{percent}" for name in further),
         f"gain over {REFERENCE}{points}",
         "gap closed (%)",
         "parameters",
@@ -138,6 +141,7 @@ def _table(section: Section) -> list[str]:
                 f"**{test}**" if line is bold else test,
                 text.spread(line.last, metric),
                 *([text.spread(line.macro_f1, "macro_f1")] if with_f1 else []),
+                *(text.spread(line.further.get(name), metric) for name in further),
                 _gain(line, metric),
                 _closed(line, section),
                 text.count(line.deployed),

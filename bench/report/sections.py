@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.frame import CEILING, REFERENCE
+from bench.report.frame import CEILING, FURTHER, REFERENCE
 from bench.stats import Gain, Spread, gap_closed, improvement, mean_and_sd, paired_gain
 
 # What must agree before two numbers may stand in one table.
@@ -28,6 +28,7 @@ class Line:
         gain: over the reference, positive is better; None without a reference.
         paired: whether the gain was taken seed by seed, or between two means.
         closed: share of the teacher gap, None where there is no gap.
+        further: spread on further held-out splits, by split name.
         planned: seeds this method should have; ``ok + failed + skipped`` may be fewer.
     """
 
@@ -37,6 +38,7 @@ class Line:
     best: Spread | None
     last: Spread | None
     macro_f1: Spread | None
+    further: dict[str, Spread]
     gain: Gain | None
     paired: bool
     closed: float | None
@@ -172,6 +174,11 @@ def _line(
         best=_spread(ok.test_best),
         last=_spread(ok.test_last),
         macro_f1=_spread(ok.test_macro_f1) if "test_macro_f1" in ok else None,
+        further={
+            column.removeprefix(FURTHER): spread
+            for column in map(str, ok.columns)
+            if column.startswith(FURTHER) and (spread := _spread(ok[column]))
+        },
         gain=gain,
         paired=paired,
         closed=closed,

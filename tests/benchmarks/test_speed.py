@@ -1,0 +1,143 @@
+"""Speed, by pytest-benchmark: run with ``tox -e bench``; compare rows of a group as ratios."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bench import BASELINES, METHODS, TASKS
+from bench.config import build
+from bench.method import Method, Setup
+from bench.models.base import uniform_pairs
+from bench.models.vision import build_vision
+from bench.teachers.signals import LiveTeacher
+from bench.training.evaluate import predict
+from bench.training.loop import Setting, train
+
+STEPS = 8
+BATCH = 32
+
+
+def _setting(data: Any, recipe: Any, task: Any) -> Setting:
+    return Setting(
+        train=data.train,
+        validation=data.validation,
+        recipe=recipe,
+        seed=0,
+        score=task.evaluate,
+        metric=task.metric,
+        direction=task.direction,
+        pairs=uniform_pairs(3, 3),
+    )
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Any, Any]:
+    torch.set_num_threads(1)
+    task = TASKS.get("cifar10")(
+        "quick", overrides={"train_limit": STEPS * BATCH, "epochs": 2, "student": "resnet20"}
+    )
+    return task, task.load()
+
+
+@pytest.mark.benchmark(group="training step, resnet20 from resnet14")
+@pytest.mark.parametrize("name", ["bare", "scratch", "kd", "fitnets", "fitnets_joint"])
+def test_training(benchmark: Any, digits: tuple[Any, Any], name: str) -> None:
+    """Two epochs of each method; ``bare`` is a hand-written loop doing scratch's arithmetic."""
+    task, data = digits
+    teacher = build_vision("resnet14", num_classes=10)
+
+    def prepare() -> tuple[tuple[Any, ...], dict[str, Any]]:
+        torch.manual_seed(0)
+        student = task.build_model(task.preset.student)
+        if name == "bare":
+            return (student, data, task), {}
+        registry = METHODS if name in METHODS else BASELINES
+        cls = registry.get(name)
+        method: Method = cls(build(cls.Config, {}, name))
+        source = LiveTeacher(teacher, "bfloat16") if method.signals else None
+        method.setup(
+            Setup(
+                student=student,
+                num_classes=10,
+                family="image",
+                pairs=uniform_pairs(3, 3),
+                probe=data.train.batch(np.arange(4)),
+                teacher=source,
+                training_batches=lambda: iter(()),
+                generator=torch.Generator().manual_seed(0),
+            )
+        )
+        return (student, method, source, _setting(data, task.preset.recipe, task)), {}
+
+    benchmark.pedantic(_bare if name == "bare" else _suite, setup=prepare, rounds=5)
+
+
+def _suite(student: Any, method: Any, source: Any, setting: Setting) -> None:
+    train(student=student, method=method, teacher=source, setting=setting)
+
+
+def _bare(student: Any, data: Any, task: Any) -> None:
+    recipe = task.preset.recipe
+    optimizer = torch.optim.SGD(
+        student.parameters(),
+        lr=recipe.learning_rate,
+        momentum=0.9,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    for _ in range(recipe.epochs):
+        student.train()
+        for index in np.random.default_rng(0).permutation(len(data.train)).reshape(-1, BATCH):
+            batch = data.train.batch(index)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = student(batch.inputs).logits
+            loss = F.cross_entropy(logits.float(), batch.labels)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(student.parameters(), recipe.clip)
+            optimizer.step()
+        predict(student, data.validation, batch_size=500, precision="bfloat16")
+
+
+@pytest.mark.benchmark(group="report")
+def test_report(benchmark: Any, tmp_path: Path) -> None:
+    """Render a report from 1,000 records."""
+    import json
+
+    from bench.report import write_reports
+
+    for at in range(1000):
+        task, method, seed = f"task-{at % 5}", f"method-{at // 5 % 40}", at // 200
+        record = {
+            "schema": 1,
+            "key": f"{at:064x}",
+            "status": "ok",
+            "cell": {
+                "kind": "method",
+                "method": method,
+                "label": method,
+                "options": {},
+                "task": task,
+                "preset": "quick",
+                "overrides": {},
+                "seed": seed,
+                "source": "embedded",
+            },
+            "task": {"metric": "accuracy", "direction": "max", "title": task, "classes": 2},
+            "metrics": {
+                when: {name: {"accuracy": 0.5 + at / 4000} for name in ("validation", "test")}
+                for when in ("best", "last")
+            },
+            "environment": {"device": "cpu", "torch": "0"},
+            "finished": "2026-01-01T00:00:00+00:00",
+        }
+        (tmp_path / f"{at}.json").write_text(json.dumps(record))
+    benchmark.pedantic(
+        write_reports, args=(tmp_path, tmp_path / "reports"), rounds=2, warmup_rounds=0
+    )

@@ -1,0 +1,267 @@
+"""Registration: what is scanned, what is refused, what a broken plug-in costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import BASELINES, METHODS, TASKS
+from bench.errors import BenchError
+from bench.registry import Registry, load_plugin, load_plugins
+
+ROOT = Path(__file__).resolve().parent.parent
+METHOD = '''"""A method in a file of its own."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+
+from bench import Method, register_method
+
+
+@register_method("{name}")
+class Mine(Method):
+    """{summary}"""
+
+    signals = frozenset()
+
+    def loss(self, *, batch, student, teacher, progress):
+        return {{"ce": F.cross_entropy(student.scores, batch.labels)}}
+'''
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    """Give the registries back as they were."""
+    registries: list[Registry[Any]] = [METHODS, BASELINES, TASKS]
+    for registry in registries:
+        registry.names()
+    kept = [(dict(r._classes), dict(r._entries), list(r.problems)) for r in registries]
+    modules = set(sys.modules)
+    yield
+    for registry, (classes, entries, problems) in zip(registries, kept, strict=True):
+        registry._classes, registry._entries, registry.problems = classes, entries, problems
+    for name in set(sys.modules) - modules:
+        if name.startswith("bench_plugin_"):
+            del sys.modules[name]
+
+
+def write_method(path: Path, name: str, summary: str = "Say what it does.") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(METHOD.format(name=name, summary=summary), encoding="utf-8")
+    return path
+
+
+def python(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a fresh interpreter in the project with ``path`` importable."""
+    found = [str(ROOT), *([str(path)] if path else [])]
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(found)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def distribution(root: Path, name: str, target: str) -> None:
+    """Lay down the metadata of an installed package with one method entry point."""
+    folder = root / f"{name}-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(f"[distillation_bench.methods]\n{name} = {target}\n")
+
+
+def installed(root: Path) -> tuple[list[str], list[str], dict[str, str]]:
+    """Return names, problems and the origin of each name, with ``root`` on the path."""
+    code = (
+        "import json; from bench import METHODS; entries = METHODS.entries();"
+        "print(json.dumps([METHODS.names(), METHODS.problems,"
+        " {e.name: e.origin for e in entries}]))"
+    )
+    done = python("-c", code, path=root)
+    assert done.returncode == 0, done.stderr
+    names, problems, origins = json.loads(done.stdout)
+    return names, problems, origins
+
+
+def test_built_in_names_are_found() -> None:
+    assert {"kd", "fitnets", "fitnets_joint"} <= set(METHODS.names())
+    assert {"scratch", "label_smoothing", "teacher", "tfidf"} <= set(BASELINES.names())
+    assert {"amazon", "amazon-5", "sentiment140", "cifar10", "cifar100"} <= set(TASKS.names())
+    assert METHODS.names() == sorted(METHODS.names())
+
+
+@pytest.mark.parametrize("registry", [METHODS, BASELINES, TASKS], ids=lambda r: r.kind)
+def test_every_entry_says_what_and_where_as_its_class_does(registry: Registry[Any]) -> None:
+    for entry in registry.entries():
+        cls = registry.get(entry.name)
+        file, _, line = entry.origin.rpartition(":")
+        source = (ROOT / file).read_text(encoding="utf-8").splitlines()
+        assert f'register_{registry.kind}("{entry.name}")' in source[int(line) - 1]
+        assert entry.summary == (cls.__doc__ or "").strip().split("\n")[0] != ""
+        assert cls.name == entry.name
+
+
+def test_listing_imports_no_torch() -> None:
+    code = (
+        "import sys; from bench import BASELINES, METHODS, TASKS;"
+        "print([len(r.entries()) for r in (METHODS, BASELINES, TASKS)]);"
+        "heavy = {'torch', 'transformers', 'timm', 'sklearn', 'pandas'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert all(count > 0 for count in json.loads(done.stdout))
+
+
+def test_unknown_name_gives_the_nearest_match() -> None:
+    with pytest.raises(BenchError, match=r"unknown method 'fitnet' \(did you mean 'fitnets'\?\)"):
+        METHODS.get("fitnet")
+
+
+def test_unknown_name_far_from_all_lists_what_is_known() -> None:
+    with pytest.raises(BenchError, match=r"unknown task 'zzzz' \(known: amazon, "):
+        TASKS.get("zzzz")
+
+
+def test_plugin_file_registers_its_method(tmp_path: Path) -> None:
+    load_plugin(str(write_method(tmp_path / "mine.py", "mine", "Mine alone.")))
+    cls = METHODS.get("mine")
+    entry = next(entry for entry in METHODS.entries() if entry.name == "mine")
+    assert "mine" in METHODS and "mine" not in BASELINES
+    assert cls.name == "mine" and cls(cls.Config()).config == cls.Config()
+    assert entry.summary == "Mine alone." and entry.origin == "mine.py:10"
+
+
+def test_loading_a_plugin_twice_is_no_duplicate(tmp_path: Path) -> None:
+    target = str(write_method(tmp_path / "mine.py", "mine"))
+    assert load_plugin(target) is load_plugin(target)
+
+
+def test_broken_plugins_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "typo.py").write_text("def broken(:\n")
+    (tmp_path / "lacking.py").write_text("import no_such_library\n")
+    (tmp_path / "raising.py").write_text("raise RuntimeError('not today')\n")
+    good = write_method(tmp_path / "good.py", "good_one")
+    broken = [str(tmp_path / name) for name in ("typo.py", "lacking.py", "raising.py", "gone.py")]
+    problems = load_plugins([*broken, "no_such_plugin_module", str(good)])
+    reasons = ["SyntaxError", "no_such_library", "not today", "no such file", "No module named"]
+    assert len(problems) == len(reasons)
+    for problem, target, reason in zip(
+        problems, [*broken, "no_such_plugin_module"], reasons, strict=True
+    ):
+        assert target in problem and reason in problem
+    assert "good_one" in METHODS
+
+
+@pytest.mark.parametrize("discovered", [True, False])
+def test_plugin_that_takes_an_existing_name_is_refused(tmp_path: Path, discovered: bool) -> None:
+    target = write_method(tmp_path / "again.py", "kd")
+    first = "METHODS.names();" if discovered else ""
+    code = (
+        "import sys; from bench import METHODS; from bench.registry import load_plugin;"
+        f"{first} load_plugin(sys.argv[1]); METHODS.names()"
+    )
+    done = python("-c", code, str(target))
+    assert done.returncode != 0
+    message = done.stderr.strip().splitlines()[-1]
+    assert "method 'kd' is registered twice" in message
+    assert "methods/kd.py:" in message and "again.py:10" in message
+
+
+def test_two_plugins_with_one_name_are_refused_naming_both(tmp_path: Path) -> None:
+    load_plugin(str(write_method(tmp_path / "one.py", "same")))
+    with pytest.raises(BenchError, match=r"registered twice: one\.py:10 and two\.py:10"):
+        load_plugin(str(write_method(tmp_path / "two.py", "same")))
+    assert METHODS.get("same").__module__.startswith("bench_plugin_one_")
+
+
+def test_two_files_of_a_package_with_one_name_are_refused_naming_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_method(tmp_path / "parts_with_twins" / "one.py", "same")
+    write_method(tmp_path / "parts_with_twins" / "two.py", "same")
+    (tmp_path / "parts_with_twins" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    registry: Registry[Any] = Registry("method", "parts_with_twins", "no.such.group")
+    with pytest.raises(BenchError, match=r"one\.py:10 and .*two\.py:10"):
+        registry.entries()
+
+
+def test_import_error_in_a_file_of_the_package_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_method(tmp_path / "parts_lacking" / "one.py", "one")
+    path.write_text("import no_such_library\n" + path.read_text())
+    monkeypatch.syspath_prepend(tmp_path)
+    registry: Registry[Any] = Registry("method", "parts_lacking", "no.such.group")
+    assert registry.names() == ["one"]
+    with pytest.raises(BenchError, match=r"one\.py:\d+: cannot be imported: .*no_such_library"):
+        registry.get("one")
+
+
+def test_syntax_error_in_a_file_of_the_package_is_named_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_method(tmp_path / "parts_with_typo" / "good.py", "good")
+    (tmp_path / "parts_with_typo" / "typo.py").write_text("def broken(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry: Registry[Any] = Registry("method", "parts_with_typo", "no.such.group")
+    assert registry.names() == ["good"]
+    assert len(registry.problems) == 1 and "typo.py" in registry.problems[0]
+
+
+def test_entry_points_good_and_broken(tmp_path: Path) -> None:
+    write_method(tmp_path / "plug_good.py", "from_package")
+    (tmp_path / "plug_typo.py").write_text("def broken(:\n")
+    write_method(tmp_path / "plug_twin.py", "kd")
+    distribution(tmp_path, "aa_gone", "plug_gone:Mine")
+    distribution(tmp_path, "bb_typo", "plug_typo:Mine")
+    distribution(tmp_path, "cc_twin", "plug_twin:Mine")
+    distribution(tmp_path, "dd_good", "plug_good:Mine")
+    names, problems, origins = installed(tmp_path)
+    assert {"from_package", "kd", "fitnets"} <= set(names)
+    assert origins["from_package"] == "plug_good.py:10"
+    assert origins["kd"].startswith("methods/kd.py:")
+    assert len(problems) == 3
+    by_name = {name: next(p for p in problems if name in p) for name in ("gone", "typo", "twin")}
+    assert "no module named plug_gone" in by_name["gone"]
+    assert "SyntaxError" in by_name["typo"]
+    assert "methods/kd.py" in by_name["twin"] and "plug_twin.py:10" in by_name["twin"]
+
+
+def test_method_of_an_entry_point_can_be_used(tmp_path: Path) -> None:
+    write_method(tmp_path / "plug_good.py", "from_package")
+    distribution(tmp_path, "dd_good", "plug_good:Mine")
+    done = python(
+        "-c", "from bench import METHODS; print(METHODS.get('from_package'))", path=tmp_path
+    )
+    assert "plug_good.Mine" in done.stdout, done.stderr
+
+
+def test_entry_point_that_announces_nothing_is_reported(tmp_path: Path) -> None:
+    write_method(tmp_path / "plug_package" / "inner.py", "inner")
+    (tmp_path / "plug_package" / "__init__.py").write_text("from plug_package.inner import Mine\n")
+    distribution(tmp_path, "ee_reexport", "plug_package:Mine")
+    names, problems, _ = installed(tmp_path)
+    assert "inner" in names or any("ee_reexport" in problem for problem in problems)
+
+
+def test_listing_with_plugins_warns_and_lists_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "typo.py").write_text("def broken(:\n")
+    good = write_method(tmp_path / "good.py", "good_one")
+    plugins = ["--plugin", str(tmp_path / "typo.py"), "--plugin", str(good)]
+    done = python("-m", "bench", "list", "methods", *plugins)
+    assert done.returncode == 0, done.stderr
+    assert "good_one" in done.stdout and "fitnets" in done.stdout
+    assert "typo.py" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
