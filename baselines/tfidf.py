@@ -40,7 +40,9 @@ class TfIdf(Baseline):
             )
             model.fit(data.texts["train"], train_labels)
             logits = {
-                name: model.predict_log_proba(data.texts[name]).astype(np.float32)
+                name: _by_class(
+                    model.predict_log_proba(data.texts[name]), model.classes_, task.num_classes
+                )
                 for name in data.held_out()
             }
             score = task.evaluate(logits["validation"], validation_labels)[task.metric]
@@ -48,3 +50,10 @@ class TfIdf(Baseline):
                 best = (score, logits)
         assert best is not None
         return Prediction(best[1])
+
+
+def _by_class(log_probability: np.ndarray, classes: np.ndarray, count: int) -> np.ndarray:
+    """Put each column where its class index says; a class never seen gets a tiny probability."""
+    filled = np.full((len(log_probability), count), np.log(1e-12), dtype=np.float32)
+    filled[:, classes] = log_probability
+    return filled

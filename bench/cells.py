@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import ModuleType
 from typing import Any
 
 from bench.config import content_hash
@@ -26,6 +28,7 @@ class TeacherSpec:
         fingerprint: of the data.
         seed: the teacher's own seed, the same for all student seeds.
         device: device type.
+        checkpoint: sha256 of the file its weights come from; empty when it is trained here.
     """
 
     task: str
@@ -36,6 +39,7 @@ class TeacherSpec:
     fingerprint: str
     seed: int
     device: str
+    checkpoint: str = ""
 
     @property
     def key(self) -> str:
@@ -45,7 +49,9 @@ class TeacherSpec:
             name: values[name]
             for name in ("teacher", "teacher_recipe", "frozen_teacher", "train_limit", "max_length")
         }
-        parts = (PROTOCOL, self.task, shaping, self.source, self.fingerprint, self.seed)
+        parts = [PROTOCOL, self.task, shaping, self.source, self.fingerprint, self.seed]
+        if self.checkpoint:
+            parts.append(self.checkpoint)
         return content_hash([*parts, _kind(self.device)])
 
     def overridden(self) -> dict[str, Any]:
@@ -73,6 +79,12 @@ class Cell:
         teacher: the teacher it needs, or ``None``.
         device: "cpu", "cuda" or "cuda:N".
         plugins: plug-ins to import before the names are known.
+        signals: "auto" serves the teacher from the signal cache where that is possible, "live"
+            never does.
+        cache_bytes: what the signals of one cell may take on disk.
+        check_cache: recompute a random sample of the cached signals before use.
+        uses_signals: whether it learns from the teacher's outputs on training samples.
+        trained: whether the suite's loop trains it.
     """
 
     kind: str
@@ -92,6 +104,11 @@ class Cell:
     teacher: TeacherSpec | None
     device: str
     plugins: tuple[str, ...] = field(default=(), compare=False)
+    signals: str = "auto"
+    cache_bytes: int = 8 * 2**30
+    check_cache: bool = False
+    uses_signals: bool = False
+    trained: bool = False
 
     @property
     def key(self) -> str:
@@ -100,7 +117,7 @@ class Cell:
             name: value
             for name, value in self.preset_values.items()
             # a teacher that is not asked cannot change the result; the key of one that is follows
-            if name not in ("teacher", "teacher_recipe", "frozen_teacher", "source")
+            if name != "source" and "teacher" not in name
         }
         return content_hash(
             {
@@ -109,8 +126,9 @@ class Cell:
                 "task": self.task,
                 "preset": preset,
                 "data": [self.source, self.origin["fingerprint"]],
+                "vocabulary": self.task_info.get("vocabulary", ""),
                 "seed": self.seed,
-                "teacher": self.teacher.key if self.teacher else None,
+                "teacher": [self.teacher.key, self.signals] if self.teacher else None,
                 "device": _kind(self.device),
             }
         )
@@ -144,14 +162,35 @@ def teacher_described(spec: TeacherSpec) -> dict[str, Any]:
     return asdict(spec)
 
 
+# Modules whose code is part of a method; the engine's own is covered by PROTOCOL.
+SHARED = ("bench.losses", "bench.supervised", "methods.", "baselines.")
+
+
 def code_hash(cls: type) -> str:
-    """Return a hash of the module that defines ``cls``: comments, docstrings and layout aside."""
+    """Return a hash of the code of ``cls``: comments, docstrings and layout aside.
+
+    That is the module that defines it and whatever of :data:`SHARED` that module imports.
+    """
     module = inspect.getmodule(cls)
+    sources: dict[str, str] = {}
+    _collect(module, sources)
+    # a plug-in file's own module name says where it lies, not what it does
+    own = sources.pop(module.__name__) if module else ""
+    return content_hash([own, sorted(sources.items())])
+
+
+def _collect(module: ModuleType | None, sources: dict[str, str]) -> None:
+    if module is None or module.__name__ in sources:
+        return
     try:
-        source = inspect.getsource(module) if module else ""
+        tree = ast.parse(inspect.getsource(module))
     except (OSError, TypeError):
-        source = ""
-    return content_hash(ast.unparse(_without_docstrings(ast.parse(source))))
+        tree = ast.parse("")
+    sources[module.__name__] = ast.unparse(_without_docstrings(tree))
+    for node in ast.walk(tree):
+        name = node.module if isinstance(node, ast.ImportFrom) else None
+        if name and name.startswith(SHARED):
+            _collect(importlib.import_module(name), sources)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

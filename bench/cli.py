@@ -49,6 +49,14 @@ Threads = Annotated[int, typer.Option(min=1, help="Processor threads of each cel
 Plugins = Annotated[
     list[str] | None, typer.Option("--plugin", help="A .py file or module that registers parts.")
 ]
+CacheSize = Annotated[
+    float, typer.Option(min=0, help="Gigabytes the teacher signals of one cell may take on disk.")
+]
+Live = Annotated[bool, typer.Option("--live", help="Run the teacher live, never from the cache.")]
+CheckCache = Annotated[
+    bool, typer.Option("--check-cache", help="Recompute a sample of the cache before each use.")
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Run students through torch.compile.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a preset field, say epochs=2 or student=resnet8."),
@@ -66,18 +74,20 @@ def run_all(
     results: Results = Path("results"),
     reports: Reports = Path("reports"),
     plugin: Plugins = None,
+    cache_gb: CacheSize = 8.0,
+    cost: Annotated[bool, typer.Option(help="Measure cost after the cells.")] = True,
 ) -> None:
-    """Run everything of a preset, then render the report.
+    """Run everything of a preset, measure its cost, render the report.
 
     What has been run already is not run again; stop and start as you like.
     """
-    from bench.commands import Running, execute
+    from bench.commands import Running, execute, measure
 
-    code = execute(
-        _suite("all", "all", preset, seeds, 0, source, None),
-        Running(device, workers, threads, results, tuple(plugin or ())),
-        console,
-    )
+    suite = _suite("all", "all", preset, seeds, 0, source, None)
+    running = Running(device, workers, threads, results, tuple(plugin or ()), cache_gb)
+    code = execute(suite, running, console)
+    if cost and code != EXIT_INTERRUPTED:
+        code = max(code, measure(suite, running, console))
     if code != EXIT_INTERRUPTED:
         _report(results, reports)
     raise typer.Exit(code)
@@ -100,6 +110,10 @@ def run(
     threads: Threads = 1,
     results: Results = Path("results"),
     plugin: Plugins = None,
+    cache_gb: CacheSize = 8.0,
+    live: Live = False,
+    check_cache: CheckCache = False,
+    compile_: Compile = False,
 ) -> None:
     """Run chosen methods on chosen tasks.
 
@@ -119,9 +133,39 @@ def run(
         if suite is not None
         else _suite(methods, tasks, preset, seeds, teacher_seed, source, set_)
     )
-    raise typer.Exit(
-        execute(chosen, Running(device, workers, threads, results, tuple(plugin or ())), console)
+    if compile_:
+        chosen = chosen.model_copy(
+            update={"overrides": {**chosen.overrides, "recipe.compile": True}}
+        )
+    running = Running(
+        device, workers, threads, results, tuple(plugin or ()), cache_gb, live, check_cache
     )
+    raise typer.Exit(execute(chosen, running, console))
+
+
+@app.command()
+def profile(
+    methods: Methods = "all",
+    tasks: Tasks = "all",
+    preset: PresetName = "quick",
+    source: SourceName = None,
+    set_: Settings = None,
+    device: Device = "auto",
+    threads: Threads = 1,
+    results: Results = Path("results"),
+    plugin: Plugins = None,
+    cache_gb: CacheSize = 8.0,
+) -> None:
+    """Measure what methods cost, and nothing else.
+
+    Training and inference throughput, latency, memory, FLOPs: one process at a time, after
+    warm-up, with the teacher cached and live.  Keep the machine quiet meanwhile.
+    """
+    from bench.commands import Running, measure
+
+    suite = _suite(methods, tasks, preset, "1", 0, source, set_)
+    running = Running(device, 1, threads, results, tuple(plugin or ()), cache_gb)
+    raise typer.Exit(measure(suite, running, console))
 
 
 @app.command("list")

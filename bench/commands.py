@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -24,32 +24,32 @@ from bench.errors import (
 from bench.registry import Registry, load_plugins
 from bench.suites import Suite
 
+if TYPE_CHECKING:
+    from bench.plan import Plan
+    from bench.runner import Summary
+
 
 @dataclass(frozen=True)
 class Running:
-    """How to run: on what, how many at once, where records go."""
+    """How to run: on what, how many at once, where records go, how teachers are served."""
 
     device: str
     workers: int | None
     threads: int
     results: Path
-    plugins: tuple[str, ...]
+    plugins: tuple[str, ...] = ()
+    cache_gb: float = 8.0
+    live: bool = False
+    check_cache: bool = False
 
 
 def execute(suite: Suite, running: Running, console: Console) -> int:
     """Run what is missing of ``suite``; returns the exit status."""
-    from bench.environment import choose_device, cores
-    from bench.plan import make_plan
+    from bench.environment import cores
     from bench.progress import Progress
     from bench.runner import run_plan
 
-    announce_plugins(running.plugins, console)
-    plan = make_plan(
-        suite, device=choose_device(running.device), plugins=_resolved(running.plugins)
-    )
-    for note in dict.fromkeys(plan.notes):
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
-    check_writable(running.results)
+    plan = _plan(suite, running, console)
     device = plan.cells[0].device
     spare = max(cores() // running.threads, 1) if device == "cpu" else 1
     workers = running.workers or spare
@@ -67,7 +67,43 @@ def execute(suite: Suite, running: Running, console: Console) -> int:
         threads=running.threads,
         progress=Progress(console),
     )
-    console.print(f"{summary.done} cells run, {summary.reused} there already.")
+    return _ended(summary, "cells run", console)
+
+
+def measure(suite: Suite, running: Running, console: Console) -> int:
+    """Measure the cost of the suite's methods; returns the exit status."""
+    from bench.progress import Progress
+    from bench.runner import measure_plan
+
+    plan = _plan(suite, running, console)
+    summary = measure_plan(
+        plan, results=running.results, threads=running.threads, progress=Progress(console)
+    )
+    return _ended(summary, "costs measured", console)
+
+
+def _plan(suite: Suite, running: Running, console: Console) -> Plan:
+    from bench.environment import choose_device
+    from bench.plan import Serving, make_plan
+
+    announce_plugins(running.plugins, console)
+    plan = make_plan(
+        suite,
+        device=choose_device(running.device),
+        plugins=_resolved(running.plugins),
+        serving=Serving(
+            "live" if running.live else "auto", int(running.cache_gb * 2**30), running.check_cache
+        ),
+    )
+    for note in dict.fromkeys(plan.notes):
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    check_writable(running.results)
+    return plan
+
+
+def _ended(summary: Summary, what: str, console: Console) -> int:
+    """Say how a run went; returns the exit status."""
+    console.print(f"{summary.done} {what}, {summary.reused} there already.")
     for line in summary.failed:
         console.print(f"failed: {line}", style="red", markup=False, soft_wrap=True)
     if summary.interrupted:

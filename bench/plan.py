@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from bench import BASELINES, METHODS, TASKS
@@ -43,7 +44,18 @@ class Plan:
         return {cell.teacher.key: cell.teacher for cell in self.cells if cell.teacher}
 
 
-def make_plan(suite: Suite, *, device: str, plugins: Sequence[str] = ()) -> Plan:
+@dataclass(frozen=True)
+class Serving:
+    """How teachers are served: see the fields of the same names of :class:`Cell`."""
+
+    signals: str = "auto"
+    cache_bytes: int = 8 * 2**30
+    check_cache: bool = False
+
+
+def make_plan(
+    suite: Suite, *, device: str, plugins: Sequence[str] = (), serving: Serving = Serving()
+) -> Plan:
     """Turn ``suite`` into cells.
 
     Raises:
@@ -62,7 +74,10 @@ def make_plan(suite: Suite, *, device: str, plugins: Sequence[str] = ()) -> Plan
                 continue
             raise BenchError(f"task '{name}' cannot be read: {problem}")
         for contender in contenders:
-            plan.cells.extend(_cells(plan, task, contender, suite, device, tuple(plugins)))
+            cells = _cells(plan, task, contender, suite, device)
+            plan.cells.extend(
+                replace(cell, plugins=tuple(plugins), **asdict(serving)) for cell in cells
+            )
     keys = [cell.key for cell in plan.cells]
     if len(set(keys)) != len(keys):
         twice = next(cell for cell in plan.cells if keys.count(cell.key) > 1)
@@ -119,7 +134,6 @@ def _cells(
     contender: Contender,
     suite: Suite,
     device: str,
-    plugins: tuple[str, ...],
 ) -> Iterable[Cell]:
     registry = METHODS if contender.kind == "method" else BASELINES
     cls = registry.get(contender.name)
@@ -139,6 +153,7 @@ def _cells(
         fingerprint=origin.fingerprint,
         seed=suite.teacher_seed,
         device=device,
+        checkpoint=_checkpoint_sha256(task),
     )
     needs_teacher = bool(getattr(cls, "signals", ())) or getattr(cls, "needs_teacher", False)
     seeds = suite.seeds if getattr(cls, "seeded", True) else suite.seeds[:1]
@@ -160,8 +175,23 @@ def _cells(
             seed=seed,
             teacher=spec if needs_teacher else None,
             device=device,
-            plugins=plugins,
+            uses_signals=bool(getattr(cls, "signals", ())),
+            trained=hasattr(cls, "signals"),
         )
+
+
+def _checkpoint_sha256(task: Task) -> str:
+    path = task.preset.teacher_checkpoint
+    if path is None:
+        return ""
+    from bench.data.fingerprint import file_sha256
+
+    if not path.endswith(".safetensors"):
+        raise BenchError(f"teacher checkpoint '{path}' is refused", "a .safetensors file is needed")
+    try:
+        return file_sha256(Path(path))
+    except OSError as error:
+        raise BenchError(f"teacher checkpoint '{path}' cannot be read: {error.strerror}") from error
 
 
 def _task_info(task: Task, dataset: str, limits: str) -> dict[str, Any]:
@@ -172,5 +202,6 @@ def _task_info(task: Task, dataset: str, limits: str) -> dict[str, Any]:
         "metric": task.metric,
         "direction": task.direction,
         "classes": task.num_classes,
+        "vocabulary": task.vocabulary(),
         "limits": limits,
     }

@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from bench.cells import Cell
 from bench.executors.worker import Job
 
 
@@ -107,8 +106,4 @@ def _result(job: Job, outcome: dict[str, Any]) -> str:
     if outcome["status"] != "ok":
         error = outcome["error"]
         return f"failed: {error['class']}: {error['message']}"
-    if isinstance(job.work, Cell):
-        metric = job.work.task_info["metric"]
-        return f"{metric} {outcome['metrics']['best']['test'][metric]:.4f}"
-    name, value = next(iter(outcome["manifest"]["test"].items()))
-    return f"{name} {value:.4f}"
+    return str(outcome["shown"])

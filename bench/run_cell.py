@@ -23,9 +23,9 @@ from bench.method import Method, Setup
 from bench.models.base import Model, parameter_count, uniform_pairs
 from bench.store import SCHEMA, Record, record_path, write_predictions, write_record
 from bench.tasks.base import Data, Task
-from bench.teachers.signals import CachedTeacher, LiveTeacher, TeacherSource, fill
+from bench.teachers.serve import open_signals, read_manifest
+from bench.teachers.signals import TeacherSource
 from bench.teachers.store import TeacherFiles
-from bench.teachers.train import load_teacher
 from bench.training.checkpoint import CheckpointDamaged
 from bench.training.evaluate import predict
 from bench.training.loop import Setting, Trained, train
@@ -177,11 +177,13 @@ def _run_method(
         },
         "data": {**record["data"], "rows": data.rows()},
         "teacher": teacher_summary(manifest, source.served if source else "none"),
+        "teacher_samples": source.samples if source else 0,
     }
     checkpoint.unlink(missing_ok=True)
     fields["timings"] = {
         "setup_s": setup_seconds,
         "train_s": trained.seconds["train"],
+        **{f"{name}_s": trained.seconds.get(name, 0.0) for name in ("data", "teacher", "step")},
         "evaluate_s": trained.seconds["evaluate"] + time.perf_counter() - clock,
     }
     return fields
@@ -212,9 +214,11 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method) -> Prepared:
     student = task.build_model(task.preset.student, data=data).to(device)
     source, manifest, pairs = None, None, []
     if cell.teacher is not None:
-        teacher, manifest = load_teacher(cell.teacher, task, data)
-        pairs = uniform_pairs(student.depth, teacher.depth)
-        source = teacher_source(cell, task, data, teacher, [t for _, t in method.hints(pairs)])
+        manifest = read_manifest(cell.teacher)
+        pairs = uniform_pairs(student.depth, manifest["depth"])
+        source = open_signals(cell, task, data, [t for _, t in method.hints(pairs)])
+    if task.preset.recipe.compile:
+        student.compile()
     torch.manual_seed(stream_seed(cell.seed, "method"))
     context = Setup(
         student=student,
@@ -244,25 +248,6 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method) -> Prepared:
     return Prepared(
         student, method.to(device), source, manifest, setting, time.perf_counter() - clock
     )
-
-
-def teacher_source(
-    cell: Cell, task: Task, data: Data, teacher: Model, layers: list[int]
-) -> TeacherSource:
-    """Serve the teacher from the signal cache where views do not change, else live."""
-    assert cell.teacher is not None
-    if data.train.static:
-        folder = fill(
-            teacher,
-            data.train,
-            teacher_key=cell.teacher.key,
-            layers=layers,
-            batch_size=task.preset.evaluation_batch,
-            precision=task.preset.recipe.precision,
-        )
-        if folder is not None:
-            return CachedTeacher(folder, data.train.labels.device)
-    return LiveTeacher(teacher, task.preset.recipe.precision)
 
 
 def _train(prepared: Prepared, checkpoint: Path, report: Report) -> Trained:

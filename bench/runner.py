@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ from typing import Any
 from bench.cells import Cell
 from bench.executors.local import Event, LocalExecutor
 from bench.executors.worker import Job
+from bench.measure.cost import CostSpec, cost_path
 from bench.plan import Plan
 from bench.progress import Progress
 from bench.store import read_records, write_record
+from bench.teachers.serve import SignalsSpec
 
 
 @dataclass
@@ -41,39 +43,50 @@ def finished_keys(results: Path) -> set[str]:
 
 
 def jobs_for(plan: Plan, done: set[str], *, results: Path, threads: int) -> list[Job]:
-    """Return the jobs that are left to do, teachers before the cells that need them."""
+    """Return the jobs that are left to do: teachers, their signals, then cells."""
     missing = [cell for cell in plan.cells if cell.key not in done]
     teachers = {cell.teacher.key: cell.teacher for cell in missing if cell.teacher}
+    signals = _signals(missing)
+    plugins = missing[0].plugins if missing else ()
+
+    def job(**values: Any) -> Job:
+        return Job(results=results, threads=threads, plugins=plugins, **values)
+
     jobs = [
-        Job(
+        job(
             id=key,
             title=f"train teacher · {spec.task}",
             work=spec,
-            results=results,
-            threads=threads,
-            plugins=missing[0].plugins,
-            total=_epochs(spec.preset_values, "teacher_recipe", spec.preset_values),
+            total=0
+            if spec.preset_values["frozen_teacher"]
+            else int(spec.preset_values["teacher_recipe"]["epochs"]),
         )
         for key, spec in teachers.items()
     ]
     jobs += [
-        Job(
-            id=cell.key,
-            title=cell.title,
-            work=cell,
-            results=results,
-            threads=threads,
-            needs=(cell.teacher.key,) if cell.teacher else (),
-            plugins=cell.plugins,
-            total=_epochs(cell.preset_values, "recipe", {}),
-        )
-        for cell in missing
+        job(id=spec.id, title=f"run teacher · {_where(spec.cells[0])}", work=spec, needs=(key,))
+        for key, spec in signals
     ]
+    filled = {cell.key: spec.id for _, spec in signals for cell in spec.cells}
+    for cell in missing:
+        needs = [cell.teacher.key] if cell.teacher else []
+        needs += [filled[cell.key]] if cell.key in filled else []
+        epochs = int(cell.preset_values["recipe"]["epochs"])
+        jobs.append(job(id=cell.key, title=cell.title, work=cell, needs=tuple(needs), total=epochs))
     return jobs
 
 
-def _epochs(preset: Any, recipe: str, values: Any) -> int:
-    return 0 if values.get("frozen_teacher") else int(preset[recipe]["epochs"])
+def _signals(cells: Sequence[Cell]) -> list[tuple[str, SignalsSpec]]:
+    """Group the methods' cells by teacher and seed: each group's signals are filled in one pass."""
+    groups: dict[tuple[str, int], list[Cell]] = {}
+    for cell in cells:
+        if cell.teacher and cell.uses_signals and cell.signals == "auto":
+            groups.setdefault((cell.teacher.key, cell.seed), []).append(cell)
+    return [(key, SignalsSpec(tuple(group))) for (key, _), group in groups.items()]
+
+
+def _where(cell: Cell) -> str:
+    return f"{cell.task} · seed {cell.seed}"
 
 
 def run_plan(
@@ -86,8 +99,49 @@ def run_plan(
     """
     jobs = jobs_for(plan, finished_keys(results), results=results, threads=threads)
     cells = sum(isinstance(job.work, Cell) for job in jobs)
-    summary = Summary(reused=len(plan.cells) - cells)
-    with progress.started(jobs, workers=workers, reused=summary.reused):
+    return _run(jobs, len(plan.cells) - cells, workers, progress)
+
+
+def measure_plan(plan: Plan, *, results: Path, threads: int, progress: Progress) -> Summary:
+    """Measure the cost of every method of ``plan``, one process at a time on a quiet machine.
+
+    A method with a teacher is measured twice: with cached signals and with the teacher live.
+    """
+    specs = cost_specs(plan)
+    missing = [spec for spec in specs if not cost_path(results, spec).is_file()]
+    cells = [spec.cell for spec in missing]
+    shared = jobs_for(Plan(cells), set(), results=results, threads=threads)
+    jobs = [job for job in shared if not isinstance(job.work, Cell)]
+    jobs += [
+        Job(
+            id=spec.key,
+            title=f"cost · {spec.cell.label} · {spec.cell.task} · teacher {spec.mode}",
+            work=spec,
+            results=results,
+            threads=threads,
+            needs=next(job.needs for job in shared if job.id == spec.cell.key),
+            plugins=spec.cell.plugins,
+        )
+        for spec in missing
+    ]
+    return _run(jobs, len(specs) - len(missing), 1, progress)
+
+
+def cost_specs(plan: Plan) -> list[CostSpec]:
+    """Return what there is to measure: the first seed of every method that the loop trains."""
+    specs: dict[str, CostSpec] = {}
+    for cell in plan.cells:
+        if not cell.trained or cell.seed != plan.cells[0].seed:
+            continue
+        for signals in ("auto", "live") if cell.uses_signals else ("auto",):
+            spec = CostSpec(replace(cell, signals=signals))
+            specs.setdefault(spec.key, spec)
+    return list(specs.values())
+
+
+def _run(jobs: Sequence[Job], reused: int, workers: int, progress: Progress) -> Summary:
+    summary = Summary(reused=reused)
+    with progress.started(jobs, workers=workers, reused=reused):
         executor = LocalExecutor(workers)
         try:
             _drive(executor, jobs, summary, progress)
@@ -108,8 +162,9 @@ def _drive(
         for job in [job for job in waiting if any(need in broken for need in job.needs)]:
             waiting.remove(job)
             cause = next(broken[need] for need in job.needs if need in broken)
-            _record_death(job, {**cause, "message": f"its teacher failed: {cause['message']}"})
-            _count(job, {"status": "failed", "error": cause}, summary, progress)
+            error = {**cause, "message": f"what it needs failed: {cause['message']}"}
+            _record_death(job, error)
+            _count(job, {"status": "failed", "error": error}, summary, progress)
         ready = [job for job in waiting if not any(need in pending for need in job.needs)]
         for job in ready[: executor.free]:
             waiting.remove(job)
@@ -137,9 +192,10 @@ def _finish(
 
 
 def _count(job: Job, outcome: dict[str, Any], summary: Summary, progress: Progress) -> None:
+    wanted = isinstance(job.work, Cell | CostSpec)
     if outcome["status"] == "ok":
-        summary.done += isinstance(job.work, Cell)
-    else:
+        summary.done += wanted
+    elif wanted:
         error = outcome["error"]
         summary.failed.append(f"{job.title}: {error['class']}: {error['message']}")
     progress.job_done(job, outcome)

@@ -80,7 +80,22 @@ def read_record(path: Path) -> Record:
 def record_files(root: Path) -> Iterator[Path]:
     """Yield every record file below ``root`` in a fixed order."""
     if root.is_dir():
-        yield from sorted(p for p in root.rglob("*.json") if not p.name.startswith("."))
+        yield from sorted(
+            path
+            for path in root.rglob("*.json")
+            if not path.name.startswith(".") and not path.name.endswith(".cost.json")
+        )
+
+
+def read_costs(root: Path) -> tuple[list[Record], list[str]]:
+    """Read all cost records below ``root``; returns them and one line for each unreadable one."""
+    records, problems = [], []
+    for path in sorted(root.rglob("*.cost.json")) if root.is_dir() else ():
+        try:
+            records.append(read_record(path))
+        except BenchError as error:
+            problems.append(str(error))
+    return records, problems
 
 
 def read_records(root: Path) -> tuple[list[Record], list[str]]:

@@ -96,20 +96,20 @@ class World:
         from bench.tasks.base import Recipe
         from bench.training.loop import Setting
 
-        own = {"train", "validation", "metric", "direction"}
+        own = {"train", "validation", "score", "metric", "direction"}
         fields = {name: changes.pop(name) for name in own & changes.keys()}
         pairs = uniform_pairs(self.student(seed).depth, self.teacher().depth)
         return Setting(
             **{
                 "train": self.train,
                 "validation": self.validation,
+                "score": classification_metrics,
                 "metric": "accuracy",
                 "direction": "max",
                 **fields,
             },
             recipe=Recipe(**{**self.recipe, **changes}),
             seed=seed,
-            score=classification_metrics,
             pairs=pairs,
             evaluation_batch=16,
         )

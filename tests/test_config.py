@@ -17,9 +17,9 @@ from bench.config import Config, build, content_hash, label, parse_spec
 from bench.errors import BenchError
 
 WORDS = st.text(string.ascii_letters + string.digits + "_-.", min_size=1, max_size=12)
-VALUES = st.text(
-    st.characters(exclude_characters=":", exclude_categories=["Cs"]), max_size=12
-).map(str.strip)
+VALUES = st.text(st.characters(exclude_characters=":", exclude_categories=["Cs"]), max_size=12).map(
+    str.strip
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),

@@ -24,7 +24,18 @@ from bench.store import (
     write_record,
 )
 
-HOSTILE = ["..", "../..", "/etc/passwd", "a/../../b", "a\nb\0c", "<script>", ".hidden", "", " ", "é"]
+HOSTILE = [
+    "..",
+    "../..",
+    "/etc/passwd",
+    "a/../../b",
+    "a\nb\0c",
+    "<script>",
+    ".hidden",
+    "",
+    " ",
+    "é",
+]
 ROOT = Path("/results")
 
 

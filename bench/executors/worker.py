@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.cells import Cell, TeacherSpec
+
+if TYPE_CHECKING:
+    from bench.measure.cost import CostSpec
+    from bench.teachers.serve import SignalsSpec
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Job:
     Attributes:
         id: unique in a run.
         title: shown in progress.
-        work: a teacher to train or a cell to run.
+        work: a teacher to train, its signals to cache, a cell to run or to measure.
         needs: ids of jobs that must have succeeded before.
         results: where records go.
         threads: processor threads the job may use.
@@ -30,7 +35,7 @@ class Job:
 
     id: str
     title: str
-    work: TeacherSpec | Cell
+    work: TeacherSpec | SignalsSpec | Cell | CostSpec
     results: Path
     threads: int
     needs: tuple[str, ...] = ()
@@ -46,8 +51,7 @@ def run_job(job: Job, pipe: Connection) -> None:
 
     torch.set_num_threads(job.threads)
     from bench.registry import load_plugins
-    from bench.run_cell import failure, run_cell
-    from bench.teachers.train import ensure_teacher
+    from bench.run_cell import failure
 
     def report(event: dict[str, Any]) -> None:
         try:
@@ -57,14 +61,38 @@ def run_job(job: Job, pipe: Connection) -> None:
 
     load_plugins(job.plugins)
     try:
-        if isinstance(job.work, Cell):
-            record = run_cell(job.work, job.results, report)
-            outcome = {"status": record["status"], "error": record["error"]}
-            outcome["metrics"] = record["metrics"]
-        else:
-            manifest = ensure_teacher(job.work, report)
-            outcome = {"status": "ok", "error": None, "manifest": manifest}
+        outcome = _do(job, report)
     except Exception as error:
         outcome = failure(error)
-    pipe.send(("done", outcome))
-    pipe.close()
+    try:
+        pipe.send(("done", outcome))
+        pipe.close()
+    except (BrokenPipeError, ConnectionResetError):
+        sys.exit(1)
+
+
+def _do(job: Job, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Do the job's work; returns its status, error and what progress shows of it."""
+    from bench.measure.cost import CostSpec, measure_cost
+    from bench.run_cell import run_cell
+    from bench.teachers.serve import SignalsSpec, fill_signals
+    from bench.teachers.train import ensure_teacher
+
+    work = job.work
+    if isinstance(work, Cell):
+        record = run_cell(work, job.results, report)
+        if record["status"] != "ok":
+            return {"status": record["status"], "error": record["error"]}
+        metric = work.task_info["metric"]
+        shown = f"{metric} {record['metrics']['best']['test'][metric]:.4f}"
+    elif isinstance(work, SignalsSpec):
+        shown = f"served {fill_signals(work, report)['served']}"
+    elif isinstance(work, CostSpec):
+        cost = measure_cost(work, job.results)
+        if cost["status"] != "ok":
+            return {"status": cost["status"], "error": cost["error"]}
+        shown = f"{cost['training']['step']['samples_per_s']:.0f} samples/s"
+    else:
+        name, value = next(iter(ensure_teacher(work, report)["test"].items()))
+        shown = f"{name} {value:.4f}"
+    return {"status": "ok", "error": None, "shown": shown}

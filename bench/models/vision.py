@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,17 +64,21 @@ class VisionModel(Model):
         return self.network.get_classifier()  # type: ignore[no-any-return]
 
 
-def build_vision(name: str, *, num_classes: int, pretrained: bool = False) -> VisionModel:
+def build_vision(name: str, *, num_classes: int) -> VisionModel:
     """Build the image model called ``name``.
 
     ``resnet20``, ``resnet8x4``, ``resnet8w8`` (first stage of 8 channels), ``resnet8w8s2`` (stem
-    of stride 2), ``wrn-40-2``, ``vgg13``, or ``timm:ANY_TIMM_NAME``.
+    of stride 2), ``wrn-40-2``, ``vgg13``, ``timm:ANY_TIMM_NAME``, or the same with
+    ``@pretrained`` for the weights that timm publishes.
 
     Raises:
         BenchError: for a name that is none of these.
     """
     if name.startswith("timm:"):
-        return VisionModel(_timm(name.removeprefix("timm:"), num_classes, pretrained))
+        bare, _, weights = name.removeprefix("timm:").partition("@")
+        if weights not in ("", "pretrained"):
+            raise BenchError(f"unknown weights '{weights}' in '{name}'", "timm:NAME@pretrained")
+        return VisionModel(_timm(bare, num_classes, pretrained=bool(weights)))
     if match := _RESNET.fullmatch(name):
         network = cifar_resnet(
             int(match["depth"]),
@@ -93,7 +98,13 @@ def build_vision(name: str, *, num_classes: int, pretrained: bool = False) -> Vi
 
 def _timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
     if not timm.is_model(name):
-        close = timm.list_models(f"{name[:5]}*")[:3]
-        hint = f"close: {', '.join(close)}" if close else "see timm.list_models()"
+        close = difflib.get_close_matches(name, timm.list_models(), n=1, cutoff=0.5)
+        hint = f"did you mean '{close[0]}'?" if close else "see timm.list_models()"
         raise BenchError(f"timm has no model '{name}'", hint)
-    return timm.create_model(name, num_classes=num_classes, pretrained=pretrained)  # type: ignore[no-any-return]
+    try:
+        model: nn.Module = timm.create_model(name, num_classes=num_classes, pretrained=pretrained)
+    except Exception as error:
+        raise BenchError(
+            f"timm cannot make '{name}': {str(error).splitlines()[0][:200]}"
+        ) from error
+    return model

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.store import read_records, write_atomically
+from bench.store import read_costs, read_records, write_atomically
 
 __all__ = ["ReportSummary", "write_reports"]
 
@@ -43,6 +43,8 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
         BenchError: there is no readable record below ``results``.
     """
     records, unreadable = read_records(results)
+    costs, unreadable_costs = read_costs(results)
+    unreadable += unreadable_costs
     # The reader names whole paths; a report names them from the results on.
     problems = [line.replace(f"{results.as_posix()}/", "") for line in unreadable]
     if not records:
@@ -64,6 +66,7 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
         superseded=collected.superseded,
         problems=problems,
         figure="figures/leaderboard.svg",
+        costs=costs,
     )
     drawing = draw(collected.frame)
     files = {

@@ -8,9 +8,11 @@ from itertools import groupby
 import pandas as pd
 
 from bench.report import text
+from bench.report.costs import cost_table
 from bench.report.frame import CEILING, REFERENCE
 from bench.report.remarks import caption, dates, remarks
 from bench.report.sections import Line, Section, sections
+from bench.store import Record
 
 # Fewer seeds than this name no winner.
 SEEDS_FOR_BOLD = 3
@@ -39,6 +41,7 @@ def render_leaderboard(
     superseded: int = 0,
     problems: Sequence[str] = (),
     figure: str | None = None,
+    costs: Sequence[Record] = (),
 ) -> str:
     """Return the leaderboard of ``frame`` (see :mod:`bench.report.frame`) as Markdown.
 
@@ -47,6 +50,7 @@ def render_leaderboard(
         superseded: records left out for another one of the same cell, told at the end.
         problems: records that could not be used, told at the end.
         figure: relative link to the figure, or None to leave it out.
+        costs: cost records; each table of scores is followed by the costs of its methods.
     """
     parts = sections(frame)
     lines = ["# Distillation Bench: leaderboard", "", INTRODUCTION, ""]
@@ -55,6 +59,7 @@ def render_leaderboard(
         lines += [f"![Test scores of every method, seed by seed]({figure})", ""]
     for section in parts:
         lines += _section(section)
+        lines += cost_table(costs, section)
     lines += _footnotes(frame, superseded, problems)
     return "\n".join(lines).rstrip() + "\n"
 

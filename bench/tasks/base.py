@@ -21,7 +21,22 @@ SHORT = ("epochs", "batch_size")  # settings that mean the student recipe's fiel
 
 
 class Recipe(Config):
-    """How a model is trained; the same for every method of a task and preset."""
+    """How a model is trained; the same for every method of a task and preset.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: samples an optimiser step.
+        optimizer: SGD with momentum 0.9, or AdamW.
+        learning_rate: at the end of the warm-up.
+        weight_decay: as the optimiser applies it.
+        schedule: cosine to zero, or ×0.1 at each milestone.
+        milestones: positions in (0, 1) of a stage, for "step".
+        warmup: share of the steps over which the rate rises.
+        clip: largest gradient norm, if any.
+        precision: autocast type of forward passes; losses are always float32.
+        views: replay this many augmented views instead of a fresh one every epoch.
+        compile: run the student through ``torch.compile``.
+    """
 
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=0)
@@ -33,6 +48,8 @@ class Recipe(Config):
     warmup: float = Field(default=0.0, ge=0, lt=1)
     clip: float | None = Field(default=None, gt=0)
     precision: Literal["float32", "bfloat16"] = "bfloat16"
+    views: int | None = Field(default=None, gt=0)
+    compile: bool = False
 
 
 class Preset(Config):
@@ -44,6 +61,8 @@ class Preset(Config):
         teacher: name of the teacher model.
         recipe: the student's training.
         teacher_recipe: the teacher's training.
+        teacher_checkpoint: a safetensors file to take the teacher's weights from, instead of
+            training it.
         frozen_teacher: train only a head on the teacher's frozen embeddings.
         train_limit: use only the first so many training samples of the seedless shuffled order.
         evaluation_batch: batch size where no gradient is needed.
@@ -55,6 +74,7 @@ class Preset(Config):
     teacher: str
     recipe: Recipe
     teacher_recipe: Recipe
+    teacher_checkpoint: str | None = None
     frozen_teacher: bool = False
     train_limit: int | None = Field(default=None, gt=0)
     evaluation_batch: int = Field(default=500, gt=0)
@@ -157,6 +177,10 @@ class Task:
     def build_model(self, name: str, *, data: Data | None = None) -> Model:
         """Build the model called ``name`` with random initialisation from the global stream."""
         raise NotImplementedError
+
+    def vocabulary(self) -> str:
+        """Return what turns raw inputs into tokens; empty where nothing does."""
+        return ""
 
     def evaluate(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Score ``logits`` ``(N, C)`` against ``labels`` ``(N,)``."""

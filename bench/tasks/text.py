@@ -27,7 +27,7 @@ class TextTask(Task):
 
     def load(self, device: str = "cpu") -> Data:
         from bench.data.splits import TextSplit
-        from bench.models.text import load_tokenizer
+        from bench.data.tokens import cached_tokens
 
         texts = self.texts()
         for name, (rows, _) in texts.items():
@@ -38,16 +38,10 @@ class TextTask(Task):
             order = np.random.Generator(np.random.PCG64(20240913)).permutation(len(rows))
             kept = order[: self.preset.train_limit]
             texts["train"] = ([rows[position] for position in kept], labels[kept])
-        tokenizer = load_tokenizer(self.preset.teacher)
         splits = {}
         for name, (rows, labels) in texts.items():
-            ids = tokenizer(rows, truncation=True, max_length=self.preset.max_length)["input_ids"]
-            splits[name] = TextSplit(
-                [np.asarray(row, dtype=np.int64) for row in ids],
-                labels,
-                pad=tokenizer.pad_token_id,
-                device=device,
-            )
+            ids, pad = cached_tokens(rows, self.vocabulary(), self.preset.max_length)
+            splits[name] = TextSplit(ids, labels, pad=pad, device=device)
         further = {name: split for name, split in splits.items() if name not in MAIN}
         return Data(
             train=splits["train"],
@@ -56,6 +50,10 @@ class TextTask(Task):
             further=further,
             texts={name: rows for name, (rows, _) in texts.items()},
         )
+
+    def vocabulary(self) -> str:
+        name = self.preset.teacher
+        return name if name.startswith("hub:") else "minilm"
 
     def build_model(self, name: str, *, data: Data | None = None) -> Model:
         from bench.models.text import build_text

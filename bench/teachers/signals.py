@@ -1,188 +1,171 @@
 """What the teacher says of training samples: live, or from memory-mapped float16 files.
 
-Only splits whose samples look the same in every view are cached here; augmented views are served
-live.  Rows are stored in the split's own order and looked up by a batch's sample index, so a
-cached output can never be paired with another sample.
+Outputs are stored in the split's own order, one file for each view, and looked up by a batch's
+sample index and view: a cached output can never be paired with another sample or another crop.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
-from bench.config import content_hash
-from bench.data.cache import cache_dir
-from bench.data.fingerprint import file_sha256
 from bench.data.splits import Split, View
 from bench.models.base import Model
-from bench.store import write_atomically
-from bench.training.evaluate import autocast, evaluating
+from bench.training.evaluate import autocast
 from bench.types import Batch, Output
-
-CACHE_LIMIT_BYTES = 8 * 2**30
 
 
 class TeacherSource(Protocol):
     """Gives the teacher's float32 output for a training batch, without gradient."""
 
-    served: str
+    @property
+    def served(self) -> str:
+        """How outputs were served, for the record: live, cached, or both."""
+        ...
 
-    def __call__(self, batch: Batch, hidden: Sequence[int], view: View | None = None) -> Output: ...
+    @property
+    def samples(self) -> int:
+        """Samples the teacher itself has run on so far."""
+        ...
+
+    def __call__(self, batch: Batch, hidden: Sequence[int], view: View | None = None) -> Output:
+        """Return the output for ``batch`` as seen in ``view``; ``None`` is un-augmented."""
+        ...
 
 
 class LiveTeacher:
     """Runs the teacher on every batch.
 
     Args:
-        model: frozen; put in evaluation mode here and never changed.
+        model: the teacher, or what loads it; frozen, in evaluation mode, never changed.
         precision: the autocast type of the student's recipe.
     """
 
-    served = "live"
+    served: str = "live"
 
-    def __init__(self, model: Model, precision: str) -> None:
-        self.model = model.eval().requires_grad_(False)
+    def __init__(self, model: Model | Callable[[], Model], precision: str) -> None:
+        self._model = model
         self.precision = precision
+        self.samples = 0
+
+    @property
+    def model(self) -> Model:
+        """Return the teacher, loading it when it is first needed."""
+        if not isinstance(self._model, Model):
+            self._model = self._model()
+        if self._model.training:
+            self._model.eval().requires_grad_(False)
+        return self._model
 
     def __call__(self, batch: Batch, hidden: Sequence[int], view: View | None = None) -> Output:
         device = next(self.model.parameters()).device
+        self.samples += len(batch.index)
         with torch.no_grad(), autocast(device, self.precision):
             return self.model(batch.inputs, hidden=hidden).float()  # type: ignore[no-any-return]
 
 
 class CachedTeacher:
-    """Looks a batch's outputs up by sample index.
+    """Looks a batch's outputs up by view and sample index.
 
     Args:
-        folder: as written by :func:`fill`.
+        folder: as written by :func:`bench.teachers.fill.fill`.
         device: where batches live.
+        live: asked for what the files do not hold: views of other epochs, un-augmented samples of
+            an augmented split.
+        static: whether every view of a sample is the same.
     """
 
-    served = "cached"
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device,
+        *,
+        live: LiveTeacher | None = None,
+        static: bool = True,
+    ) -> None:
+        self.folder, self.device, self.live, self.static = folder, device, live, static
+        self._open: dict[str, np.ndarray] = {}
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
-        self.device = device
-        self.logits = torch.from_numpy(np.load(folder / "logits.npy", allow_pickle=False))
-        self.embedding = torch.from_numpy(np.load(folder / "embedding.npy", allow_pickle=False))
-        self.offsets = np.load(folder / "offsets.npy", allow_pickle=False)
-        self.hidden = {
-            int(path.stem.removeprefix("hidden-")): np.load(path, mmap_mode="r", allow_pickle=False)
-            for path in sorted(folder.glob("hidden-*.npy"))
-        }
+    @property
+    def served(self) -> str:
+        """Return "cached", or "cached and live" once the teacher itself had to run."""
+        return "cached and live" if self.samples else "cached"
+
+    @property
+    def samples(self) -> int:
+        """Return on how many samples the teacher itself had to run."""
+        return self.live.samples if self.live else 0
 
     def __call__(self, batch: Batch, hidden: Sequence[int], view: View | None = None) -> Output:
-        index = batch.index.cpu()
+        prefix = view_prefix(self.static, view)
+        if prefix is None or not self._holds(prefix, hidden):
+            if self.live is None:
+                raise KeyError(f"view {view} is not in {self.folder.name}")
+            return self.live(batch, hidden, view)
+        index = batch.index.cpu().numpy()
         return Output(
-            logits=self.logits[index].float().to(self.device),
-            embedding=self.embedding[index].float().to(self.device),
-            hidden={layer: self._tokens(self.hidden[layer], index.numpy()) for layer in hidden},
+            logits=self._rows(f"{prefix}logits", index),
+            embedding=self._rows(f"{prefix}embedding", index),
+            hidden={layer: self._tokens(f"{prefix}hidden-{layer}", index) for layer in hidden},
         )
 
-    def _tokens(self, rows: np.ndarray, index: np.ndarray) -> Tensor:
-        lengths = self.offsets[index + 1] - self.offsets[index]
+    def _holds(self, prefix: str, hidden: Sequence[int]) -> bool:
+        names = [f"{prefix}logits", *(f"{prefix}hidden-{layer}" for layer in hidden)]
+        return all(name in self._open or self._path(name).is_file() for name in names)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"
+
+    def _array(self, name: str) -> np.ndarray:
+        if name not in self._open:
+            self._open[name] = np.load(self._path(name), mmap_mode="r", allow_pickle=False)
+        return self._open[name]
+
+    def _rows(self, name: str, index: np.ndarray) -> Tensor:
+        return torch.from_numpy(self._array(name)[index]).to(self.device).float()
+
+    def _tokens(self, name: str, index: np.ndarray) -> Tensor:
+        """Return token states, zero-padded to the batch's longest row, ``(n, L, D)``."""
+        rows, offsets = self._array(name), self._array("offsets")
+        lengths = offsets[index + 1] - offsets[index]
         filled = np.zeros((len(index), int(lengths.max()), rows.shape[1]), dtype=np.float32)
         for at, (position, length) in enumerate(zip(index, lengths, strict=True)):
-            start = self.offsets[position]
+            start = offsets[position]
             filled[at, :length] = rows[start : start + length]
         return torch.from_numpy(filled).to(self.device)
 
 
-def signal_folder(teacher_key: str, layers: Sequence[int], rows: int) -> Path:
-    """Return the folder of a teacher's signals with these hidden layers."""
-    name = content_hash([teacher_key, sorted(layers), rows])[:16]
-    return cache_dir() / "signals" / name
+def view_prefix(static: bool, view: View | None) -> str | None:
+    """Return the file-name prefix of a view; ``None`` where no file can hold it."""
+    if static:
+        return ""
+    return None if view is None else f"view-{view.seed}-{view.epoch}-"
 
 
-def fill(
-    model: Model,
-    split: Split,
-    *,
-    teacher_key: str,
-    layers: Sequence[int],
-    batch_size: int,
-    precision: str,
-) -> Path | None:
-    """Run the teacher once over ``split`` and keep its outputs; returns the folder.
+class StaleSignals(Exception):
+    """Cached signals do not match what the teacher says now."""
 
-    Nothing is run when an intact folder is there.  ``None`` when the hidden states would not fit
-    the limit: the caller then serves the teacher live.
+
+def check(
+    cached: CachedTeacher, live: LiveTeacher, split: Split, view: View | None, *, samples: int = 16
+) -> None:
+    """Recompute a random sample of the cache and compare.
+
+    The tolerance covers float16 storage and what another batch size does under bfloat16.
 
     Raises:
-        ValueError: when ``split`` has augmented views.
+        StaleSignals: when the logits differ by more than a tenth of their own spread.
     """
-    if not split.static:
-        raise ValueError("only a split without augmentation can be cached by sample")
-    if layers and _hidden_bytes(split, model.width, len(set(layers))) > CACHE_LIMIT_BYTES:
-        return None
-    folder = signal_folder(teacher_key, layers, len(split))
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
-        if _intact(folder):
-            return folder
-        (folder / "manifest.json").unlink(missing_ok=True)
-        arrays = _run(model, split, sorted(set(layers)), batch_size, precision)
-        sums = {}
-        for name, array in arrays.items():
-            path = folder / f"{name}.npy"
-            temporary = path.with_suffix(".tmp")
-            with temporary.open("wb") as stream:
-                np.save(stream, array, allow_pickle=False)
-            temporary.replace(path)
-            sums[path.name] = file_sha256(path)
-        manifest = {"teacher": teacher_key, "layers": sorted(set(layers)), "sha256": sums}
-        write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
-    return folder
-
-
-def _run(
-    model: Model, split: Split, layers: list[int], batch_size: int, precision: str
-) -> dict[str, np.ndarray]:
-    device = next(model.parameters()).device
-    lengths = getattr(split, "lengths", np.ones(len(split), dtype=np.int64))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    arrays: dict[str, np.ndarray] = {"offsets": offsets}
-    with evaluating(model), autocast(device, precision):
-        for index in split.evaluation_order(batch_size):
-            batch = split.batch(index)
-            output = model(batch.inputs, hidden=layers).float()
-            _put(arrays, "logits", output.logits, index, len(split))
-            _put(arrays, "embedding", output.embedding, index, len(split))
-            for layer in layers:
-                states = output.hidden[layer].cpu().numpy()
-                rows = arrays.setdefault(
-                    f"hidden-{layer}", np.zeros((offsets[-1], states.shape[-1]), np.float16)
-                )
-                for at, position in enumerate(index):
-                    length = lengths[position]
-                    rows[offsets[position] : offsets[position] + length] = states[at, :length]
-    return arrays
-
-
-def _put(
-    arrays: dict[str, np.ndarray], name: str, value: Tensor | None, index: np.ndarray, rows: int
-) -> None:
-    assert value is not None
-    array = arrays.setdefault(name, np.zeros((rows, value.shape[1]), np.float16))
-    array[index] = value.cpu().numpy()
-
-
-def _hidden_bytes(split: Split, width: int, layers: int) -> int:
-    lengths = getattr(split, "lengths", None)
-    if lengths is None:
-        return CACHE_LIMIT_BYTES + 1
-    return int(lengths.sum()) * width * 2 * layers
-
-
-def _intact(folder: Path) -> bool:
-    try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text("utf-8"))
-        return all(file_sha256(folder / name) == sum_ for name, sum_ in manifest["sha256"].items())
-    except (OSError, ValueError, KeyError):
-        return False
+    count = min(samples, len(split))
+    index = np.sort(np.random.default_rng().choice(len(split), count, replace=False))
+    batch = split.batch(index, view)
+    kept, fresh = cached(batch, (), view).scores, live(batch, (), view).scores
+    off = float((kept - fresh).abs().max())
+    allowed = 0.1 * float(fresh.std()) + 1e-3
+    if not off <= allowed:
+        raise StaleSignals(f"{cached.folder.name}: logits are off by {off:.3g} (> {allowed:.3g})")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from filelock import FileLock
 
@@ -64,10 +66,11 @@ def _train(spec: TeacherSpec, files: TeacherFiles, report: Report) -> dict[str, 
         overrides=spec.overridden(),
     )
     data = task.load(spec.device)
-    torch.manual_seed(stream_seed(spec.seed, "teacher-init"))
-    model = task.build_model(task.preset.teacher, data=data).to(spec.device)
-    if task.preset.frozen_teacher:
-        epochs, best = 0, 0
+    model = _fresh(spec, task, data)
+    epochs, best = 0, 0
+    if task.preset.teacher_checkpoint is not None:
+        load_checkpoint(model, Path(task.preset.teacher_checkpoint))
+    elif task.preset.frozen_teacher:
         fit_head(model, data, task)
     else:
         model, best, epochs = _train_whole(spec, task, data, model, report)
@@ -86,11 +89,18 @@ def _train(spec: TeacherSpec, files: TeacherFiles, report: Report) -> dict[str, 
         "epochs": epochs,
         "best_epoch": best,
         "parameters": parameter_count(model),
+        "depth": model.depth,
+        "width": model.width,
         "seconds": time.perf_counter() - started,
         **scores,
     }
     files.write(model, predictions, manifest)
     return manifest
+
+
+def _fresh(spec: TeacherSpec, task: Task, data: Data) -> Model:
+    torch.manual_seed(stream_seed(spec.seed, "teacher-init"))
+    return task.build_model(task.preset.teacher, data=data).to(spec.device)
 
 
 def _train_whole(
@@ -117,11 +127,32 @@ def _train_whole(
             report=report,
             checkpoint=checkpoint,
         )
-    except CheckpointDamaged:
-        return _train_whole(spec, task, data, model, report)
+    except CheckpointDamaged:  # the model may hold part of it: start from a fresh one
+        return _train_whole(spec, task, data, _fresh(spec, task, data), report)
     trained.model.load_state_dict(trained.best_state)
     checkpoint.unlink(missing_ok=True)
     return trained.model, trained.best_epoch, len(trained.epochs)
+
+
+def load_checkpoint(model: Model, path: Path) -> None:
+    """Take the weights of ``model`` from a safetensors file of the user's.
+
+    The file's names are those of the suite's model, or of the bare timm network in it.
+
+    Raises:
+        BenchError: when they do not fit.
+    """
+    try:
+        state = safetensors.torch.load_file(path)
+        own = set(model.state_dict())
+        if not own & set(state):
+            state = {f"network.{name}": value for name, value in state.items()}
+        model.load_state_dict(state)
+    except Exception as error:
+        raise BenchError(
+            f"teacher checkpoint '{path}' does not fit: {' '.join(str(error).split())[:300]}",
+            "set teacher to the model it belongs to",
+        ) from error
 
 
 def fit_head(model: Model, data: Data, task: Task) -> None:

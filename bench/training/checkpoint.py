@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ import torch
 from torch import nn
 
 from bench.store import write_atomically
+
+FORMAT = 1  # of the file's content; raised when its parts change
 
 
 @dataclass(frozen=True)
@@ -39,17 +42,28 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self, *, student: nn.Module, method: nn.Module) -> Restored | None:
-        """Put back parameters and buffers; ``None`` when there is nothing (readable) to resume."""
+        """Put back parameters and buffers; ``None`` when there is nothing to resume.
+
+        Raises:
+            CheckpointDamaged: the file did not match its checksum or the model, and was removed;
+                the model may hold part of it and must be built again.
+        """
         if self.path is None or not self.path.is_file():
             return None
         try:
-            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            checksum, _, data = self.path.read_bytes().partition(b"\n")
+            if hashlib.sha256(data).hexdigest().encode() != checksum:
+                raise ValueError("the checksum does not match")
+            saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            if saved["format"] != FORMAT:
+                raise ValueError("another format")
+            restored = Restored(saved["progress"], saved["optimizer"])
             student.load_state_dict(saved["student"])
             method.load_state_dict(saved["method"])
         except Exception:  # a damaged checkpoint costs a restart, not the cell
             self.path.unlink(missing_ok=True)
             raise CheckpointDamaged(str(self.path)) from None
-        return Restored(saved["progress"], saved["optimizer"])
+        return restored
 
     def save(
         self,
@@ -65,6 +79,7 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save(
             {
+                "format": FORMAT,
                 "student": student.state_dict(),
                 "method": method.state_dict(),
                 "optimizer": optimizer.state_dict(),
@@ -72,7 +87,9 @@ class Checkpoint:
             },
             buffer,
         )
-        write_atomically(self.path, buffer.getvalue())
+        data = buffer.getvalue()
+        checksum = hashlib.sha256(data).hexdigest().encode()
+        write_atomically(self.path, checksum + b"\n" + data)
         self._last = time.monotonic()
 
 

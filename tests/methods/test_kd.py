@@ -102,7 +102,7 @@ def test_equal_logits_give_no_loss_and_no_gradient(
     student = logits.clone().requires_grad_()
     loss = terms(student, logits, labels, temperature=temperature)["kd"]
     loss.backward()
-    assert float(loss) == pytest.approx(0.0, abs=1e-6)
+    assert loss.item() == pytest.approx(0.0, abs=1e-6)
     assert student.grad is not None
     assert float(student.grad.abs().max()) < 1e-6
 

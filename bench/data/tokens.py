@@ -1,0 +1,70 @@
+"""Token ids of a list of texts, made once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bench.config import content_hash
+from bench.data.cache import cache_dir
+from bench.store import write_atomically
+
+
+def cached_tokens(
+    texts: Sequence[str], model: str, max_length: int
+) -> tuple[list[np.ndarray], int]:
+    """Return each text's token ids, special tokens included, and the padding id.
+
+    Args:
+        texts: the texts.
+        model: whose tokenizer to use.
+        max_length: longer sequences are cut.
+
+    A kept file that is damaged is made again.
+    """
+    path = cache_dir() / "tokens" / f"{_key(texts, model, max_length)}.npz"
+    kept = _load(path, len(texts))
+    if kept is None:
+        kept = _tokenise(texts, model, max_length)
+        buffer = io.BytesIO()
+        np.savez(buffer, **kept)  # type: ignore[arg-type]
+        write_atomically(path, buffer.getvalue())
+    bounds = np.cumsum(kept["lengths"])[:-1]
+    return np.split(kept["ids"].astype(np.int64), bounds), int(kept["pad"])
+
+
+def _key(texts: Sequence[str], model: str, max_length: int) -> str:
+    import tokenizers
+
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8", errors="surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return content_hash([digest.hexdigest(), model, max_length, tokenizers.__version__])[:32]
+
+
+def _tokenise(texts: Sequence[str], model: str, max_length: int) -> dict[str, np.ndarray]:
+    from bench.models.text import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    rows = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    return {
+        "ids": np.concatenate([np.asarray(row, dtype=np.int32) for row in rows]),
+        "lengths": np.array([len(row) for row in rows], dtype=np.int64),
+        "pad": np.array(tokenizer.pad_token_id),
+    }
+
+
+def _load(path: Path, count: int) -> dict[str, np.ndarray] | None:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:  # the archive checks each member's CRC
+            kept = {name: arrays[name] for name in ("ids", "lengths", "pad")}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    whole = len(kept["lengths"]) == count and kept["lengths"].sum() == len(kept["ids"])
+    return kept if whole else None

@@ -1,0 +1,1 @@
+"""What a method costs, measured apart from its accuracy."""

@@ -1,0 +1,262 @@
+"""The cost of one method on one task, measured in a process of its own after warm-up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.cells import Cell
+from bench.config import content_hash
+from bench.environment import environment, revision
+from bench.measure.energy import counts_energy, energy
+from bench.measure.flops import count_flops
+from bench.measure.memory import peak_memory_growth
+from bench.measure.phases import Phases
+from bench.measure.timing import Timing, time_calls
+from bench.method import Method, Stage
+from bench.models.base import Model, parameter_count
+from bench.run_cell import Prepared, failure, make_contender, open_task, prepare
+from bench.store import slug, write_atomically
+from bench.tasks.base import Data, Task
+from bench.training.evaluate import autocast, evaluating
+from bench.training.stage import StageRunner, build_optimizer
+
+SCHEMA = 1
+LATENCY_CALLS = 50
+
+
+@dataclass(frozen=True)
+class CostSpec:
+    """What to measure.
+
+    Attributes:
+        cell: the method, task, preset and seed; its ``signals`` says how the teacher is served.
+        steps: training steps that count, after ``warmup``.
+        warmup: calls before the clock starts.
+    """
+
+    cell: Cell
+    steps: int = 12
+    warmup: int = 3
+
+    @property
+    def key(self) -> str:
+        """Return the hash of what is measured and how."""
+        return content_hash(["cost", SCHEMA, self.cell.key, self.steps, self.warmup])
+
+    @property
+    def mode(self) -> str:
+        """Return how the teacher is served: none, cached or live."""
+        if not self.cell.uses_signals:
+            return "none"
+        return "live" if self.cell.signals == "live" else "cached"
+
+
+def cost_path(root: Path, spec: CostSpec) -> Path:
+    """Return where the cost record of ``spec`` belongs below ``root``."""
+    cell = spec.cell
+    preset = cell.preset + "".join(f"+{k}={v}" for k, v in sorted(cell.overrides.items()))
+    folder = root / slug(preset) / slug(cell.task) / slug(cell.label)
+    return folder / f"cost-{spec.mode}-{spec.key[:12]}.cost.json"
+
+
+def measure_cost(spec: CostSpec, results: Path) -> dict[str, Any]:
+    """Measure, write the cost record below ``results`` and return it."""
+    cell = spec.cell
+    record: dict[str, Any] = {
+        "schema": SCHEMA,
+        "kind": "cost",
+        "key": spec.key,
+        "cell": cell.described(),
+        "task": dict(cell.task_info),
+        "teacher_served": spec.mode,
+        "environment": environment(cell.device, torch.get_num_threads()),
+        "revision": revision(),
+        "error": None,
+    }
+    try:
+        record |= {**_measure(spec), "status": "ok"}
+    except Exception as error:
+        record |= failure(error)
+    record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_atomically(cost_path(results, spec), text.encode() + b"\n")
+    return record
+
+
+def _measure(spec: CostSpec) -> dict[str, Any]:
+    cell = spec.cell
+    task = open_task(cell)
+    method = make_contender(cell)
+    if not isinstance(method, Method):
+        raise TypeError(f"'{cell.method}' is not trained by the suite, so there is no step to time")
+    data = task.load(cell.device)
+    prepared = prepare(cell, task, data, method)
+    phases = Phases(cell.device, synchronise=True)
+    prepared = Prepared(
+        prepared.student,
+        prepared.method,
+        prepared.source,
+        prepared.manifest,
+        replace(prepared.setting, phases=phases),
+        prepared.seconds,
+    )
+    stages = list(method.stages())
+    # memory first: once an allocator has grown, the process's growth shows nothing any more
+    memory = _training_memory(prepared, stages[-1], spec)
+    measured = [_stage(prepared, stage, spec) for stage in stages]
+    flops = _step_flops(prepared, stages)
+    deployed = method.deploy(prepared.student)
+    return {
+        "training": {
+            "step": _whole(stages, [timing for timing, _ in measured]),
+            "stages": {
+                stage.name: {**timing.summary(), "phases_s": found}
+                for stage, (timing, found) in zip(stages, measured, strict=True)
+            },
+            "memory": memory,
+            "energy": _training_energy(prepared, stages[-1], spec),
+            "flops_per_sample": flops,
+        },
+        "inference": _inference(deployed, data, task),
+        "parameters": {
+            "deployed": parameter_count(deployed),
+            "train_only": parameter_count(method),
+            "teacher": prepared.manifest["parameters"] if prepared.manifest else None,
+        },
+        "passes": _teacher_passes(spec, task),
+    }
+
+
+class _Stepper:
+    """Takes training steps of one stage, one call each, batches in their training order."""
+
+    def __init__(self, prepared: Prepared, stage: Stage) -> None:
+        self.setting = prepared.setting
+        prepared.student.train()
+        prepared.method.train()
+        self.runner = StageRunner(
+            prepared.student, prepared.method, prepared.source, self.setting, stage, epochs=1
+        )
+        self.optimizer = build_optimizer(self.setting.recipe, prepared.student, prepared.method)
+        self.order = self.setting.train.training_order(
+            self.setting.seed, 0, self.setting.recipe.batch_size
+        )
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.order[0])
+
+    def __call__(self, at: int) -> None:
+        place = at % len(self.order)
+        self.runner.step(self.optimizer, self.order[place], epoch=0, at=place, step=place)
+
+
+def _stage(prepared: Prepared, stage: Stage, spec: CostSpec) -> tuple[Timing, dict[str, float]]:
+    """Time the steps of a stage; returns their timing and seconds a step by phase."""
+    step = _Stepper(prepared, stage)
+    phases = prepared.setting.phases
+    for at in range(spec.warmup):
+        step(at)
+    phases.seconds.clear()
+    timing = time_calls(
+        lambda at: step(spec.warmup + at),
+        samples=step.batch_size,
+        device=spec.cell.device,
+        repetitions=spec.steps,
+        warmup=0,
+    )
+    return timing, {name: value / spec.steps for name, value in phases.seconds.items()}
+
+
+def _whole(stages: Sequence[Stage], timings: Sequence[Timing]) -> dict[str, float | int]:
+    """Weigh the stages by their share of the steps into one summary."""
+    summaries = [timing.summary() for timing in timings]
+    shares = [stage.share for stage in stages]
+    seconds = {
+        name: sum(share * each[name] for share, each in zip(shares, summaries, strict=True))
+        for name in ("p5_s", "p50_s", "p95_s")
+    }
+    samples = timings[0].samples
+    return {
+        **seconds,
+        "samples_per_s": samples / seconds["p50_s"],
+        "samples": samples,
+        "repetitions": min(int(each["repetitions"]) for each in summaries),
+    }
+
+
+def _training_memory(prepared: Prepared, stage: Stage, spec: CostSpec) -> dict[str, int]:
+    """Return the peak growth over the loaded models during a few steps."""
+    step = _Stepper(prepared, stage)
+    with peak_memory_growth(spec.cell.device) as found:
+        for at in range(2):
+            step(at)
+    return found
+
+
+def _training_energy(prepared: Prepared, stage: Stage, spec: CostSpec) -> dict[str, float]:
+    """Return joules a sample, where a counter can be read; an empty dictionary otherwise."""
+    if not counts_energy(spec.cell.device):
+        return {}
+    step = _Stepper(prepared, stage)
+    with energy(spec.cell.device) as found:
+        for at in range(spec.steps):
+            step(at)
+        if torch.device(spec.cell.device).type == "cuda":
+            torch.cuda.synchronize(spec.cell.device)
+    samples = spec.steps * step.batch_size
+    return {f"{name}_per_sample": value / samples for name, value in found.items()}
+
+
+def _step_flops(prepared: Prepared, stages: Sequence[Stage]) -> float:
+    """Return the floating-point operations of a training step for a sample, weighed by stage."""
+    total = 0.0
+    for stage in stages:
+        step = _Stepper(prepared, stage)
+        total += stage.share * count_flops(lambda step=step: step(0)) / step.batch_size  # type: ignore[misc]
+    return total
+
+
+def _inference(model: Model, data: Data, task: Task) -> dict[str, Any]:
+    """Time the deployed model on test samples: one at a time, and in large batches."""
+    device = data.test.labels.device
+    precision = task.preset.recipe.precision
+    large = min(task.preset.evaluation_batch, len(data.test))
+    one = [data.test.batch(np.array([at % len(data.test)])) for at in range(LATENCY_CALLS)]
+    many = data.test.batch(np.arange(large))
+    with evaluating(model), autocast(device, precision):
+        latency = time_calls(
+            lambda at: model(one[at % LATENCY_CALLS].inputs),
+            samples=1,
+            device=device,
+            repetitions=LATENCY_CALLS,
+            warmup=5,
+        )
+        throughput = time_calls(
+            lambda at: model(many.inputs), samples=large, device=device, repetitions=5, warmup=2
+        )
+        memory: dict[str, int] = {}
+        if device.type == "cuda":  # a processor's resident size would show what training left
+            with peak_memory_growth(device) as memory:
+                model(many.inputs)
+    with evaluating(model):
+        flops = count_flops(lambda: model(one[0].inputs))
+    return {
+        "latency": latency.summary(),
+        "throughput": throughput.summary(),
+        "memory": memory,
+        "flops_per_sample": flops,
+    }
+
+
+def _teacher_passes(spec: CostSpec, task: Task) -> float:
+    """Return teacher passes over the training split that one cell asks for, when nobody shares."""
+    return 0.0 if spec.mode == "none" else float(task.preset.recipe.epochs)

@@ -1,0 +1,205 @@
+"""Filling the signal cache: one teacher pass a view, shared by all methods and processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from torch import Tensor
+
+from bench.config import content_hash
+from bench.data.cache import cache_dir
+from bench.data.fingerprint import file_sha256
+from bench.data.splits import Split, View
+from bench.models.base import Model
+from bench.store import write_atomically
+from bench.teachers.signals import view_prefix
+from bench.training.evaluate import autocast, evaluating
+
+GIBIBYTE = 2**30
+DEFAULT_LIMIT = 8 * GIBIBYTE
+Views = Sequence[View | None]
+
+
+def signal_folder(teacher_key: str, rows: int, precision: str) -> Path:
+    """Return the folder of a teacher's signals on a training split."""
+    name = content_hash([teacher_key, rows, precision])[:16]
+    return cache_dir() / "signals" / name
+
+
+def needed_bytes(
+    split: Split, *, views: int, classes: int, width: int, layers: Sequence[int]
+) -> int | None:
+    """Return what the cache would take; ``None`` when feature maps cannot be cached.
+
+    Token states of un-augmented text can; feature maps of images are far too large.
+    """
+    total = views * len(split) * (classes + width) * 2
+    if not layers:
+        return total
+    lengths = getattr(split, "lengths", None)
+    if lengths is None or not split.static:
+        return None
+    return total + int(lengths.sum()) * width * 2 * len(set(layers))
+
+
+def find(
+    split: Split,
+    *,
+    teacher_key: str,
+    layers: Sequence[int],
+    views: Views,
+    precision: str,
+) -> Path | None:
+    """Return the folder of signals when all that is asked for is there and intact."""
+    folder = signal_folder(teacher_key, len(split), precision)
+    manifest = _Manifest(folder, teacher_key)
+    names = ["offsets"]
+    for view in (None,) if split.static else views:
+        prefix = view_prefix(split.static, view)
+        names += [f"{prefix}logits", f"{prefix}embedding"]
+        names += [f"{prefix}hidden-{layer}" for layer in layers]
+    return folder if manifest.intact(names) else None
+
+
+def fill(
+    model: Model,
+    split: Split,
+    *,
+    teacher_key: str,
+    layers: Sequence[int] = (),
+    views: Views = (None,),
+    batch_size: int,
+    precision: str,
+    limit: int = DEFAULT_LIMIT,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Path | None:
+    """Run the teacher over ``split`` once for each view and keep its outputs.
+
+    What is there and intact is not run again.
+
+    Args:
+        model: the teacher, on the split's device.
+        split: the training split.
+        teacher_key: names the teacher.
+        layers: hidden layers to keep too; text only.
+        views: the views; ``None`` is the un-augmented sample.
+        batch_size: samples a forward pass.
+        precision: autocast type.
+        limit: bytes the outputs may take.
+        report: called with (views done, views).
+
+    Returns:
+        The folder, or ``None`` when it would pass the limit: then the teacher is served live.
+    """
+    static = split.static
+    views = (None,) if static else views
+    size = needed_bytes(
+        split,
+        views=len(views),
+        classes=model.head.out_features,
+        width=model.width,
+        layers=layers,
+    )
+    if size is None or size > limit:
+        return None
+    folder = signal_folder(teacher_key, len(split), precision)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        manifest = _Manifest(folder, teacher_key)
+        for done, view in enumerate(views):
+            prefix = view_prefix(static, view)
+            if prefix is None:
+                raise ValueError("an augmented split is cached by view")
+            names = [f"{prefix}logits", f"{prefix}embedding"]
+            names += [f"{prefix}hidden-{layer}" for layer in layers]
+            if not manifest.intact([*names, "offsets"]):
+                arrays = run(model, split, view, sorted(set(layers)), batch_size, precision, prefix)
+                manifest.keep(arrays)
+            report(done + 1, len(views))
+    return folder
+
+
+class _Manifest:
+    """The checksums of a folder's arrays; an array counts once its checksum is written."""
+
+    def __init__(self, folder: Path, teacher_key: str) -> None:
+        self.folder = folder
+        self.path = folder / "manifest.json"
+        self.values: dict[str, Any] = {"teacher": teacher_key, "sha256": {}}
+        try:
+            read = json.loads(self.path.read_text(encoding="utf-8"))
+            if read["teacher"] == teacher_key and isinstance(read["sha256"], dict):
+                self.values = read
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+
+    def intact(self, names: Iterable[str]) -> bool:
+        """Return whether all these arrays are there and unaltered."""
+        try:
+            return all(
+                self.values["sha256"].get(name) == file_sha256(self.folder / f"{name}.npy")
+                for name in names
+            )
+        except OSError:
+            return False
+
+    def keep(self, arrays: dict[str, np.ndarray]) -> None:
+        """Write the arrays, then their checksums."""
+        for name, array in arrays.items():
+            path = self.folder / f"{name}.npy"
+            temporary = path.with_suffix(".tmp")
+            with temporary.open("wb") as stream:
+                np.save(stream, array, allow_pickle=False)
+            temporary.replace(path)
+            self.values["sha256"][name] = file_sha256(path)
+        write_atomically(self.path, json.dumps(self.values, indent=1, sort_keys=True).encode())
+
+
+def run(
+    model: Model,
+    split: Split,
+    view: View | None,
+    layers: list[int],
+    batch_size: int,
+    precision: str,
+    prefix: str = "",
+) -> dict[str, np.ndarray]:
+    """Run the teacher once over ``split`` and return its outputs in float16, by file name."""
+    device = next(model.parameters()).device
+    lengths = getattr(split, "lengths", np.ones(len(split), dtype=np.int64))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    arrays: dict[str, np.ndarray] = {"offsets": offsets}
+    with evaluating(model), autocast(device, precision):
+        for index in split.evaluation_order(batch_size):
+            output = model(split.batch(index, view).inputs, hidden=layers).float()
+            _put(arrays, f"{prefix}logits", output.logits, index, len(split))
+            _put(arrays, f"{prefix}embedding", output.embedding, index, len(split))
+            for layer in layers:
+                states = output.hidden[layer].cpu().numpy()
+                rows = arrays.setdefault(
+                    f"{prefix}hidden-{layer}",
+                    np.zeros((int(offsets[-1]), states.shape[-1]), np.float16),
+                )
+                for at, position in enumerate(index):
+                    length = lengths[position]
+                    rows[offsets[position] : offsets[position] + length] = states[at, :length]
+                if not np.abs(states).max() <= np.finfo(np.float16).max:
+                    raise ValueError(f"the teacher's hidden layer {layer} overflows float16")
+    return arrays
+
+
+def _put(
+    arrays: dict[str, np.ndarray], name: str, value: Tensor | None, index: np.ndarray, rows: int
+) -> None:
+    if value is None:
+        raise ValueError("the teacher gives no logits or embedding")
+    array = arrays.setdefault(name, np.zeros((rows, value.shape[1]), np.float16))
+    rows_of_batch = value.cpu().numpy()
+    if not np.abs(rows_of_batch).max() <= np.finfo(np.float16).max:
+        raise ValueError(f"the teacher's {name} is not finite in float16")
+    array[index] = rows_of_batch

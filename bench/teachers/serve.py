@@ -1,0 +1,149 @@
+"""How a cell gets its teacher: from the signal cache where that is possible, else live."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bench.cells import Cell, TeacherSpec
+from bench.data.splits import View
+from bench.errors import BenchError
+from bench.method import Method
+from bench.models.base import Model, uniform_pairs
+from bench.tasks.base import Data, Recipe, Task
+from bench.teachers.fill import Views, fill, find
+from bench.teachers.signals import CachedTeacher, LiveTeacher, StaleSignals, TeacherSource, check
+from bench.teachers.store import TeacherFiles
+from bench.teachers.train import load_teacher
+
+
+@dataclass(frozen=True)
+class SignalsSpec:
+    """Fill the cache for these cells, which share teacher, data and seed.
+
+    Attributes:
+        cells: one for each method.
+    """
+
+    cells: tuple[Cell, ...]
+
+    @property
+    def id(self) -> str:
+        """Return the job's id: one teacher and seed."""
+        teacher = self.cells[0].teacher
+        return f"signals-{teacher.key if teacher else ''}-{self.cells[0].seed}"
+
+
+def read_manifest(spec: TeacherSpec) -> dict[str, Any]:
+    """Return the manifest of the finished teacher.
+
+    Raises:
+        BenchError: when it has not been trained.
+    """
+    manifest = TeacherFiles.of(spec.task, spec.key).read()
+    if manifest is None:
+        raise BenchError(f"teacher of task '{spec.task}' is not there", "it was not trained")
+    return manifest
+
+
+def training_views(seed: int, recipe: Recipe) -> Views:
+    """Return the views a cell of ``seed`` will see in training."""
+    count = min(recipe.epochs, recipe.views) if recipe.views else recipe.epochs
+    return [View(seed, epoch) for epoch in range(count)]
+
+
+def open_signals(cell: Cell, task: Task, data: Data, layers: Sequence[int]) -> TeacherSource:
+    """Return the cell's teacher source, filling the cache when it is not there yet.
+
+    Args:
+        cell: what is run.
+        task: its task.
+        data: the task's data, on the device.
+        layers: hidden teacher layers the method needs in some stage.
+    """
+    spec = cell.teacher
+    if spec is None:
+        raise ValueError(f"cell '{cell.title}' has no teacher")
+    live = LiveTeacher(lambda: _load(spec, task, data), task.preset.recipe.precision)
+    if cell.signals == "live":
+        return live
+    cached = _cached(cell, task, data, layers, live)
+    if cached is None:
+        return live
+    if cell.check_cache:
+        view = None if data.train.static else training_views(cell.seed, task.preset.recipe)[0]
+        try:
+            check(cached, live, data.train, view)
+        except StaleSignals:
+            shutil.rmtree(cached.folder)
+            cached = _cached(cell, task, data, layers, live)
+    return cached or live
+
+
+def fill_signals(spec: SignalsSpec, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Fill the cache for the cells of ``spec`` in one pass a view."""
+    from bench.run_cell import make_contender, open_task
+
+    cell = spec.cells[0]
+    task = open_task(cell)
+    data = task.load(cell.device)
+    assert cell.teacher is not None
+    manifest = read_manifest(cell.teacher)
+    depth = task.build_model(task.preset.student, data=data).depth
+    pairs = uniform_pairs(depth, manifest["depth"])
+    layers: set[int] = set()
+    for each in spec.cells:
+        method = make_contender(each)
+        if isinstance(method, Method):
+            layers |= {hint for _, hint in method.hints(pairs)}
+    teacher = cell.teacher
+    live = LiveTeacher(lambda: _load(teacher, task, data), task.preset.recipe.precision)
+
+    def progress(done: int, total: int) -> None:
+        report({"epoch": done, "stage": f"view {done} of {total}", "validation": None})
+
+    cached = _cached(cell, task, data, sorted(layers), live, report=progress)
+    return {"served": "live" if cached is None else "cached"}
+
+
+def _cached(
+    cell: Cell,
+    task: Task,
+    data: Data,
+    layers: Sequence[int],
+    live: LiveTeacher,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> CachedTeacher | None:
+    """Return the cached source, filled; ``None`` when it would pass the limit."""
+    assert cell.teacher is not None
+    static = data.train.static
+    kept = layers if static else ()  # feature maps of augmented views are served live
+    views = training_views(cell.seed, task.preset.recipe)
+    precision = task.preset.recipe.precision
+    key = cell.teacher.key
+    folder = find(
+        data.train, teacher_key=key, layers=kept, views=views, precision=precision
+    ) or fill(
+        live.model,
+        data.train,
+        teacher_key=key,
+        layers=kept,
+        views=views,
+        batch_size=task.preset.evaluation_batch,
+        precision=precision,
+        limit=cell.cache_bytes,
+        report=report,
+    )
+    if folder is None:
+        return None
+    return CachedTeacher(folder, data.train.labels.device, live=live, static=static)
+
+
+def _load(spec: TeacherSpec, task: Task, data: Data) -> Model:
+    # building a model draws random numbers: the method's stream must not move by it
+    with torch.random.fork_rng(devices=[]):
+        return load_teacher(spec, task, data)[0]

@@ -1,0 +1,202 @@
+"""One stage of training: its optimiser, its steps, its phases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.data.splits import Split, View
+from bench.errors import BenchError
+from bench.measure.phases import Phases
+from bench.method import Method, Progress, Stage
+from bench.models.base import Model
+from bench.tasks.base import Recipe
+from bench.training.evaluate import autocast
+from bench.training.schedule import learning_rate_factor
+from bench.training.streams import stream_seed
+from bench.types import Batch, Output
+
+TeacherCall = Callable[[Batch, Sequence[int], View], Output]
+Score = Callable[[np.ndarray, np.ndarray], dict[str, float]]
+
+
+class Diverged(BenchError):
+    """Training produced a loss that is not finite."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything of a run but the student, the method and the teacher.
+
+    Attributes:
+        train: the training split.
+        validation: the split that selects the epoch.
+        recipe: optimiser, schedule, epochs, precision.
+        seed: the cell's seed.
+        score: metrics from (logits, labels).
+        metric: the metric that selects.
+        direction: "max" or "min".
+        pairs: the layer map for hints.
+        evaluation_batch: batch size for validation.
+        phases: where the time goes.
+    """
+
+    train: Split
+    validation: Split
+    recipe: Recipe
+    seed: int
+    score: Score
+    metric: str
+    direction: str
+    pairs: Sequence[tuple[int, int]] = ()
+    evaluation_batch: int = 500
+    phases: Phases = field(default_factory=Phases)
+
+
+def build_optimizer(recipe: Recipe, student: nn.Module, method: nn.Module) -> torch.optim.Optimizer:
+    """Build the recipe's optimiser over the student and whatever the method trains beside it.
+
+    AdamW does not decay vectors (norms and biases); SGD decays everything, as in the published
+    CIFAR recipes.
+    """
+    parameters = [p for p in (*student.parameters(), *method.parameters()) if p.requires_grad]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=recipe.learning_rate,
+            momentum=0.9,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+
+
+class StageRunner:
+    """Runs the epochs of one stage."""
+
+    def __init__(
+        self,
+        student: Model,
+        method: Method,
+        teacher: TeacherCall | None,
+        setting: Setting,
+        stage: Stage,
+        epochs: int,
+    ) -> None:
+        self.student, self.method, self.teacher = student, method, teacher
+        self.setting, self.stage = setting, stage
+        self.device = next(student.parameters()).device
+        self.steps_per_epoch = setting.train.steps(setting.recipe.batch_size)
+        self.steps = epochs * self.steps_per_epoch
+        hints = method.hints(setting.pairs) if stage.hints else ()
+        self.student_layers = [pair[0] for pair in hints]
+        self.teacher_layers = [pair[1] for pair in hints]
+
+    def epoch(
+        self, optimizer: torch.optim.Optimizer, epoch: int, stage_epoch: int
+    ) -> tuple[dict[str, float], float]:
+        """Run one epoch; returns mean loss terms and the last learning rate.
+
+        Args:
+            optimizer: over all that is trained.
+            epoch: 0-based, over all stages; it names the views and the order.
+            stage_epoch: 0-based in this stage; it places the learning rate.
+        """
+        self.student.train()
+        self.method.train()
+        totals: dict[str, Tensor] = {}
+        order = self.setting.train.training_order(
+            self.setting.seed, epoch, self.setting.recipe.batch_size
+        )
+        rate = self.setting.recipe.learning_rate
+        for at, index in enumerate(order):
+            step = stage_epoch * self.steps_per_epoch + at
+            rate, terms = self.step(optimizer, index, epoch=epoch, at=at, step=step)
+            for name, value in terms.items():
+                totals[name] = totals.get(name, 0.0) + value  # type: ignore[assignment]
+        with self.setting.phases.measure("step"):  # reading the sums waits for the queued steps
+            losses = {name: float(value) / len(order) for name, value in totals.items()}
+        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+        if bad:
+            raise Diverged(
+                f"loss '{bad[0]}' is {losses[bad[0]]} in epoch {epoch + 1}", "lower the rate"
+            )
+        return losses, rate
+
+    def step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        index: np.ndarray,
+        *,
+        epoch: int,
+        at: int,
+        step: int,
+    ) -> tuple[float, dict[str, Tensor]]:
+        """Take one optimiser step on the samples at ``index``.
+
+        Nothing here waits for the device: loss terms come back as tensors.
+
+        Args:
+            optimizer: over all that is trained.
+            index: sample indices ``(n,)``.
+            epoch: names the view.
+            at: the batch's place in the epoch; with the epoch it names the dropout masks.
+            step: the step's place in the stage; it sets the learning rate.
+
+        Returns:
+            The learning rate and the detached loss terms.
+        """
+        recipe, seed, phases = self.setting.recipe, self.setting.seed, self.setting.phases
+        rate = recipe.learning_rate * learning_rate_factor(
+            step,
+            self.steps,
+            schedule=recipe.schedule,
+            warmup=recipe.warmup,
+            milestones=recipe.milestones,
+        )
+        view = View(seed, epoch % recipe.views if recipe.views else epoch)
+        with phases.measure("data"):
+            batch = self.setting.train.batch(index, view)
+        guide = None
+        if self.teacher is not None:
+            with phases.measure("teacher"):
+                guide = self.teacher(batch, self.teacher_layers, view)
+        with phases.measure("step"):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            # dropout of the student is the same for every method of a seed
+            torch.manual_seed(stream_seed(seed, "dropout", epoch, at))
+            terms = self._terms(batch, guide, Progress(self.stage.name, step, self.steps))
+            optimizer.zero_grad(set_to_none=True)
+            total = torch.stack(list(terms.values())).sum()
+            total.backward()  # type: ignore[no-untyped-call]
+            if recipe.clip is not None:
+                nn.utils.clip_grad_norm_(
+                    [p for group in optimizer.param_groups for p in group["params"]], recipe.clip
+                )
+            optimizer.step()
+        return rate, {name: value.detach() for name, value in terms.items()}
+
+    def _terms(
+        self, batch: Batch, guide: Output | None, progress: Progress
+    ) -> Mapping[str, Tensor]:
+        with autocast(self.device, self.setting.recipe.precision):
+            if self.stage.until is None:
+                output = self.method.student_output(self.student, batch, self.student_layers)
+            else:
+                output = self.student(
+                    batch.inputs, hidden=self.student_layers, until=self.stage.until
+                )
+        return self.method.loss(
+            batch=batch, student=output.float(), teacher=guide, progress=progress
+        )

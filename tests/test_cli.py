@@ -1,0 +1,240 @@
+"""The command line: what it prints, how it exits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bench import cli
+from bench.errors import EXIT_OK, EXIT_USER
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Said]
+
+
+@pytest.fixture
+def call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Call:
+    """Return a function that runs the command line here, in an empty working directory."""
+    monkeypatch.delenv("BENCH_DATA", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+        capsys.readouterr()
+        try:
+            code = cli.main()
+        except SystemExit as left:
+            code = int(left.code or 0)
+        written = capsys.readouterr()
+        return Said(code, written.out, written.err)
+
+    return run
+
+
+def process(*arguments: str, cwd: Path = ROOT) -> Said:
+    """Run ``python -m bench`` in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def refused(said: Said, *parts: str) -> None:
+    """Check that a command was refused in one line that holds ``parts``."""
+    assert said.code == EXIT_USER
+    assert said.err.startswith("error: ") and said.err.count("\n") == 1, said.err
+    assert "Traceback" not in said.out + said.err
+    for part in parts:
+        assert part in said.err
+
+
+def test_help_shows_examples_that_keep_their_lines() -> None:
+    said = process("--help")
+    assert said.code == EXIT_OK and not said.err
+    for example in ("python -m bench all ", "--methods scratch,kd --tasks amazon --seeds 3\n"):
+        assert example in said.out
+    for command in ("all", "run", "list", "report", "doctor", "data"):
+        assert f"\n  {command} " in said.out
+
+
+def test_error_of_a_process_is_one_line_and_no_traceback(tmp_path: Path) -> None:
+    said = process("run", "--methods", "kdd", "--tasks", "cifar10", cwd=tmp_path)
+    refused(said, "unknown method 'kdd' (did you mean 'kd'?)")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_arguments_print_the_help(call: Call) -> None:
+    said = call()
+    assert said.code == EXIT_USER
+    assert "python -m bench list methods" in said.out + said.err
+
+
+def test_help_of_a_command_shows_examples(call: Call) -> None:
+    said = call("run", "--help")
+    assert said.code == EXIT_OK
+    assert "python -m bench run --methods kd:temperature=2 --tasks cifar10" in said.out
+    for option in ("--methods", "--seeds", "--set", "--plugin", "--device", "--results"):
+        assert option in said.out
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("methods", ["kd", "fitnets", "fitnets_joint", "methods/kd.py:"]),
+        ("baselines", ["scratch", "label_smoothing", "teacher", "tfidf"]),
+        ("tasks", ["amazon", "amazon-5", "cifar10-binary", "cifar100", "sentiment140"]),
+        ("presets", ["quick", "small", "standard", "paper", "embedded", "hub", "resnet8w8s2"]),
+    ],
+)
+def test_list(call: Call, what: str, names: list[str]) -> None:
+    said = call("list", what)
+    assert said.code == EXIT_OK and not said.err
+    for name in names:
+        assert name in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["list", "method"], ["unknown list 'method'", "did you mean 'methods'?"]),
+        (["run", "--tasks", "amazn"], ["unknown task 'amazn'", "did you mean 'amazon'?"]),
+        (["run", "--tasks", "cifar10", "--preset", "quik"], ["'quik'", "did you mean 'quick'?"]),
+        (["run", "--methods", ","], ["methods", "at least 1"]),
+        (["run", "--methods", "kd:temperature=warm", "--tasks", "cifar10"], ["'warm'", "number"]),
+        (["run", "--methods", "kd:temp", "--tasks", "cifar10"], ["cannot read 'temp'"]),
+        (["run", "--seeds", "three"], ["cannot read seeds 'three'", "0,5,7"]),
+        (["run", "--seeds", "0"], ["cannot read seeds '0'"]),
+        (["run", "--seeds", "-1"], ["cannot read seeds '-1'"]),
+        (["run", "--seeds", ""], ["cannot read seeds ''"]),
+        (["run", "--seeds", "1,1"], ["seeds are different whole numbers"]),
+        (["run", "--set", "epochs", "--tasks", "cifar10"], ["cannot read setting 'epochs'"]),
+        (["run", "--set", "=2", "--tasks", "cifar10"], ["cannot read setting '=2'"]),
+        (["run", "--set", "epoks=2", "--tasks", "cifar10"], ["'epoks'", "did you mean 'epochs'?"]),
+        (["run", "--set", "epochs=two", "--tasks", "cifar10"], ["recipe.epochs = 'two'"]),
+        (["run", "--device", "tpu"], ["no device 'tpu'", "auto, cpu, cuda or cuda:N"]),
+        (["run", "--device", "meta"], ["'meta' is not supported"]),
+        (["run", "--source", "web"], ["source = 'web'", "embedded"]),
+        (["run", "--source", "mirror", "--tasks", "cifar10"], ["BENCH_DATA"]),
+        (["run", "--teacher-seed", "-1"], ["teacher_seed"]),
+        (["run", "gone.yaml"], ["gone.yaml", "No such file"]),
+        (["data", "--tasks", "cifar10", "--source", "web"], ["source = 'web'"]),
+        (["doctor", "--device", "tpu"], ["no device 'tpu'"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_is_wrong_is_said_in_one_line(
+    call: Call, tmp_path: Path, arguments: list[str], parts: list[str]
+) -> None:
+    refused(call(*arguments), *parts)
+    assert not (tmp_path / "results").exists()
+
+
+def test_unknown_option_and_command_name_the_nearest(call: Call) -> None:
+    for arguments, wrong, near in (
+        (["run", "--method", "kd"], "--method", "--methods"),
+        (["rum"], "rum", "run"),
+        (["run", "--workers", "0"], "--workers", "1"),
+        (["run", "--threads", "two"], "--threads", "integer"),
+    ):
+        said = call(*arguments)
+        assert said.code == EXIT_USER
+        assert wrong in said.err and near in said.err
+        assert "Traceback" not in said.out + said.err
+
+
+@pytest.mark.xfail(strict=True, reason="options beside a suite file are silently ignored")
+def test_options_beside_a_suite_file_are_refused(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("tasks: [no-such-task]\n")
+    refused(call("run", "mine.yaml", "--seeds", "1"), "--seeds")
+
+
+def test_results_path_that_is_a_file_is_refused(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    said = call("run", "--methods", "scratch", "--tasks", "cifar10", "--results", "taken")
+    refused(said, "'taken' cannot be made", "use --results")
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_results_folder_that_cannot_be_written_is_refused(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    said = call("run", "--methods", "scratch", "--tasks", "cifar10", "--results", "locked/in")
+    refused(said, "locked", "use --results")
+
+
+def test_a_plugin_that_is_not_there_is_named(call: Call) -> None:
+    said = call("list", "methods", "--plugin", "gone.py")
+    assert said.code == EXIT_OK
+    assert "warning: plug-in 'gone.py' cannot be imported" in said.out + said.err
+    assert "fitnets" in said.out
+
+
+def test_a_plugin_that_takes_a_name_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "again.py").write_text(
+        "from bench import Method, register_method\n\n\n"
+        '@register_method("kd")\nclass Again(Method):\n    """Again."""\n'
+    )
+    said = process("list", "methods", "--plugin", str(tmp_path / "again.py"))
+    (line,) = [line for line in (said.out + said.err).splitlines() if "registered twice" in line]
+    assert "methods/kd.py" in line and "again.py:4" in line
+    assert "Traceback" not in said.out + said.err
+
+
+def test_report_without_records_says_what_to_do(call: Call, tmp_path: Path) -> None:
+    refused(call("report"), "no records under results", "python -m bench all")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "broken.json").write_text("{")
+    refused(call("report"), "no records under results", "broken.json")
+    assert not (tmp_path / "reports").exists()
+
+
+def test_doctor_says_what_this_machine_has(call: Call, tmp_path: Path) -> None:
+    said = call("doctor", "--device", "cpu")
+    assert said.code == EXIT_OK
+    for part in ("cpu (", "bfloat16", "torch ", "GiB free", "BENCH_DATA"):
+        assert part in said.out
+    assert str(os.environ["BENCH_CACHE"]) in said.out.replace("\n", "")
+    assert not (tmp_path / "results").exists()
+
+
+def test_data_says_what_each_task_would_load(call: Call) -> None:
+    said = call("data")
+    assert said.code == EXIT_OK, said.out
+    for part in ("cifar10", "amazon", "embedded digits", "embedded", "fingerprint"):
+        assert part in said.out
+    one = call("data", "--tasks", "cifar10", "--prefetch")
+    assert one.code == EXIT_OK and "1083/269/445" in one.out
+
+
+def test_data_that_cannot_be_read_is_named(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    said = call("data", "--preset", "small", "--tasks", "cifar10")
+    assert said.code == EXIT_USER
+    assert "cannot be read: cifar10" in said.out and "no folder uoft-cs/cifar10" in said.out

@@ -1,0 +1,334 @@
+"""Plans: what becomes a cell, and what its key depends on."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from bench import METHODS
+from bench.cells import Cell
+from bench.config import build
+from bench.errors import BenchError
+from bench.plan import Plan, make_plan
+from bench.registry import load_plugin
+from bench.suites import Suite
+
+METHOD = '''"""A method in a file of its own."""
+
+import torch.nn.functional as F
+
+from bench import Method, register_method
+
+
+@register_method("mine")
+class Mine(Method):
+    """Say what it does."""
+
+    signals = frozenset()
+
+    def loss(self, *, batch, student, teacher, progress):
+        """Return the loss."""
+        # how much of it
+        return {"ce": 1.0 * F.cross_entropy(student.scores, batch.labels)}
+'''
+
+
+@pytest.fixture(autouse=True)
+def _no_mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Plan without a mirror, and take out what a test's plug-ins have registered."""
+    monkeypatch.delenv("BENCH_DATA", raising=False)
+    yield
+    forget_plugins()
+
+
+def forget_plugins() -> None:
+    for name, entry in list(METHODS._entries.items()):
+        if entry.module.startswith("bench_plugin_"):
+            METHODS._entries.pop(name)
+            METHODS._classes.pop(name, None)
+    for module in [module for module in sys.modules if module.startswith("bench_plugin_")]:
+        del sys.modules[module]
+
+
+def plan(**suite: Any) -> Plan:
+    values = {"methods": ["kd"], "tasks": ["cifar10"], "seeds": [0], **suite}
+    return make_plan(build(Suite, values, "the test"), device="cpu")
+
+
+def cell(method: str = "kd", device: str = "cpu", **suite: Any) -> Cell:
+    values = {"methods": [method], "tasks": ["cifar10"], "seeds": [0], **suite}
+    (found,) = make_plan(build(Suite, values, "the test"), device=device).cells
+    return found
+
+
+def plugin_key(folder: Path, source: str) -> str:
+    """Return the key of the method ``mine`` as written in ``source``."""
+    folder.mkdir()
+    (folder / "mine.py").write_text(source, encoding="utf-8")
+    forget_plugins()
+    load_plugin(str(folder / "mine.py"))
+    return cell("mine").key
+
+
+def write_cifar10(root: Path, rows: int = 20) -> Path:
+    """Write a tiny CIFAR-10 in the hub's own columns below ``root``."""
+    folder = root / "uoft-cs" / "cifar10"
+    folder.mkdir(parents=True)
+    chance = np.random.default_rng(rows)
+    images = []
+    for _ in range(rows):
+        stream = io.BytesIO()
+        Image.fromarray(chance.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(stream, "PNG")
+        images.append({"bytes": stream.getvalue(), "path": None})
+    table = pa.table({"img": images, "label": [row % 10 for row in range(rows)]})
+    for split in ("train", "test"):
+        pq.write_table(table, folder / f"{split}.parquet")
+    return root
+
+
+def test_every_method_task_and_seed_is_a_cell() -> None:
+    found = plan(methods=["scratch", "kd"], tasks=["cifar10", "cifar100"], seeds=[0, 7]).cells
+    assert sorted((each.task, each.method, each.seed) for each in found) == [
+        (task, method, seed)
+        for task in ("cifar10", "cifar100")
+        for method in ("kd", "scratch")
+        for seed in (0, 7)
+    ]
+    assert len({each.key for each in found}) == 8
+
+
+def test_key_is_the_same_twice() -> None:
+    assert cell().key == cell().key
+    assert len(cell().key) == 64
+
+
+def test_options_that_say_the_default_are_no_change() -> None:
+    assert cell("kd:temperature=4").key == cell("kd").key
+    assert cell("kd:temperature=2").key == cell("kd:temperature=2.0").key
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"method": "kd:temperature=2"},
+        {"method": "scratch"},
+        {"seeds": [1]},
+        {"teacher_seed": 1},
+        {"tasks": ["cifar10-binary"]},
+        {"overrides": {"epochs": 2}},
+        {"overrides": {"train_limit": 64}},
+        {"overrides": {"student": "resnet8"}},
+        {"overrides": {"recipe.precision": "float32"}},
+        {"overrides": {"teacher": "resnet20"}},
+        {"overrides": {"teacher_recipe.epochs": 1}},
+        {"device": "cuda"},
+    ],
+    ids=lambda changed: next(iter(str(value) for value in changed.values())),
+)
+def test_what_changes_the_result_changes_the_key(changed: dict[str, Any]) -> None:
+    assert cell(**changed).key != cell().key
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"teacher_recipe.epochs": 1}, {"teacher_recipe.learning_rate": 0.3}, {"teacher": "resnet20"}],
+    ids=lambda overrides: next(iter(overrides)),
+)
+def test_teacher_is_in_the_key_of_those_that_use_it_only(overrides: dict[str, Any]) -> None:
+    for method in ("kd", "fitnets", "fitnets_joint", "teacher"):
+        assert cell(method).key != cell(method, overrides=overrides).key
+    for method in ("scratch", "label_smoothing"):
+        assert cell(method).key == cell(method, overrides=overrides).key
+        assert cell(method).key == cell(method, teacher_seed=5).key
+
+
+def test_student_is_not_in_the_teacher_s_key() -> None:
+    one, other = cell(), cell(overrides={"student": "resnet8", "epochs": 3}, seeds=[4])
+    assert one.teacher is not None and other.teacher is not None
+    assert one.teacher.key == other.teacher.key
+
+
+def test_device_number_is_no_change() -> None:
+    assert cell(device="cuda:1").key == cell(device="cuda").key
+
+
+@pytest.mark.xfail(
+    strict=True, reason="texts are cut up by the teacher's tokeniser, also for the plain student"
+)
+def test_tokeniser_is_in_the_key_of_the_plain_student() -> None:
+    one = cell("scratch", tasks=["amazon"])
+    other = cell("scratch", tasks=["amazon"], overrides={"teacher": "hub:other/tokeniser"})
+    assert one.key != other.key
+
+
+def test_code_of_the_method_is_in_the_key(tmp_path: Path) -> None:
+    key = plugin_key(tmp_path / "one", METHOD)
+    assert plugin_key(tmp_path / "two", METHOD.replace("1.0", "0.5")) != key
+    assert plugin_key(tmp_path / "three", METHOD) == key
+
+
+def test_comments_docstrings_and_layout_are_not_in_the_key(tmp_path: Path) -> None:
+    edited = (
+        METHOD.replace('"""A method in a file of its own."""', '"""Told anew."""\n\n')
+        .replace('    """Say what it does."""\n\n', "    # no docstring\n")
+        .replace("Return the loss.", "Return it.\n\n        In other words.")
+        .replace("# how much of it", "# the share")
+        .replace('{"ce": 1.0 * ', '{\n            "ce": 1.0 *\n            ')
+    )
+    assert edited != METHOD
+    assert plugin_key(tmp_path / "one", METHOD) == plugin_key(tmp_path / "two", edited)
+
+
+@pytest.mark.xfail(strict=True, reason="the code of a parent class in another file is not hashed")
+def test_code_of_a_parent_class_is_in_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = METHOD.replace("from bench import Method,", "from parent_method import Parent\n\nfrom")
+    child = child.replace("from register", "from bench import register").replace(
+        "Mine(Method)", "Mine(Parent)"
+    )
+    child = child[: child.index("    def loss")]
+    parent = METHOD.replace('@register_method("mine")\n', "").replace("class Mine", "class Parent")
+    keys = []
+    for name, factor in (("one", "1.0"), ("two", "0.5")):
+        (tmp_path / f"{name}-parent").mkdir()
+        (tmp_path / f"{name}-parent" / "parent_method.py").write_text(parent.replace("1.0", factor))
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(tmp_path / f"{name}-parent")
+            patch.delitem(sys.modules, "parent_method", raising=False)
+            keys.append(plugin_key(tmp_path / name, child))
+            sys.modules.pop("parent_method")
+    assert keys[0] != keys[1]
+
+
+def test_fingerprint_of_the_data_is_in_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for name, rows in (("one", 20), ("two", 30), ("three", 20)):
+        monkeypatch.setenv("BENCH_DATA", str(write_cifar10(tmp_path / name, rows)))
+        found.append(cell(source="mirror"))
+    keys = [each.key for each in found]
+    assert keys[0] == keys[2] != keys[1]
+    assert found[0].teacher is not None and found[1].teacher is not None
+    assert found[0].teacher.key != found[1].teacher.key
+    assert keys[0] != cell().key
+
+
+def test_mirror_takes_the_place_of_the_hub_and_never_of_embedded_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_DATA", str(write_cifar10(tmp_path)))
+    small = cell(preset="small")
+    assert small.source == small.origin["source"] == "mirror"
+    assert small.teacher is not None and small.teacher.source == "mirror"
+    quick = cell(preset="quick")
+    assert quick.source == quick.origin["source"] == "embedded"
+    assert quick.origin["name"] == "embedded digits"
+    assert cell(preset="quick", source="mirror").source == "mirror"
+
+
+def test_all_leaves_out_what_cannot_be_read_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_DATA", str(write_cifar10(tmp_path)))
+    found = plan(tasks=["all"], preset="small")
+    assert {each.task for each in found.cells} == {"cifar10", "cifar10-binary"}
+    for task in ("cifar100", "amazon", "amazon-5", "sentiment140"):
+        (note,) = [note for note in found.notes if f"'{task}'" in note]
+        assert "left out" in note and "no folder" in note
+    with pytest.raises(BenchError, match=r"task 'cifar100' cannot be read: .*no folder"):
+        plan(tasks=["cifar10", "cifar100"], preset="small")
+
+
+def test_nothing_that_can_be_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    with pytest.raises(BenchError, match=r"nothing to run \(task 'amazon' is left out"):
+        plan(tasks=["all"], preset="small")
+
+
+def test_all_methods_are_all_methods_and_baselines() -> None:
+    found = plan(methods=["all"], tasks=["amazon"])
+    assert {"scratch", "label_smoothing", "teacher", "tfidf", "kd", "fitnets"} <= {
+        each.method for each in found.cells
+    }
+    assert not found.notes
+
+
+def test_text_baseline_is_left_out_of_image_tasks_with_a_note() -> None:
+    found = plan(methods=["scratch", "tfidf"], tasks=["cifar10", "amazon"])
+    assert {(each.method, each.task) for each in found.cells} == {
+        ("scratch", "cifar10"),
+        ("scratch", "amazon"),
+        ("tfidf", "amazon"),
+    }
+    assert found.notes == ["'tfidf' is not for image tasks: not on cifar10"]
+
+
+def test_baselines_without_a_seed_are_planned_once() -> None:
+    found = plan(methods=["teacher", "tfidf", "scratch"], tasks=["amazon"], seeds=[3, 4, 5])
+    assert [(each.method, each.seed) for each in found.cells] == [
+        ("teacher", 3),
+        ("tfidf", 3),
+        ("scratch", 3),
+        ("scratch", 4),
+        ("scratch", 5),
+    ]
+
+
+def test_teachers_are_planned_once_for_all_seeds_and_methods() -> None:
+    found = plan(methods=["scratch", "kd", "fitnets"], seeds=[0, 1, 2])
+    assert len(found.teachers()) == 1
+    assert all((each.teacher is None) == (each.method == "scratch") for each in found.cells)
+
+
+@pytest.mark.parametrize("methods", [["kd", "kd"], ["kd", "kd:temperature=4"], ["kd", "all"]])
+def test_duplicates_are_refused(methods: list[str]) -> None:
+    with pytest.raises(BenchError, match=r"'kd.* · cifar10 · seed 0' is asked for twice"):
+        plan(methods=methods)
+
+
+def test_a_task_named_twice_is_planned_once() -> None:
+    assert len(plan(tasks=["cifar10", "cifar10"]).cells) == 1
+
+
+@pytest.mark.parametrize(
+    ("suite", "message"),
+    [
+        ({"methods": ["kdd"]}, r"unknown method 'kdd' \(did you mean 'kd'\?\)"),
+        ({"methods": ["scrach"]}, r"unknown method 'scrach' \(did you mean 'scratch'\?\)"),
+        ({"tasks": ["cifar1"]}, r"unknown task 'cifar1' \(did you mean 'cifar10'\?\)"),
+        (
+            {"preset": "quik"},
+            r"unknown preset \(task 'cifar10'\) 'quik' \(did you mean 'quick'\?\)",
+        ),
+        (
+            {"methods": ["kd:temprature=2"]},
+            r"method 'kd' has no option 'temprature' \(did you mean 'temperature'\?\)",
+        ),
+        ({"methods": ["kd:temperature=-2"]}, "method 'kd': temperature = '-2'"),
+        (
+            {"overrides": {"epoch": 2}},
+            r"unknown setting \(task 'cifar10'\) 'epoch' \(did you mean 'epochs'\?\)",
+        ),
+        ({"overrides": {"recipe.epoch": 2}}, r"did you mean 'recipe\.epochs'"),
+        ({"overrides": {"epochs": 0}}, r"task 'cifar10': recipe\.epochs = 0"),
+        ({"overrides": {"train_limit": "many"}}, "task 'cifar10': train_limit = 'many'"),
+        ({"source": "mirror"}, "BENCH_DATA is not set"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_what_is_wrong_is_named(suite: dict[str, Any], message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        plan(**suite)
