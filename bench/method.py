@@ -89,6 +89,7 @@ class Setup:
         probe: a small batch of training data, un-augmented.
         teacher: gives the teacher's output for a batch and hidden layers; ``None`` for a method
             that asks for no signal.
+        head: weight of the teacher's last linear layer, ``(C, D)``; ``None`` unless asked for.
         training_batches: yields the whole training split once, un-augmented, for fit-time passes.
         generator: the method's own random stream, apart from all others.
     """
@@ -99,6 +100,7 @@ class Setup:
     pairs: Sequence[tuple[int, int]]
     probe: Batch
     teacher: Callable[[Batch, Sequence[int]], Output] | None
+    head: Tensor | None
     training_batches: Callable[[], Iterable[Batch]]
     generator: torch.Generator
 

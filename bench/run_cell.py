@@ -23,7 +23,7 @@ from bench.method import Method, Setup
 from bench.models.base import Model, parameter_count, uniform_pairs
 from bench.store import SCHEMA, Record, record_path, write_predictions, write_record
 from bench.tasks.base import Data, Task
-from bench.teachers.serve import open_signals, read_manifest
+from bench.teachers.serve import looks_at_plain_samples, open_signals, read_manifest, teacher_head
 from bench.teachers.signals import TeacherSource
 from bench.teachers.store import TeacherFiles
 from bench.training.checkpoint import CheckpointDamaged
@@ -216,7 +216,8 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method) -> Prepared:
     if cell.teacher is not None:
         manifest = read_manifest(cell.teacher)
         pairs = uniform_pairs(student.depth, manifest["depth"])
-        source = open_signals(cell, task, data, [t for _, t in method.hints(pairs)])
+        layers = [hint for _, hint in method.hints(pairs)]
+        source = open_signals(cell, task, data, layers, plain=looks_at_plain_samples(method))
     if task.preset.recipe.compile:
         student.compile()
     torch.manual_seed(stream_seed(cell.seed, "method"))
@@ -227,6 +228,7 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method) -> Prepared:
         pairs=pairs,
         probe=data.train.batch(np.arange(min(PROBE_SIZE, len(data.train)))),
         teacher=source,
+        head=teacher_head(cell.teacher) if "head" in method.signals and cell.teacher else None,
         training_batches=lambda: (
             data.train.batch(index)
             for index in data.train.evaluation_order(task.preset.evaluation_batch)

@@ -128,6 +128,7 @@ class World:
             pairs=pairs,
             probe=self.train.batch(np.arange(8)),
             teacher=source,
+            head=self.teacher().head.weight.detach(),
             training_batches=lambda: (
                 self.train.batch(index) for index in self.train.evaluation_order(16)
             ),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from bench.errors import BenchError
 from bench.types import Output
 
 
@@ -41,6 +42,16 @@ class Model(nn.Module):
     def head(self) -> nn.Linear:
         """Return the last linear layer, ``(C, D)``."""
         raise NotImplementedError
+
+    def replace_head(self, head: nn.Linear) -> None:
+        """Put ``head`` in the place of the last linear layer."""
+        old = self.head
+        for parent in self.modules():
+            for name, child in parent.named_children():
+                if child is old:
+                    setattr(parent, name, head)
+                    return
+        raise BenchError(f"{type(self).__name__} has no linear head to replace")
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -113,8 +113,6 @@ def fill(
         manifest = _Manifest(folder, teacher_key)
         for done, view in enumerate(views):
             prefix = view_prefix(static, view)
-            if prefix is None:
-                raise ValueError("an augmented split is cached by view")
             names = [f"{prefix}logits", f"{prefix}embedding"]
             names += [f"{prefix}hidden-{layer}" for layer in layers]
             if not manifest.intact([*names, "offsets"]):

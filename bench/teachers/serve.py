@@ -50,13 +50,24 @@ def read_manifest(spec: TeacherSpec) -> dict[str, Any]:
     return manifest
 
 
-def training_views(seed: int, recipe: Recipe) -> Views:
-    """Return the views a cell of ``seed`` will see in training."""
+def teacher_head(spec: TeacherSpec) -> torch.Tensor:
+    """Return the weight of the teacher's last linear layer, ``(C, D)``."""
+    return torch.from_numpy(TeacherFiles.of(spec.task, spec.key).load_head())
+
+
+def training_views(seed: int, recipe: Recipe, *, plain: bool = False) -> Views:
+    """Return the views a cell of ``seed`` will see in training.
+
+    With ``plain``, the un-augmented samples too: a method's fit-time pass looks at those.
+    """
     count = min(recipe.epochs, recipe.views) if recipe.views else recipe.epochs
-    return [View(seed, epoch) for epoch in range(count)]
+    views = [View(seed, epoch) for epoch in range(count)]
+    return [None, *views] if plain else views
 
 
-def open_signals(cell: Cell, task: Task, data: Data, layers: Sequence[int]) -> TeacherSource:
+def open_signals(
+    cell: Cell, task: Task, data: Data, layers: Sequence[int], *, plain: bool = False
+) -> TeacherSource:
     """Return the cell's teacher source, filling the cache when it is not there yet.
 
     Args:
@@ -64,6 +75,7 @@ def open_signals(cell: Cell, task: Task, data: Data, layers: Sequence[int]) -> T
         task: its task.
         data: the task's data, on the device.
         layers: hidden teacher layers the method needs in some stage.
+        plain: whether it looks at un-augmented samples in a fit-time pass.
     """
     spec = cell.teacher
     if spec is None:
@@ -71,7 +83,7 @@ def open_signals(cell: Cell, task: Task, data: Data, layers: Sequence[int]) -> T
     live = LiveTeacher(lambda: _load(spec, task, data), task.preset.recipe.precision)
     if cell.signals == "live":
         return live
-    cached = _cached(cell, task, data, layers, live)
+    cached = _cached(cell, task, data, layers, live, plain=plain)
     if cached is None:
         return live
     if cell.check_cache:
@@ -80,7 +92,7 @@ def open_signals(cell: Cell, task: Task, data: Data, layers: Sequence[int]) -> T
             check(cached, live, data.train, view)
         except StaleSignals:
             shutil.rmtree(cached.folder)
-            cached = _cached(cell, task, data, layers, live)
+            cached = _cached(cell, task, data, layers, live, plain=plain)
     return cached or live
 
 
@@ -96,17 +108,19 @@ def fill_signals(spec: SignalsSpec, report: Callable[[dict[str, Any]], None]) ->
     depth = task.build_model(task.preset.student, data=data).depth
     pairs = uniform_pairs(depth, manifest["depth"])
     layers: set[int] = set()
+    plain = False
     for each in spec.cells:
         method = make_contender(each)
         if isinstance(method, Method):
             layers |= {hint for _, hint in method.hints(pairs)}
+            plain |= looks_at_plain_samples(method)
     teacher = cell.teacher
     live = LiveTeacher(lambda: _load(teacher, task, data), task.preset.recipe.precision)
 
     def progress(done: int, total: int) -> None:
         report({"epoch": done, "stage": f"view {done} of {total}", "validation": None})
 
-    cached = _cached(cell, task, data, sorted(layers), live, report=progress)
+    cached = _cached(cell, task, data, sorted(layers), live, plain=plain, report=progress)
     return {"served": "live" if cached is None else "cached"}
 
 
@@ -116,13 +130,15 @@ def _cached(
     data: Data,
     layers: Sequence[int],
     live: LiveTeacher,
+    *,
+    plain: bool,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> CachedTeacher | None:
     """Return the cached source, filled; ``None`` when it would pass the limit."""
     assert cell.teacher is not None
     static = data.train.static
     kept = layers if static else ()  # feature maps of augmented views are served live
-    views = training_views(cell.seed, task.preset.recipe)
+    views = training_views(cell.seed, task.preset.recipe, plain=plain)
     precision = task.preset.recipe.precision
     key = cell.teacher.key
     folder = find(
@@ -141,6 +157,11 @@ def _cached(
     if folder is None:
         return None
     return CachedTeacher(folder, data.train.labels.device, live=live, static=static)
+
+
+def looks_at_plain_samples(method: Method) -> bool:
+    """Return whether a method makes a fit-time pass over un-augmented embeddings."""
+    return "embedding" in method.signals
 
 
 def _load(spec: TeacherSpec, task: Task, data: Data) -> Model:

@@ -75,8 +75,7 @@ class CachedTeacher:
     Args:
         folder: as written by :func:`bench.teachers.fill.fill`.
         device: where batches live.
-        live: asked for what the files do not hold: views of other epochs, un-augmented samples of
-            an augmented split.
+        live: asked for what the files do not hold: other views, feature maps of images.
         static: whether every view of a sample is the same.
     """
 
@@ -103,7 +102,7 @@ class CachedTeacher:
 
     def __call__(self, batch: Batch, hidden: Sequence[int], view: View | None = None) -> Output:
         prefix = view_prefix(self.static, view)
-        if prefix is None or not self._holds(prefix, hidden):
+        if not self._holds(prefix, hidden):
             if self.live is None:
                 raise KeyError(f"view {view} is not in {self.folder.name}")
             return self.live(batch, hidden, view)
@@ -140,11 +139,11 @@ class CachedTeacher:
         return torch.from_numpy(filled).to(self.device)
 
 
-def view_prefix(static: bool, view: View | None) -> str | None:
-    """Return the file-name prefix of a view; ``None`` where no file can hold it."""
+def view_prefix(static: bool, view: View | None) -> str:
+    """Return the file-name prefix of a view; ``None`` is the un-augmented samples."""
     if static:
         return ""
-    return None if view is None else f"view-{view.seed}-{view.epoch}-"
+    return "plain-" if view is None else f"view-{view.seed}-{view.epoch}-"
 
 
 class StaleSignals(Exception):

@@ -38,6 +38,10 @@ class TeacherFiles:
         return self.folder / "predictions.npz"
 
     @property
+    def head(self) -> Path:
+        return self.folder / "head.npz"
+
+    @property
     def manifest(self) -> Path:
         return self.folder / "manifest.json"
 
@@ -46,7 +50,7 @@ class TeacherFiles:
         try:
             manifest: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
             intact = manifest["sha256"] == {
-                path.name: file_sha256(path) for path in (self.weights, self.predictions)
+                path.name: file_sha256(path) for path in (self.weights, self.predictions, self.head)
             }
         except (OSError, ValueError, KeyError):
             return None
@@ -59,7 +63,9 @@ class TeacherFiles:
         state = {name: value.contiguous() for name, value in model.state_dict().items()}
         write_atomically(self.weights, safetensors.torch.save(state))
         write_predictions(self.predictions, predictions)
-        sums = {path.name: file_sha256(path) for path in (self.weights, self.predictions)}
+        write_predictions(self.head, {"weight": model.head.weight.detach().cpu().numpy()})
+        parts = (self.weights, self.predictions, self.head)
+        sums = {path.name: file_sha256(path) for path in parts}
         text = json.dumps({**manifest, "sha256": sums}, indent=1, sort_keys=True)
         write_atomically(self.manifest, text.encode())
 
@@ -71,6 +77,10 @@ class TeacherFiles:
             raise BenchError(f"teacher {self.weights} cannot be loaded: {error}") from error
         model.requires_grad_(False)
         return model.eval()
+
+    def load_head(self) -> np.ndarray:
+        """Return the weight of the last linear layer, ``(C, D)``."""
+        return read_predictions(self.head)["weight"]
 
     def load_predictions(self) -> dict[str, np.ndarray]:
         """Return the teacher's logits by split name."""

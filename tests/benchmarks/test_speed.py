@@ -46,7 +46,7 @@ def digits() -> tuple[Any, Any]:
 
 
 @pytest.mark.benchmark(group="training step, resnet20 from resnet14")
-@pytest.mark.parametrize("name", ["bare", "scratch", "kd", "fitnets", "fitnets_joint"])
+@pytest.mark.parametrize("name", ["bare", "scratch", "kd", "fitnets", "fitnets_joint", "lelp"])
 def test_training(benchmark: Any, digits: tuple[Any, Any], name: str) -> None:
     """Two epochs of each method; ``bare`` is a hand-written loop doing scratch's arithmetic."""
     task, data = digits
@@ -69,6 +69,7 @@ def test_training(benchmark: Any, digits: tuple[Any, Any], name: str) -> None:
                 pairs=uniform_pairs(3, 3),
                 probe=data.train.batch(np.arange(4)),
                 teacher=source,
+                head=teacher.head.weight.detach(),
                 training_batches=lambda: iter(()),
                 generator=torch.Generator().manual_seed(0),
             )

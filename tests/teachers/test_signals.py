@@ -134,9 +134,16 @@ def test_hidden_layers_of_augmented_images_come_from_the_live_teacher(image_worl
     )
 
 
-def test_an_augmented_split_without_a_view_is_refused(image_world) -> None:
-    with pytest.raises(ValueError, match="view"):
-        _fill(image_world.teacher(), image_world.train, layers=(), views=[None])
+def test_the_unaugmented_samples_of_an_augmented_split_are_a_view_of_their_own(image_world) -> None:
+    teacher, split = image_world.teacher(), image_world.train
+    cached = CachedTeacher(_fill(teacher, split, layers=(), views=[None]), CPU, static=False)
+    batch = split.batch(np.arange(16))
+    expected = LiveTeacher(teacher, "float32")(batch, [])
+    torch.testing.assert_close(
+        cached(batch, []).embedding, expected.embedding, rtol=2**-10, atol=1e-4
+    )
+    with pytest.raises(KeyError):
+        cached(batch, [], VIEWS[0])
 
 
 def test_only_missing_views_are_run(image_world) -> None:
