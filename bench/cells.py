@@ -169,14 +169,19 @@ SHARED = ("bench.losses", "bench.supervised", "methods.", "baselines.")
 def code_hash(cls: type) -> str:
     """Return a hash of the code of ``cls``: comments, docstrings and layout aside.
 
-    That is the module that defines it and whatever of :data:`SHARED` that module imports.
+    That is the module that defines it, those of its parent classes outside the engine, and
+    whatever of :data:`SHARED` these import.
     """
-    module = inspect.getmodule(cls)
     sources: dict[str, str] = {}
-    _collect(module, sources)
-    # a plug-in file's own module name says where it lies, not what it does
-    own = sources.pop(module.__name__) if module else ""
-    return content_hash([own, sorted(sources.items())])
+    own = inspect.getmodule(cls)
+    for parent in cls.__mro__:
+        if parent is cls or not parent.__module__.startswith(("bench.", "torch.", "builtins")):
+            _collect(inspect.getmodule(parent), sources)
+    # a plug-in file's module name says where it lies, not what it does
+    first = sources.pop(own.__name__, "") if own else ""
+    shared = {name: text for name, text in sources.items() if name.startswith(SHARED)}
+    others = sorted(text for name, text in sources.items() if name not in shared)
+    return content_hash([first, others, sorted(shared.items())])
 
 
 def _collect(module: ModuleType | None, sources: dict[str, str]) -> None:

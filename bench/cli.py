@@ -95,6 +95,7 @@ def run_all(
 
 @app.command()
 def run(
+    context: typer.Context,
     suite: Annotated[
         Path | None, typer.Argument(help="A suite file (.yaml or .toml), instead of the options.")
     ] = None,
@@ -128,6 +129,8 @@ def run(
     from bench.commands import Running, execute
     from bench.suites import read_suite
 
+    if suite is not None:
+        _refuse_beside_a_suite(context)
     chosen: Any = (
         read_suite(suite)
         if suite is not None
@@ -212,6 +215,18 @@ def data(
     raise typer.Exit(
         show_data(_suite("all", tasks, preset, "1", 0, source, None), prefetch, console)
     )
+
+
+GRID_OPTIONS = ("methods", "tasks", "preset", "seeds", "teacher_seed", "source", "set_")
+
+
+def _refuse_beside_a_suite(context: typer.Context) -> None:
+    """Raise when options say what to run although a suite file says it already."""
+    for name in GRID_OPTIONS:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            flag = "--" + name.strip("_").replace("_", "-")
+            raise BenchError(f"{flag} is given beside a suite file", "put it into the file")
 
 
 def _suite(

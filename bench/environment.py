@@ -130,8 +130,9 @@ def choose_device(device: str) -> str:
         kind = torch.device(device)
     except RuntimeError:
         raise BenchError(f"no device '{device}'", "auto, cpu, cuda or cuda:N") from None
-    if kind.type == "cuda" and not torch.cuda.is_available():
-        raise BenchError(f"device '{device}' is not there", "torch sees no CUDA device")
+    count = torch.cuda.device_count()
+    if kind.type == "cuda" and (kind.index or 0) >= count:
+        raise BenchError(f"device '{device}' is not there", f"torch sees {count} CUDA devices")
     if kind.type not in ("cpu", "cuda"):
         raise BenchError(f"device '{device}' is not supported", "auto, cpu, cuda or cuda:N")
     return device

@@ -123,13 +123,19 @@ class Registry(Generic[T]):
             return
         self._discovered = True
         for module, path in _package_files(self.package):
-            self.add_file(path, module)
+            try:
+                self.add_file(path, module)
+            except (SyntaxError, ValueError, OSError) as error:
+                self.problems.append(f"{_display(path)}: {type(error).__name__}: {error}")
         for point in importlib.metadata.entry_points(group=self.group):
             try:
                 spec = importlib.util.find_spec(point.module)
                 if spec is None or spec.origin is None:
                     raise ImportError(f"no module named {point.module}")
+                before = len(self._entries)
                 self.add_file(Path(spec.origin), point.module)
+                if len(self._entries) == before:
+                    raise ImportError(f"{point.module} registers no {self.kind} in its own file")
             except Exception as error:  # any plug-in error: report it, go on with the rest
                 self.problems.append(
                     f"plug-in '{point.name}' ({point.value}): {type(error).__name__}: {error}"

@@ -52,7 +52,11 @@ def run_cell(cell: Cell, results: Path, report: Report = lambda event: None) -> 
     record["timings"] = {**record.get("timings", {}), "total_s": time.perf_counter() - clock}
     record["memory"] = peak_memory(cell.device)
     record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-    write_record(results, record)
+    try:
+        write_record(results, record)
+    except ValueError as error:  # a number that JSON cannot hold, say a metric that is NaN
+        record = {**skeleton(cell, started), **failure(error), "finished": record["finished"]}
+        write_record(results, record)
     return record
 
 

@@ -167,7 +167,6 @@ def test_unknown_option_and_command_name_the_nearest(call: Call) -> None:
         assert "Traceback" not in said.out + said.err
 
 
-@pytest.mark.xfail(strict=True, reason="options beside a suite file are silently ignored")
 def test_options_beside_a_suite_file_are_refused(call: Call, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("tasks: [no-such-task]\n")
     refused(call("run", "mine.yaml", "--seeds", "1"), "--seeds")

@@ -161,9 +161,6 @@ def test_device_number_is_no_change() -> None:
     assert cell(device="cuda:1").key == cell(device="cuda").key
 
 
-@pytest.mark.xfail(
-    strict=True, reason="texts are cut up by the teacher's tokeniser, also for the plain student"
-)
 def test_tokeniser_is_in_the_key_of_the_plain_student() -> None:
     one = cell("scratch", tasks=["amazon"])
     other = cell("scratch", tasks=["amazon"], overrides={"teacher": "hub:other/tokeniser"})
@@ -188,7 +185,6 @@ def test_comments_docstrings_and_layout_are_not_in_the_key(tmp_path: Path) -> No
     assert plugin_key(tmp_path / "one", METHOD) == plugin_key(tmp_path / "two", edited)
 
 
-@pytest.mark.xfail(strict=True, reason="the code of a parent class in another file is not hashed")
 def test_code_of_a_parent_class_is_in_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,7 @@ class LocalExecutor:
             job, process = self._running[pipe]
             try:
                 kind, value = pipe.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):
                 process.join()
                 kind, value = "done", {"status": "died", "error": _death(process.exitcode)}
             if kind == "done":
