@@ -6,7 +6,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -49,6 +49,7 @@ class TeacherSpec:
             name: values[name]
             for name in ("teacher", "teacher_recipe", "frozen_teacher", "train_limit", "max_length")
         }
+        shaping["teacher_recipe"] = without_unused(shaping["teacher_recipe"])
         parts = [PROTOCOL, self.task, shaping, self.source, self.fingerprint, self.seed]
         if self.checkpoint:
             parts.append(self.checkpoint)
@@ -119,6 +120,7 @@ class Cell:
             # a teacher that is not asked cannot change the result; the key of one that is follows
             if name != "source" and "teacher" not in name
         }
+        preset["recipe"] = without_unused(preset["recipe"])
         return content_hash(
             {
                 "protocol": PROTOCOL,
@@ -157,9 +159,10 @@ class Cell:
         }
 
 
-def teacher_described(spec: TeacherSpec) -> dict[str, Any]:
-    """Return a teacher as plain values, for its manifest."""
-    return asdict(spec)
+def without_unused(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of a key the options that are off, so that a new option reruns nothing."""
+    off = {"views": None, "compile": False}
+    return {name: value for name, value in recipe.items() if off.get(name, ...) != value}
 
 
 # Modules whose code is part of a method; the engine's own is covered by PROTOCOL.
