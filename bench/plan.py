@@ -203,5 +203,6 @@ def _task_info(task: Task, dataset: str, limits: str) -> dict[str, Any]:
         "direction": task.direction,
         "classes": task.num_classes,
         "vocabulary": task.vocabulary(),
+        "augmented": task.augmented,
         "limits": limits,
     }

@@ -77,16 +77,20 @@ def jobs_for(plan: Plan, done: set[str], *, results: Path, threads: int) -> list
 
 
 def _signals(cells: Sequence[Cell]) -> list[tuple[str, SignalsSpec]]:
-    """Group the methods' cells by teacher and seed: each group's signals are filled in one pass."""
+    """Group the methods' cells by teacher and views: each group's signals are filled in one pass.
+
+    Views differ between seeds only where samples are augmented.
+    """
     groups: dict[tuple[str, int], list[Cell]] = {}
     for cell in cells:
         if cell.teacher and cell.uses_signals and cell.signals == "auto":
-            groups.setdefault((cell.teacher.key, cell.seed), []).append(cell)
+            seed = cell.seed if cell.task_info["augmented"] else -1
+            groups.setdefault((cell.teacher.key, seed), []).append(cell)
     return [(key, SignalsSpec(tuple(group))) for (key, _), group in groups.items()]
 
 
 def _where(cell: Cell) -> str:
-    return f"{cell.task} · seed {cell.seed}"
+    return f"{cell.task} · seed {cell.seed}" if cell.task_info["augmented"] else cell.task
 
 
 def run_plan(

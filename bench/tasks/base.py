@@ -138,6 +138,7 @@ class Task:
     metric: ClassVar[str] = "accuracy"
     direction: ClassVar[Literal["max", "min"]] = "max"
     num_classes: ClassVar[int]
+    augmented: ClassVar[bool] = False  # whether training views of a sample differ
     presets: ClassVar[Mapping[str, Preset]]
 
     def __init__(

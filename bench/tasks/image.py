@@ -20,6 +20,7 @@ class ImageTask(Task):
     """Images ``(N, H, W, 3)`` uint8 with class labels."""
 
     family: ClassVar[str] = "image"
+    augmented: ClassVar[bool] = True
 
     @abstractmethod
     def arrays(self) -> Arrays:

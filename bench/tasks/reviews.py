@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 QUICK = Preset(
     source="embedded",
-    student="bert-L2-H64",
+    student="bert-L2-H32",
     teacher="minilm",
     frozen_teacher=True,
     recipe=Recipe(
         epochs=6,
-        batch_size=32,
+        batch_size=64,
         optimizer="adamw",
-        learning_rate=2e-3,
+        learning_rate=4e-3,
         weight_decay=0.01,
         warmup=0.1,
         clip=1.0,

@@ -80,7 +80,8 @@ def open_signals(
     spec = cell.teacher
     if spec is None:
         raise ValueError(f"cell '{cell.title}' has no teacher")
-    live = LiveTeacher(lambda: _load(spec, task, data), task.preset.recipe.precision)
+    # the teacher runs as it was trained, whatever the student's own precision
+    live = LiveTeacher(lambda: _load(spec, task, data), task.preset.teacher_recipe.precision)
     if cell.signals == "live":
         return live
     cached = _cached(cell, task, data, layers, live, plain=plain)
@@ -115,7 +116,7 @@ def fill_signals(spec: SignalsSpec, report: Callable[[dict[str, Any]], None]) ->
             layers |= {hint for _, hint in method.hints(pairs)}
             plain |= looks_at_plain_samples(method)
     teacher = cell.teacher
-    live = LiveTeacher(lambda: _load(teacher, task, data), task.preset.recipe.precision)
+    live = LiveTeacher(lambda: _load(teacher, task, data), task.preset.teacher_recipe.precision)
 
     def progress(done: int, total: int) -> None:
         report({"epoch": done, "stage": f"view {done} of {total}", "validation": None})
@@ -139,7 +140,7 @@ def _cached(
     static = data.train.static
     kept = layers if static else ()  # feature maps of augmented views are served live
     views = training_views(cell.seed, task.preset.recipe, plain=plain)
-    precision = task.preset.recipe.precision
+    precision = task.preset.teacher_recipe.precision
     key = cell.teacher.key
     folder = find(
         data.train, teacher_key=key, layers=kept, views=views, precision=precision

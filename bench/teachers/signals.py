@@ -43,7 +43,7 @@ class LiveTeacher:
 
     Args:
         model: the teacher, or what loads it; frozen, in evaluation mode, never changed.
-        precision: the autocast type of the student's recipe.
+        precision: the autocast type it runs under.
     """
 
     served: str = "live"
