@@ -35,6 +35,10 @@ class BenchError(Exception):
         return type(self), (self.message, self.hint)
 
 
+class NotApplicable(BenchError):
+    """A method cannot be run on this task at all; its cell is skipped with this reason."""
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """Return a hint naming the closest option, or all of them when none is close."""
     known = sorted(options)

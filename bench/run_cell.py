@@ -18,7 +18,7 @@ from bench.cells import Cell
 from bench.config import build
 from bench.data.cache import cache_dir
 from bench.environment import PROJECT, environment, peak_memory, revision
-from bench.errors import BenchError
+from bench.errors import BenchError, NotApplicable
 from bench.method import Method, Setup
 from bench.models.base import Model, parameter_count, uniform_pairs
 from bench.store import SCHEMA, Record, record_path, write_predictions, write_record
@@ -47,6 +47,8 @@ def run_cell(cell: Cell, results: Path, report: Report = lambda event: None) -> 
     try:
         record.update(_run(cell, results, record, report))
         record["status"] = "ok"
+    except NotApplicable as error:
+        record |= {"status": "skipped", "error": {**failure(error)["error"], "traceback": ""}}
     except Exception as error:
         record.update(failure(error))
     record["timings"] = {**record.get("timings", {}), "total_s": time.perf_counter() - clock}

@@ -37,9 +37,9 @@ class Summary:
 
 
 def finished_keys(results: Path) -> set[str]:
-    """Return the keys of cells with a successful record below ``results``."""
+    """Return the keys of cells that were run, or skipped for a reason that stays."""
     records, _ = read_records(results)
-    return {record["key"] for record in records if record["status"] == "ok"}
+    return {record["key"] for record in records if record["status"] in ("ok", "skipped")}
 
 
 def jobs_for(plan: Plan, done: set[str], *, results: Path, threads: int) -> list[Job]:

@@ -22,6 +22,7 @@ from bench import (
     Setup,
     register_method,
 )
+from bench.errors import NotApplicable
 from bench.models.base import Model
 
 MEMORY_BYTES = 2 * 2**30  # for the covariances of the classes that are fitted in one pass
@@ -188,6 +189,11 @@ def fit_subspaces(
         BenchError: for a class with too few samples, or ``S`` above what is left of ``D``.
     """
     count = config.subclasses
+    if rank < 1:
+        raise NotApplicable(
+            f"LELP: the head's {num_classes} classes read all {width} dimensions of the embedding",
+            "nothing is left to split classes by; null_space=false splits by what KD uses too",
+        )
     if count > rank:
         raise BenchError(
             f"LELP: {count} subclasses, but the teacher's embeddings leave {rank} dimensions",

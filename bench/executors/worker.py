@@ -82,7 +82,7 @@ def _do(job: Job, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     if isinstance(work, Cell):
         record = run_cell(work, job.results, report)
         if record["status"] != "ok":
-            return {"status": record["status"], "error": record["error"]}
+            return _without_result(record)
         metric = work.task_info["metric"]
         shown = f"{metric} {record['metrics']['best']['test'][metric]:.4f}"
     elif isinstance(work, SignalsSpec):
@@ -90,9 +90,17 @@ def _do(job: Job, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     elif isinstance(work, CostSpec):
         cost = measure_cost(work, job.results)
         if cost["status"] != "ok":
-            return {"status": cost["status"], "error": cost["error"]}
+            return _without_result(cost)
         shown = f"{cost['training']['step']['samples_per_s']:.0f} samples/s"
     else:
         name, value = next(iter(ensure_teacher(work, report)["test"].items()))
         shown = f"{name} {value:.4f}"
     return {"status": "ok", "error": None, "shown": shown}
+
+
+def _without_result(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the outcome of a failed record; one that was skipped for a reason is no failure."""
+    if record["status"] == "skipped":
+        shown = f"skipped: {record['error']['message']}"
+        return {"status": "ok", "error": None, "shown": shown}
+    return {"status": record["status"], "error": record["error"]}

@@ -15,6 +15,7 @@ import torch
 from bench.cells import Cell
 from bench.config import content_hash
 from bench.environment import environment, revision
+from bench.errors import NotApplicable
 from bench.measure.energy import counts_energy, energy
 from bench.measure.flops import count_flops
 from bench.measure.memory import peak_memory_growth
@@ -83,6 +84,8 @@ def measure_cost(spec: CostSpec, results: Path) -> dict[str, Any]:
     }
     try:
         record |= {**_measure(spec), "status": "ok"}
+    except NotApplicable as error:
+        record |= {**failure(error), "status": "skipped"}
     except Exception as error:
         record |= failure(error)
     record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")

@@ -62,7 +62,9 @@ def _row(label: str, modes: dict[str, Record]) -> list[str]:
     cheap, live = ok.get("cached") or ok.get("none"), ok.get("live")
     whole = live or cheap
     if whole is None:
-        return [text.escape(label), "failed", *[text.NOTHING] * 8]
+        states = {str(record["status"]) for record in modes.values()}
+        state = "failed" if "failed" in states else "skipped"
+        return [text.escape(label), state, *[text.NOTHING] * 8]
     step = (cheap or whole)["training"]["step"]
     inference = whole["inference"]
     latency = inference["latency"]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.config import Config, build
-from bench.errors import BenchError
+from bench.errors import BenchError, NotApplicable
 from bench.losses import soft_kl
 from bench.supervised import Supervised
 from bench.teachers.signals import LiveTeacher
@@ -174,6 +174,8 @@ def test_classes_in_several_passes_are_the_same(monkeypatch) -> None:
 def test_clear_errors() -> None:
     with pytest.raises(BenchError, match=r"10 subclasses.*leave 9 dimensions"):
         fitted(LELPConfig(subclasses=10))
+    with pytest.raises(NotApplicable, match="12 classes read all 12 dimensions"):
+        fitted(LELPConfig(), classes=12)
     values, labels, _ = data()
     odd = labels.clone()
     odd[odd == 2] = 0
