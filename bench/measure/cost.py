@@ -31,6 +31,7 @@ from bench.training.stage import StageRunner, build_optimizer
 
 SCHEMA = 1
 LATENCY_CALLS = 50
+SLOW_SECONDS = 1.5  # of counted steps, after which a slow method is repeated no further
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class CostSpec:
 
     cell: Cell
     steps: int = 12
-    warmup: int = 3
+    warmup: int = 2
 
     @property
     def key(self) -> str:
@@ -175,8 +176,10 @@ def _stage(prepared: Prepared, stage: Stage, spec: CostSpec) -> tuple[Timing, di
         device=spec.cell.device,
         repetitions=spec.steps,
         warmup=0,
+        limit_s=SLOW_SECONDS,
     )
-    return timing, {name: value / spec.steps for name, value in phases.seconds.items()}
+    steps = len(timing.seconds)
+    return timing, {name: value / steps for name, value in phases.seconds.items()}
 
 
 def _whole(stages: Sequence[Stage], timings: Sequence[Timing]) -> dict[str, float | int]:

@@ -10,6 +10,9 @@ import numpy as np
 import torch
 
 
+FEWEST = 5
+
+
 @dataclass(frozen=True)
 class Timing:
     """Seconds of each repetition of one piece of work.
@@ -52,10 +55,12 @@ def time_calls(
     device: torch.device | str,
     repetitions: int,
     warmup: int,
+    limit_s: float = float("inf"),
 ) -> Timing:
     """Time ``call(i)``; the first ``warmup`` calls do not count.
 
-    The device is synchronised before each clock reading, so that queued work is not left out.
+    Slow work is repeated less often: after ``limit_s`` seconds, but never fewer than
+    :data:`FEWEST` times.  The device is synchronised before each clock reading, so that queued work is not left out.
     """
     device = torch.device(device)
     seconds = []
@@ -66,6 +71,8 @@ def time_calls(
         _wait(device)
         if at >= warmup:
             seconds.append(time.perf_counter() - started)
+        if len(seconds) >= FEWEST and sum(seconds) > limit_s:
+            break
     return Timing(tuple(seconds), samples)
 
 
