@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-
 FEWEST = 5
 
 
@@ -60,7 +59,8 @@ def time_calls(
     """Time ``call(i)``; the first ``warmup`` calls do not count.
 
     Slow work is repeated less often: after ``limit_s`` seconds, but never fewer than
-    :data:`FEWEST` times.  The device is synchronised before each clock reading, so that queued work is not left out.
+    :data:`FEWEST` times.  The device is synchronised before each clock reading, so that queued
+    work is not left out.
     """
     device = torch.device(device)
     seconds = []
