@@ -28,7 +28,7 @@ QUICK = Preset(
     ),
 )
 # The rate was chosen for the plain student on validation (0.1, 0.3, 0.5, 1.0 on a third of the
-# data): at 0.1 it learns so slowly that any method with larger gradients looks like a great gain.
+# data): at 0.1 it learns so slowly that a method with larger gradients is flattered.
 SMALL = Preset(
     source="hub",
     student="resnet8",
