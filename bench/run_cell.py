@@ -23,7 +23,7 @@ from bench.method import Method, Setup
 from bench.models.base import Model, parameter_count, uniform_pairs
 from bench.store import SCHEMA, Record, record_path, write_predictions, write_record
 from bench.tasks.base import Data, Task
-from bench.teachers.serve import looks_at_plain_samples, open_signals, read_manifest, teacher_head
+from bench.teachers.serve import looks_at_plain_samples, open_signals, teacher_head
 from bench.teachers.signals import TeacherSource
 from bench.teachers.store import TeacherFiles
 from bench.training.checkpoint import CheckpointDamaged
@@ -128,9 +128,7 @@ def _run_baseline(
     teacher = None
     if cell.teacher is not None:
         files = TeacherFiles.of(cell.task, cell.teacher.key)
-        teacher = files.read()
-        if teacher is None:
-            raise BenchError(f"teacher of task '{cell.task}' is not there", "it was not trained")
+        teacher = files.require()
         logits = files.load_predictions()
     prediction = baseline.predict(task=task, seed=cell.seed, teacher=logits)
     data = task.load()
@@ -220,7 +218,7 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method) -> Prepared:
     student = task.build_model(task.preset.student, data=data).to(device)
     source, manifest, pairs = None, None, []
     if cell.teacher is not None:
-        manifest = read_manifest(cell.teacher)
+        manifest = TeacherFiles.of(cell.task, cell.teacher.key).require()
         pairs = uniform_pairs(student.depth, manifest["depth"])
         layers = [hint for _, hint in method.hints(pairs)]
         source = open_signals(cell, task, data, layers, plain=looks_at_plain_samples(method))

@@ -103,15 +103,7 @@ def _measure(spec: CostSpec) -> dict[str, Any]:
         raise TypeError(f"'{cell.method}' is not trained by the suite, so there is no step to time")
     data = task.load(cell.device)
     prepared = prepare(cell, task, data, method)
-    phases = Phases(cell.device, synchronise=True)
-    prepared = Prepared(
-        prepared.student,
-        prepared.method,
-        prepared.source,
-        prepared.manifest,
-        replace(prepared.setting, phases=phases),
-        prepared.seconds,
-    )
+    prepared.setting = replace(prepared.setting, phases=Phases(cell.device, synchronise=True))
     stages = list(method.stages())
     # memory first: once an allocator has grown, the process's growth shows nothing any more
     memory = _training_memory(prepared, stages[-1], spec)

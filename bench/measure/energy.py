@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from bench.measure.nvml import ask_nvml
+
 RAPL = Path("/sys/class/powercap/intel-rapl:0")
 
 
@@ -49,14 +51,6 @@ def _number(path: Path) -> int | None:
 def _gpu_millijoules(device: torch.device) -> int | None:
     if device.type != "cuda":
         return None
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        uuid = str(torch.cuda.get_device_properties(device).uuid)
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
-        return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
-    except pynvml.NVMLError:
-        return None
+    return ask_nvml(
+        device, lambda nvml, handle: int(nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+    )

@@ -7,8 +7,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from bench.measure.nvml import ask_nvml
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -66,17 +69,10 @@ def _reset_peak() -> bool:
 
 
 def _nvml_process_bytes(device: torch.device) -> int | None:
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        uuid = str(torch.cuda.get_device_properties(device).uuid)
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
-        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
+    def of_this_process(nvml: Any, handle: Any) -> int | None:
+        for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle):
             if process.pid == os.getpid() and process.usedGpuMemory is not None:
                 return int(process.usedGpuMemory)
-    except pynvml.NVMLError:
-        pass
-    return None
+        return None
+
+    return ask_nvml(device, of_this_process)

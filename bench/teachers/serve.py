@@ -11,7 +11,6 @@ import torch
 
 from bench.cells import Cell, TeacherSpec
 from bench.data.splits import View
-from bench.errors import BenchError
 from bench.method import Method
 from bench.models.base import Model, uniform_pairs
 from bench.tasks.base import Data, Recipe, Task
@@ -36,18 +35,6 @@ class SignalsSpec:
         """Return the job's id: one teacher and seed."""
         teacher = self.cells[0].teacher
         return f"signals-{teacher.key if teacher else ''}-{self.cells[0].seed}"
-
-
-def read_manifest(spec: TeacherSpec) -> dict[str, Any]:
-    """Return the manifest of the finished teacher.
-
-    Raises:
-        BenchError: when it has not been trained.
-    """
-    manifest = TeacherFiles.of(spec.task, spec.key).read()
-    if manifest is None:
-        raise BenchError(f"teacher of task '{spec.task}' is not there", "it was not trained")
-    return manifest
 
 
 def teacher_head(spec: TeacherSpec) -> torch.Tensor:
@@ -105,7 +92,7 @@ def fill_signals(spec: SignalsSpec, report: Callable[[dict[str, Any]], None]) ->
     task = open_task(cell)
     data = task.load(cell.device)
     assert cell.teacher is not None
-    manifest = read_manifest(cell.teacher)
+    manifest = TeacherFiles.of(cell.teacher.task, cell.teacher.key).require()
     depth = task.build_model(task.preset.student, data=data).depth
     pairs = uniform_pairs(depth, manifest["depth"])
     layers: set[int] = set()

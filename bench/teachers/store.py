@@ -56,6 +56,17 @@ class TeacherFiles:
             return None
         return manifest if intact else None
 
+    def require(self) -> dict[str, Any]:
+        """Return the manifest of the finished teacher.
+
+        Raises:
+            BenchError: when there is none.
+        """
+        manifest = self.read()
+        if manifest is None:
+            raise BenchError(f"teacher '{self.folder.name}' is not there", "it was not trained")
+        return manifest
+
     def write(
         self, model: Model, predictions: Mapping[str, np.ndarray], manifest: Mapping[str, Any]
     ) -> None:

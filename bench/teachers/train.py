@@ -51,9 +51,7 @@ def load_teacher(spec: TeacherSpec, task: Task, data: Data) -> tuple[Model, dict
         BenchError: when it has not been trained.
     """
     files = TeacherFiles.of(spec.task, spec.key)
-    manifest = files.read()
-    if manifest is None:
-        raise BenchError(f"teacher of task '{spec.task}' is not there", "run the teacher first")
+    manifest = files.require()
     model = files.load_into(task.build_model(task.preset.teacher, data=data))
     return model.to(data.train.labels.device), manifest
 
