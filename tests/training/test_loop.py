@@ -32,7 +32,7 @@ from bench.training.checkpoint import Checkpoint, CheckpointDamaged
 from bench.training.evaluate import evaluating
 from bench.training.loop import Diverged, build_optimizer
 
-DISTILLING = ["kd", "fitnets", "fitnets_joint", "embedding", "dkd", "label_smoothing"]
+DISTILLING = ["kd", "fitnets", "fitnets_joint", "embedding", "rkd", "dkd", "label_smoothing"]
 both = pytest.mark.parametrize("world", ["image", "text"], indirect=True)
 
 
