@@ -37,6 +37,15 @@ class Augment:
         return self.pad > 0 or self.flip
 
 
+def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """Return ``values`` on ``device``; a copy to a GPU runs beside what is queued there."""
+    tensor = torch.from_numpy(values)
+    if device.type == "cuda":
+        # from pinned memory the copy is asynchronous; PyTorch keeps the pages until it is done
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 class Split:
     """Samples with labels; ``batch`` builds one batch of them.
 
@@ -106,7 +115,7 @@ class ImageSplit(Split):
 
     def batch(self, index: np.ndarray, view: View | None = None) -> Batch:
         device = self.images.device
-        position = torch.from_numpy(index.astype(np.int64)).to(device)
+        position = to_device(index.astype(np.int64), device)
         pixels = self.images[position]
         if view is not None and self.augment:
             pixels = self._augmented(pixels, index, view)
@@ -127,8 +136,8 @@ class ImageSplit(Split):
         device = pixels.device
         return padded[
             torch.arange(count, device=device)[:, None, None],
-            torch.from_numpy(rows).to(device)[:, :, None],
-            torch.from_numpy(np.ascontiguousarray(columns)).to(device)[:, None, :],
+            to_device(rows, device)[:, :, None],
+            to_device(np.ascontiguousarray(columns), device)[:, None, :],
         ]
 
 
@@ -162,9 +171,9 @@ class TextSplit(Split):
             ids[row, : self.lengths[position]] = self.tokens[position]
         mask = np.arange(longest)[None, :] < self.lengths[index][:, None]
         device = self.labels.device
-        position = torch.from_numpy(index.astype(np.int64)).to(device)
-        real = torch.from_numpy(mask).to(device)
-        inputs = {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": real}
+        position = to_device(index.astype(np.int64), device)
+        real = to_device(mask, device)
+        inputs = {"input_ids": to_device(ids, device), "attention_mask": real}
         return Batch(inputs, self.labels[position], position, mask=real)
 
     def training_order(self, seed: int, epoch: int, size: int) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.splits import Split, View
+from bench.data.splits import Split, View, to_device
 from bench.models.base import Model
 from bench.training.evaluate import autocast
 from bench.types import Batch, Output
@@ -126,7 +126,7 @@ class CachedTeacher:
         return self._open[name]
 
     def _rows(self, name: str, index: np.ndarray) -> Tensor:
-        return torch.from_numpy(self._array(name)[index]).to(self.device).float()
+        return to_device(self._array(name)[index], self.device).float()
 
     def _tokens(self, name: str, index: np.ndarray) -> Tensor:
         """Return token states, zero-padded to the batch's longest row, ``(n, L, D)``."""
@@ -136,7 +136,7 @@ class CachedTeacher:
         for at, (position, length) in enumerate(zip(index, lengths, strict=True)):
             start = offsets[position]
             filled[at, :length] = rows[start : start + length]
-        return torch.from_numpy(filled).to(self.device)
+        return to_device(filled, self.device)
 
 
 def view_prefix(static: bool, view: View | None) -> str:
