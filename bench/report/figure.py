@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
+from dataclasses import replace
 from typing import Any
 
 import matplotlib
@@ -34,6 +35,7 @@ _STYLE: dict[Any, Any] = {  # matplotlib types its keys one by one
     "ytick.labelsize": 9,
 }
 Look = tuple[str, str]
+MOST_ROWS = 40  # in one facet; the tables have all
 
 
 def draw(frame: pd.DataFrame) -> Figure:
@@ -41,7 +43,7 @@ def draw(frame: pd.DataFrame) -> Figure:
 
     No pyplot state is touched, so nothing has to be closed and no display is needed.
     """
-    parts = sections(frame)
+    parts = [_head(section) for section in sections(frame)]
     columns = max(1, 2 if len(parts) == 4 else min(len(parts), 3))
     rows = max(1, math.ceil(len(parts) / columns))
     tallest = max((len(section.lines) for section in parts), default=1)
@@ -66,6 +68,17 @@ def draw(frame: pd.DataFrame) -> Figure:
             ax.set_visible(False)
         figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False)
     return figure
+
+
+def _head(section: Section) -> Section:
+    """Return ``section`` with the rows a figure can show: the best, and the reference."""
+    if len(section.lines) <= MOST_ROWS:
+        return section
+    kept = [line for line in section.lines if line.label == REFERENCE]
+    kept = [line for line in section.lines if line not in kept][: MOST_ROWS - len(kept)] + kept
+    shown = [line for line in section.lines if line in kept]  # in the table's order
+    title = f"{section.title} (best {len(shown)} of {len(section.lines)})"
+    return replace(section, lines=shown, title=title)
 
 
 def encode(figure: Figure, form: str) -> bytes:
