@@ -294,7 +294,8 @@ def test_students_of_the_cache_and_of_the_live_teacher_agree(world, name: str) -
     torch.nn.init.normal_(teacher.head.weight)
     static = world.family == "text"
     folder = _fill(teacher, world.train, layers=[0, 1, 2] if static else [])
-    recipe = {"optimizer": "sgd", "learning_rate": 0.02, "epochs": 3}
+    # a low rate: rounding must not grow from step to step, least of all in differences (rkd)
+    recipe = {"optimizer": "sgd", "learning_rate": 0.005, "epochs": 3}
 
     def trained(source: CachedTeacher | None = None) -> torch.Tensor:
         run = world.run(name, teacher=teacher, source=source, **recipe)
