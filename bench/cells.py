@@ -86,6 +86,8 @@ class Cell:
         check_cache: recompute a random sample of the cached signals before use.
         uses_signals: whether it learns from the teacher's outputs on training samples.
         trained: whether the suite's loop trains it.
+        oracle: whether it uses labels that the other methods do not have; such a cell's record
+            is of the kind "oracle".
     """
 
     kind: str
@@ -110,6 +112,7 @@ class Cell:
     check_cache: bool = False
     uses_signals: bool = False
     trained: bool = False
+    oracle: bool = False
 
     @property
     def key(self) -> str:
@@ -143,7 +146,7 @@ class Cell:
     def described(self) -> dict[str, Any]:
         """Return the record's ``cell`` part."""
         return {
-            "kind": self.kind,
+            "kind": "oracle" if self.oracle else self.kind,
             "method": self.method,
             "label": self.label,
             "options": dict(self.options),

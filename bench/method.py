@@ -92,6 +92,9 @@ class Setup:
         head: weight of the teacher's last linear layer, ``(C, D)``; ``None`` unless asked for.
         training_batches: yields the whole training split once, un-augmented, for fit-time passes.
         generator: the method's own random stream, apart from all others.
+        subclasses: finer true labels of the training samples, ``(N,)`` int64, indexed as
+            ``Batch.index`` says; given to an oracle only (:meth:`Method.oracle`), and ``None``
+            where the task has none.
     """
 
     student: Model
@@ -103,6 +106,7 @@ class Setup:
     head: Tensor | None
     training_batches: Callable[[], Iterable[Batch]]
     generator: torch.Generator
+    subclasses: Tensor | None = None
 
 
 class Method(nn.Module):
@@ -124,6 +128,14 @@ class Method(nn.Module):
     def __init__(self, config: configuration.Config) -> None:
         super().__init__()
         self.config = config
+
+    @property
+    def oracle(self) -> bool:
+        """Return whether it uses, as configured, labels that the other methods do not have.
+
+        Its cells are marked in every table and never ranked as contenders.
+        """
+        return False
 
     def setup(self, context: Setup) -> None:
         """Build what is trained beside the student; run fit-time passes."""

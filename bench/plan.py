@@ -137,9 +137,9 @@ def _cells(
 ) -> Iterable[Cell]:
     registry = METHODS if contender.kind == "method" else BASELINES
     cls = registry.get(contender.name)
-    config = build(cls.Config, contender.options, f"method '{contender.name}'").model_dump(
-        mode="json"
-    )
+    configured = build(cls.Config, contender.options, f"method '{contender.name}'")
+    config = configured.model_dump(mode="json")
+    oracle = bool(getattr(cls(configured), "oracle", False))
     if task.family not in cls.families:
         plan.notes.append(f"'{contender.name}' is not for {task.family} tasks: not on {task.name}")
         return
@@ -161,7 +161,7 @@ def _cells(
         yield Cell(
             kind=contender.kind,
             method=contender.name,
-            label=label(contender.name, contender.options),
+            label=label(contender.name, contender.options, oracle=oracle),
             options=dict(contender.options),
             config=config,
             code=code_hash(cls),
@@ -177,6 +177,7 @@ def _cells(
             device=device,
             uses_signals=bool(getattr(cls, "signals", ())),
             trained=hasattr(cls, "signals"),
+            oracle=oracle,
         )
 
 

@@ -238,6 +238,7 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method) -> Prepared:
             for index in data.train.evaluation_order(task.preset.evaluation_batch)
         ),
         generator=torch.Generator().manual_seed(stream_seed(cell.seed, "method")),
+        subclasses=data.subclasses if cell.oracle else None,
     )
     method.setup(context)
     setting = Setting(

@@ -37,6 +37,11 @@ class Augment:
         return self.pad > 0 or self.flip
 
 
+def as_labels(labels: np.ndarray, device: torch.device | str) -> Tensor:
+    """Return class indices as an int64 tensor of its own on ``device``."""
+    return torch.from_numpy(labels.astype(np.int64)).to(device)
+
+
 class Split:
     """Samples with labels; ``batch`` builds one batch of them.
 
@@ -98,7 +103,7 @@ class ImageSplit(Split):
         device: torch.device | str = "cpu",
     ) -> None:
         self.images = torch.from_numpy(np.array(images, order="C")).to(device)
-        self.labels = torch.from_numpy(labels.astype(np.int64)).to(device)
+        self.labels = as_labels(labels, device)
         self.augment = augment or Augment()
         self.static = not self.augment
         self._scale = torch.as_tensor(1.0 / std, dtype=torch.float32, device=device)
@@ -151,7 +156,7 @@ class TextSplit(Split):
         device: torch.device | str = "cpu",
     ) -> None:
         self.tokens = list(tokens)
-        self.labels = torch.from_numpy(labels.astype(np.int64)).to(device)
+        self.labels = as_labels(labels, device)
         self.lengths = np.array([len(row) for row in self.tokens], dtype=np.int64)
         self.pad = pad
 

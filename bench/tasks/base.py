@@ -13,6 +13,8 @@ from bench.config import Config, build
 from bench.errors import BenchError, unknown
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bench.data.splits import Split
     from bench.models.base import Model
 
@@ -106,6 +108,8 @@ class Data:
     Attributes:
         further: other held-out splits that are scored but never selected on.
         texts: for text, the raw strings of every split.
+        subclasses: finer true labels of the training split, ``(N,)`` int64 on the device, where
+            the task merges them into its classes; only oracles are given them.
     """
 
     train: Split
@@ -113,6 +117,7 @@ class Data:
     test: Split
     further: Mapping[str, Split] = field(default_factory=dict)
     texts: Mapping[str, list[str]] | None = None
+    subclasses: Tensor | None = None
 
     def held_out(self) -> dict[str, Split]:
         """Return the splits that are predicted and scored: validation, test and any further."""

@@ -24,24 +24,32 @@ class ImageTask(Task):
 
     @abstractmethod
     def arrays(self) -> Arrays:
-        """Return ``{split: (images, labels)}`` for train, validation and test."""
+        """Return ``{split: (images, labels)}``: train, validation, test; labels as in the set."""
+
+    def relabel(self, labels: np.ndarray) -> np.ndarray:
+        """Turn the set's labels into the task's; the identity by default.
+
+        Where it merges labels, the set's own are the task's finer true labels.
+        """
+        return labels
 
     @abstractmethod
     def augmentation(self) -> Augment:
         """Return what a training view does to an image of this source."""
 
     def load(self, device: str = "cpu") -> Data:
-        from bench.data.splits import ImageSplit
+        from bench.data.splits import ImageSplit, as_labels
 
         arrays = self.arrays()
         if self.preset.train_limit is not None:
             images, labels = arrays["train"]
             arrays["train"] = (images[: self.preset.train_limit], labels[: self.preset.train_limit])
         mean, std = channel_statistics(arrays["train"][0])
+        fine = arrays["train"][1]
         splits = {
             name: ImageSplit(
                 images,
-                labels,
+                self.relabel(labels),
                 mean=mean,
                 std=std,
                 augment=self.augmentation() if name == "train" else None,
@@ -49,7 +57,13 @@ class ImageTask(Task):
             )
             for name, (images, labels) in arrays.items()
         }
-        return Data(splits["train"], splits["validation"], splits["test"])
+        finer = not np.array_equal(fine, self.relabel(fine))
+        return Data(
+            splits["train"],
+            splits["validation"],
+            splits["test"],
+            subclasses=as_labels(fine, device) if finer else None,
+        )
 
     def build_model(self, name: str, *, data: Data | None = None) -> Model:
         from bench.models.vision import build_vision
