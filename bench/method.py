@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from bench import config as configuration
 from bench.models.base import Model
 from bench.types import Batch, Output
+
+if TYPE_CHECKING:
+    from bench.data.unlabelled import Unlabelled
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class Setup:
         subclasses: finer true labels of the training samples, ``(N,)`` int64, indexed as
             ``Batch.index`` says; given to an oracle only (:meth:`Method.oracle`), and ``None``
             where the task has none.
+        unlabelled: training inputs whose labels are hidden, in a task's low-label variant.  Ask
+            ``teacher`` about its batches freely: what is not cached is computed live.
     """
 
     student: Model
@@ -107,6 +112,7 @@ class Setup:
     training_batches: Callable[[], Iterable[Batch]]
     generator: torch.Generator
     subclasses: Tensor | None = None
+    unlabelled: Unlabelled | None = None
 
 
 class Method(nn.Module):

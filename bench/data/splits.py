@@ -48,10 +48,13 @@ class Split:
     Attributes:
         labels: ``(N,)`` int64 on the device.
         static: whether every view of a sample is the same (no augmentation).
+        part: names the samples where they are a part of the training data; it keeps what is
+            cached of one part from being taken for another.
     """
 
     labels: Tensor
     static: bool = True
+    part: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -90,6 +93,7 @@ class ImageSplit(Split):
         std: channel standard deviations in 0…255, ``(3,)``.
         augment: what a view does.
         device: where the tensors live.
+        part: as in :class:`Split`.
     """
 
     def __init__(
@@ -101,7 +105,9 @@ class ImageSplit(Split):
         std: np.ndarray,
         augment: Augment | None = None,
         device: torch.device | str = "cpu",
+        part: str = "",
     ) -> None:
+        self.part = part
         self.images = torch.from_numpy(np.array(images, order="C")).to(device)
         self.labels = as_labels(labels, device)
         self.augment = augment or Augment()
@@ -117,7 +123,9 @@ class ImageSplit(Split):
             pixels = self._augmented(pixels, index, view)
         image = pixels.to(torch.float32).mul_(self._scale).add_(self._shift)
         # (N, H, W, C) in memory seen as (N, C, H, W) is channels-last already
-        return Batch({"image": image.permute(0, 3, 1, 2)}, self.labels[position], position)
+        return Batch(
+            {"image": image.permute(0, 3, 1, 2)}, self.labels[position], position, part=self.part
+        )
 
     def _augmented(self, pixels: Tensor, index: np.ndarray, view: View) -> Tensor:
         count, height, width, _ = pixels.shape
@@ -145,6 +153,7 @@ class TextSplit(Split):
         labels: ``(N,)`` int64.
         pad: id of the padding token.
         device: where batches are put.
+        part: as in :class:`Split`.
     """
 
     def __init__(
@@ -154,7 +163,9 @@ class TextSplit(Split):
         *,
         pad: int,
         device: torch.device | str = "cpu",
+        part: str = "",
     ) -> None:
+        self.part = part
         self.tokens = list(tokens)
         self.labels = as_labels(labels, device)
         self.lengths = np.array([len(row) for row in self.tokens], dtype=np.int64)
@@ -170,7 +181,7 @@ class TextSplit(Split):
         position = torch.from_numpy(index.astype(np.int64)).to(device)
         real = torch.from_numpy(mask).to(device)
         inputs = {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": real}
-        return Batch(inputs, self.labels[position], position, mask=real)
+        return Batch(inputs, self.labels[position], position, mask=real, part=self.part)
 
     def training_order(self, seed: int, epoch: int, size: int) -> list[np.ndarray]:
         """As the base class, with samples of similar length together.
