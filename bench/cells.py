@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from bench.config import content_hash
+from bench.tasks.variants import OPTIONS, Variant
 
 # Raised whenever the training loop, the data handling or the metrics change what a cell measures.
 PROTOCOL = 1
@@ -49,6 +50,9 @@ class TeacherSpec:
             name: values[name]
             for name in ("teacher", "teacher_recipe", "frozen_teacher", "train_limit", "max_length")
         }
+        shaping |= {
+            name: values[name] for name in ("n", "imbalance") if values.get(name) is not None
+        }
         shaping["teacher_recipe"] = without_unused(shaping["teacher_recipe"])
         parts = [PROTOCOL, self.task, shaping, self.source, self.fingerprint, self.seed]
         if self.checkpoint:
@@ -58,6 +62,11 @@ class TeacherSpec:
     def overridden(self) -> dict[str, Any]:
         """Return the overrides as a plain dictionary."""
         return dict(self.overrides)
+
+    @property
+    def full_task(self) -> str:
+        """Return the task's name with the variant that the teacher learned from."""
+        return Variant.of(self.preset_values).named(self.task)
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,8 @@ class Cell:
         check_cache: recompute a random sample of the cached signals before use.
         uses_signals: whether it learns from the teacher's outputs on training samples.
         trained: whether the suite's loop trains it.
+        oracle: whether it uses labels that the other methods do not have; such a cell's record
+            is of the kind "oracle".
     """
 
     kind: str
@@ -110,6 +121,7 @@ class Cell:
     check_cache: bool = False
     uses_signals: bool = False
     trained: bool = False
+    oracle: bool = False
 
     @property
     def key(self) -> str:
@@ -121,6 +133,10 @@ class Cell:
             if name != "source" and "teacher" not in name
         }
         preset["recipe"] = without_unused(preset["recipe"])
+        preset = without_unused(preset)
+        if self.variant.teacher_data == "all":
+            # for all methods: a table of its own needs a reference of its own
+            preset["teacher_data"] = "all"
         return content_hash(
             {
                 "protocol": PROTOCOL,
@@ -138,20 +154,32 @@ class Cell:
     @property
     def title(self) -> str:
         """Return the cell in words, for progress and messages."""
-        return f"{self.label} · {self.task} · seed {self.seed}"
+        return f"{self.label} · {self.full_task} · seed {self.seed}"
+
+    @property
+    def variant(self) -> Variant:
+        """Return the task's variant, read off the preset."""
+        return Variant.of(self.preset_values)
+
+    @property
+    def full_task(self) -> str:
+        """Return the task's name with its variant: ``cifar10:n=250``."""
+        return self.variant.named(self.task)
 
     def described(self) -> dict[str, Any]:
         """Return the record's ``cell`` part."""
         return {
-            "kind": self.kind,
+            "kind": "oracle" if self.oracle else self.kind,
             "method": self.method,
             "label": self.label,
             "options": dict(self.options),
             "config": dict(self.config),
             "code": self.code,
-            "task": self.task,
+            "task": self.full_task,
             "preset": self.preset,
-            "overrides": dict(self.overrides),
+            # a variant is another task, not another size of it
+            "overrides": {k: v for k, v in self.overrides.items() if k not in OPTIONS},
+            **({"variant": {"of": self.task, **vars(self.variant)}} if self.variant else {}),
             "preset_values": dict(self.preset_values),
             "source": self.source,
             "seed": self.seed,
@@ -159,10 +187,10 @@ class Cell:
         }
 
 
-def without_unused(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def without_unused(values: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out of a key the options that are off, so that a new option reruns nothing."""
-    off = {"views": None, "compile": False}
-    return {name: value for name, value in recipe.items() if off.get(name, ...) != value}
+    off = {"views": None, "compile": False, "n": None, "imbalance": None}
+    return {name: value for name, value in values.items() if off.get(name, ...) != value}
 
 
 # Modules whose code is part of a method; the engine's own is covered by PROTOCOL.

@@ -34,7 +34,7 @@ Reports = Annotated[Path, typer.Option(help="Folder of the rendered reports.")]
 Methods = Annotated[
     str, typer.Option(help="Methods and baselines: kd,fitnets or kd:temperature=2, or all.")
 ]
-Tasks = Annotated[str, typer.Option(help="Tasks: amazon,cifar10, or all.")]
+Tasks = Annotated[str, typer.Option(help="Tasks: amazon,cifar10 or cifar10:n=250, or all.")]
 PresetName = Annotated[str, typer.Option(help="quick, small, standard or paper.")]
 Seeds = Annotated[str, typer.Option(help="How many seeds (3), or which ones (0,5,7).")]
 TeacherSeed = Annotated[int, typer.Option(help="Seed of the one teacher of each task.")]
@@ -59,7 +59,7 @@ CheckCache = Annotated[
 Compile = Annotated[bool, typer.Option("--compile", help="Run students through torch.compile.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change a preset field, say epochs=2 or student=resnet8."),
+    typer.Option("--set", help="Change a preset field, say epochs=2 or n=250."),
 ]
 
 

@@ -240,15 +240,15 @@ def _precision(device: str) -> str:
 
 def show_data(suite: Suite, prefetch: bool, console: Console) -> int:
     """Print what each task would load; returns the exit status."""
-    from bench.plan import EVERYTHING, choose_source
+    from bench.plan import choose_source, task_specs
 
-    names = TASKS.names() if EVERYTHING in suite.tasks else suite.tasks
     columns = ("task", "data", "source", "revision", "fingerprint", "rows")
     table = Table(*columns, box=None, pad_edge=False)
     problems = []
-    for name in names:
+    for name, options in task_specs(suite):
         try:
-            task = TASKS.get(name)(suite.preset, source=choose_source(name, suite))
+            cls = TASKS.get(name)
+            task = cls(suite.preset, source=choose_source(name, suite), overrides=options)
             problem = task.problem()
             if problem:
                 raise BenchError(problem)
@@ -260,7 +260,12 @@ def show_data(suite: Suite, prefetch: bool, console: Console) -> int:
             problems.append(f"{name}: {error}")
             continue
         table.add_row(
-            name, origin.name, origin.source, origin.revision, origin.fingerprint[:12], rows
+            task.full_name,
+            origin.name,
+            origin.source,
+            origin.revision,
+            origin.fingerprint[:12],
+            rows,
         )
     console.print(table, soft_wrap=True)
     for line in problems:

@@ -81,8 +81,10 @@ def parse_spec(text: str) -> tuple[str, dict[str, str]]:
     return name, options
 
 
-def label(name: str, options: Mapping[str, Any]) -> str:
-    """Return how a method with ``options`` is called in tables: ``kd (temperature=2)``."""
-    if not options:
-        return name
-    return f"{name} ({', '.join(f'{key}={options[key]}' for key in sorted(options))})"
+def label(name: str, options: Mapping[str, Any], *, oracle: bool = False) -> str:
+    """Return how a method with ``options`` is called in tables: ``kd (temperature=2)``.
+
+    An oracle carries that word wherever its name is shown.
+    """
+    given = f" ({', '.join(f'{key}={options[key]}' for key in sorted(options))})" if options else ""
+    return f"{name}{given}{' [oracle]' if oracle else ''}"

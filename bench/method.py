@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from bench import config as configuration
 from bench.models.base import Model
 from bench.types import Batch, Output
+
+if TYPE_CHECKING:
+    from bench.data.unlabelled import Unlabelled
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,11 @@ class Setup:
         head: weight of the teacher's last linear layer, ``(C, D)``; ``None`` unless asked for.
         training_batches: yields the whole training split once, un-augmented, for fit-time passes.
         generator: the method's own random stream, apart from all others.
+        subclasses: finer true labels of the training samples, ``(N,)`` int64, indexed as
+            ``Batch.index`` says; given to an oracle only (:meth:`Method.oracle`), and ``None``
+            where the task has none.
+        unlabelled: training inputs whose labels are hidden, in a task's low-label variant.  Ask
+            ``teacher`` about its batches freely: what is not cached is computed live.
     """
 
     student: Model
@@ -103,6 +111,8 @@ class Setup:
     head: Tensor | None
     training_batches: Callable[[], Iterable[Batch]]
     generator: torch.Generator
+    subclasses: Tensor | None = None
+    unlabelled: Unlabelled | None = None
 
 
 class Method(nn.Module):
@@ -124,6 +134,14 @@ class Method(nn.Module):
     def __init__(self, config: configuration.Config) -> None:
         super().__init__()
         self.config = config
+
+    @property
+    def oracle(self) -> bool:
+        """Return whether it uses, as configured, labels that the other methods do not have.
+
+        Its cells are marked in every table and never ranked as contenders.
+        """
+        return False
 
     def setup(self, context: Setup) -> None:
         """Build what is trained beside the student; run fit-time passes."""

@@ -63,16 +63,13 @@ def make_plan(
     """
     plan = Plan()
     contenders = list(_contenders(suite.methods))
-    for name in _task_names(suite.tasks, suite.preset):
-        task = TASKS.get(name)(
-            suite.preset, source=choose_source(name, suite), overrides=suite.overrides
-        )
+    for task in open_tasks(suite):
         problem = task.problem()
         if problem:
             if EVERYTHING in suite.tasks:
-                plan.notes.append(f"task '{name}' is left out: {problem}")
+                plan.notes.append(f"task '{task.name}' is left out: {problem}")
                 continue
-            raise BenchError(f"task '{name}' cannot be read: {problem}")
+            raise BenchError(f"task '{task.name}' cannot be read: {problem}")
         for contender in contenders:
             cells = _cells(plan, task, contender, suite, device)
             plan.cells.extend(
@@ -118,14 +115,28 @@ def _contenders(specs: Iterable[str]) -> Iterable[Contender]:
             raise unknown("method", name, [*METHODS.names(), *BASELINES.names(), EVERYTHING])
 
 
-def _task_names(names: Sequence[str], preset: str) -> list[str]:
-    found: list[str] = []
-    for name in names:
-        if name == EVERYTHING:
-            found += [each for each in TASKS.names() if preset in TASKS.get(each).presets]
+def open_tasks(suite: Suite) -> Iterable[Task]:
+    """Yield the suite's tasks; one that is named twice comes once.
+
+    Raises:
+        BenchError: for an unknown name or a wrong option.
+    """
+    for name, options in task_specs(suite):
+        cls = TASKS.get(name)
+        overrides = {**suite.overrides, **options}
+        yield cls(suite.preset, source=choose_source(name, suite), overrides=overrides)
+
+
+def task_specs(suite: Suite) -> list[tuple[str, dict[str, str]]]:
+    """Return the suite's tasks as names and the options given with them, each once."""
+    found: list[tuple[str, dict[str, str]]] = []
+    for spec in suite.tasks:
+        if spec == EVERYTHING:
+            names = [each for each in TASKS.names() if suite.preset in TASKS.get(each).presets]
+            found += [(name, {}) for name in names]
         else:
-            found.append(name)
-    return list(dict.fromkeys(found))
+            found.append(parse_spec(spec))
+    return [each for at, each in enumerate(found) if each not in found[:at]]
 
 
 def _cells(
@@ -137,18 +148,19 @@ def _cells(
 ) -> Iterable[Cell]:
     registry = METHODS if contender.kind == "method" else BASELINES
     cls = registry.get(contender.name)
-    config = build(cls.Config, contender.options, f"method '{contender.name}'").model_dump(
-        mode="json"
-    )
+    configured = build(cls.Config, contender.options, f"method '{contender.name}'")
+    config = configured.model_dump(mode="json")
+    oracle = bool(getattr(cls(configured), "oracle", False))
     if task.family not in cls.families:
         plan.notes.append(f"'{contender.name}' is not for {task.family} tasks: not on {task.name}")
         return
     origin = task.origin()
+    taught = task.of_teacher()
     spec = TeacherSpec(
         task=task.name,
         preset=task.preset_name,
-        overrides=dict(task.overrides),
-        preset_values=task.preset.model_dump(mode="json"),
+        overrides=dict(taught.overrides),
+        preset_values=taught.preset.model_dump(mode="json"),
         source=task.source,
         fingerprint=origin.fingerprint,
         seed=suite.teacher_seed,
@@ -161,7 +173,7 @@ def _cells(
         yield Cell(
             kind=contender.kind,
             method=contender.name,
-            label=label(contender.name, contender.options),
+            label=label(contender.name, contender.options, oracle=oracle),
             options=dict(contender.options),
             config=config,
             code=code_hash(cls),
@@ -177,6 +189,7 @@ def _cells(
             device=device,
             uses_signals=bool(getattr(cls, "signals", ())),
             trained=hasattr(cls, "signals"),
+            oracle=oracle,
         )
 
 
@@ -198,11 +211,11 @@ def _task_info(task: Task, dataset: str, limits: str) -> dict[str, Any]:
     return {
         "family": task.family,
         "dataset": dataset,
-        "title": f"{task.name} · {dataset}",
+        "title": f"{task.full_name} · {dataset}",
         "metric": task.metric,
         "direction": task.direction,
         "classes": task.num_classes,
         "vocabulary": task.vocabulary(),
         "augmented": task.augmented,
-        "limits": limits,
+        "limits": ". ".join(each for each in (limits.rstrip("."), task.variant.told()) if each),
     }

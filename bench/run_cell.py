@@ -17,9 +17,11 @@ from bench.baseline import Baseline
 from bench.cells import Cell
 from bench.config import build
 from bench.data.cache import cache_dir
+from bench.data.unlabelled import Unlabelled
 from bench.environment import PROJECT, environment, peak_memory, revision
 from bench.errors import BenchError, NotApplicable
 from bench.method import Method, Setup
+from bench.metrics.groups import group_accuracy
 from bench.models.base import Model, parameter_count, uniform_pairs
 from bench.store import SCHEMA, Record, record_path, write_predictions, write_record
 from bench.tasks.base import Data, Task
@@ -104,6 +106,16 @@ def open_task(cell: Cell) -> Task:
     )
 
 
+def counted(task: Task, data: Data) -> dict[str, Any]:
+    """Return the record's counts of samples; of a variant those of each class too."""
+    counts: dict[str, Any] = {"rows": data.rows()}
+    if task.variant:
+        classes = np.bincount(data.train.labels.cpu().numpy(), minlength=task.num_classes)
+        counts["class_rows"] = classes.tolist()
+        counts["groups"] = {name: list(classes) for name, classes in data.groups.items()}
+    return counts
+
+
 def make_contender(cell: Cell) -> Method | Baseline:
     """Return the cell's method or baseline, configured."""
     registry = METHODS if cell.kind == "method" else BASELINES
@@ -144,7 +156,7 @@ def _run_baseline(
             "train_only": 0,
             "teacher": teacher["parameters"] if teacher else None,
         },
-        "data": {**record["data"], "rows": data.rows()},
+        "data": {**record["data"], **counted(task, data)},
         "teacher": teacher_summary(teacher, "none"),
     }
 
@@ -179,7 +191,7 @@ def _run_method(
             name: stream_seed(cell.seed, name)
             for name in ("init", "order", "augment", "dropout", "method")
         },
-        "data": {**record["data"], "rows": data.rows()},
+        "data": {**record["data"], **counted(task, data)},
         "teacher": teacher_summary(manifest, source.served if source else "none"),
         "teacher_samples": source.samples if source else 0,
     }
@@ -238,6 +250,8 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method) -> Prepared:
             for index in data.train.evaluation_order(task.preset.evaluation_batch)
         ),
         generator=torch.Generator().manual_seed(stream_seed(cell.seed, "method")),
+        subclasses=data.subclasses if cell.oracle else None,
+        unlabelled=Unlabelled(data.unlabelled, cell.seed) if data.unlabelled else None,
     )
     method.setup(context)
     setting = Setting(
@@ -302,12 +316,16 @@ def _scored(
     for when in ("best", "last"):
         if f"{when}_test" in kept:
             metrics[when] = {
-                name: task.evaluate(kept[f"{when}_{name}"], split.labels.cpu().numpy())
+                name: _metrics(task, data, kept[f"{when}_{name}"], split.labels.cpu().numpy())
                 for name, split in data.held_out().items()
             }
     metrics.setdefault("last", metrics["best"])
     metrics["best"] = {**metrics["best"], "epoch": best_epoch}
     return {"metrics": metrics, "predictions": {"file": path.name, "sha256": digest}}
+
+
+def _metrics(task: Task, data: Data, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    return {**task.evaluate(logits, labels), **group_accuracy(logits, labels, data.groups)}
 
 
 def teacher_summary(manifest: dict[str, Any] | None, served: str) -> dict[str, Any] | None:

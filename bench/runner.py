@@ -55,7 +55,7 @@ def jobs_for(plan: Plan, done: set[str], *, results: Path, threads: int) -> list
     jobs = [
         job(
             id=key,
-            title=f"train teacher · {spec.task}",
+            title=f"train teacher · {spec.full_task}",
             work=spec,
             total=0
             if spec.preset_values["frozen_teacher"]
@@ -81,16 +81,18 @@ def _signals(cells: Sequence[Cell]) -> list[tuple[str, SignalsSpec]]:
 
     Views differ between seeds only where samples are augmented.
     """
-    groups: dict[tuple[str, int], list[Cell]] = {}
+    groups: dict[tuple[str, str, int], list[Cell]] = {}
     for cell in cells:
         if cell.teacher and cell.uses_signals and cell.signals == "auto":
             seed = cell.seed if cell.task_info["augmented"] else -1
-            groups.setdefault((cell.teacher.key, seed), []).append(cell)
-    return [(key, SignalsSpec(tuple(group))) for (key, _), group in groups.items()]
+            # one teacher of the whole set may serve several parts of it
+            groups.setdefault((cell.teacher.key, cell.variant.part, seed), []).append(cell)
+    return [(key, SignalsSpec(tuple(group))) for (key, _, _), group in groups.items()]
 
 
 def _where(cell: Cell) -> str:
-    return f"{cell.task} · seed {cell.seed}" if cell.task_info["augmented"] else cell.task
+    seed = f" · seed {cell.seed}" if cell.task_info["augmented"] else ""
+    return f"{cell.full_task}{seed}"
 
 
 def run_plan(
@@ -119,7 +121,7 @@ def measure_plan(plan: Plan, *, results: Path, threads: int, progress: Progress)
     jobs += [
         Job(
             id=spec.key,
-            title=f"cost · {spec.cell.label} · {spec.cell.task} · teacher {spec.mode}",
+            title=f"cost · {spec.cell.label} · {spec.cell.full_task} · teacher {spec.mode}",
             work=spec,
             results=results,
             threads=threads,

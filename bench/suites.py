@@ -26,7 +26,8 @@ class Suite(Config):
 
     Attributes:
         methods: ``NAME`` or ``NAME:OPTION=VALUE``, baselines among them; "all" for every one.
-        tasks: names, or "all".
+        tasks: ``NAME`` or ``NAME:FIELD=VALUE`` (a preset's field, for that task alone: a variant
+            such as ``cifar10:n=250`` or ``cifar10:imbalance=100``); "all" for every one.
         preset: "quick", "small", "standard" or "paper".
         seeds: one run of each method for each.
         teacher_seed: the teacher is trained once, with this seed, for all of them.

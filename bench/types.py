@@ -18,12 +18,14 @@ class Batch:
         labels: class indices, ``(N,)`` int64.
         index: each sample's position in its split, ``(N,)`` int64.
         mask: for sequences, ``(N, L)`` bool, true at real tokens; ``None`` for images.
+        part: which part of the training data ``index`` counts in; empty for a whole split.
     """
 
     inputs: Mapping[str, Tensor]
     labels: Tensor
     index: Tensor
     mask: Tensor | None = None
+    part: str = ""
 
 
 @dataclass(frozen=True)

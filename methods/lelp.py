@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench import (
     Batch,
     BenchError,
     Card,
-    Config,
     Method,
     Output,
     Progress,
@@ -24,49 +22,34 @@ from bench import (
 )
 from bench.errors import NotApplicable
 from bench.models.base import Model
+from bench.models.subclasses import SummedHead, class_logits, widened_head
+from methods.subspaces import (
+    SubspaceConfig,
+    Subspaces,
+    fit_subspaces,
+    null_space_projector,
+    project,
+    rank_of,
+)
 
-MEMORY_BYTES = 2 * 2**30  # for the covariances of the classes that are fitted in one pass
 
-
-class LELPConfig(Config):
-    """Options of LELP.
+class LELPConfig(SubspaceConfig):
+    """Options of LELP; those of the directions are in :class:`SubspaceConfig`.
 
     Attributes:
-        subclasses: ``S``, pseudo-subclasses of each class; 1 is KD.
         beta: ``β``, temperature of the split within a class.
         temperature: ``τ``, temperature of the class probabilities.
         w_ce: weight of the hard-label term; 0 in the paper.
-        null_space: drop from the embeddings what the teacher's head reads.
-        projection: top principal directions, or random orthonormal ones.
-        rotation: rotate the directions of a class so that each carries the same variance.
-        centre: subtract the class mean.
-        normalise: divide by the root of the class's mean eigenvalue.
+        split: what splits a class: the teacher's embedding, or ("oracle") the true finer label of
+            each training sample.  The oracle takes ``S`` from those labels and has no use for the
+            options of directions nor for ``β``; it knows what no other method is told, so it
+            bounds what a split can give and is no contender.
     """
 
-    subclasses: int = Field(default=4, ge=1)
     beta: float = Field(default=1.0, gt=0)
     temperature: float = Field(default=1.0, gt=0)
     w_ce: float = Field(default=0.0, ge=0)
-    null_space: bool = True
-    projection: Literal["pca", "random"] = "pca"
-    rotation: bool = True
-    centre: bool = True
-    normalise: bool = True
-
-
-@dataclass(frozen=True)
-class Subspaces:
-    """What the fit-time pass leaves: one small linear map a class.
-
-    Attributes:
-        directions: ``V``, ``(C, S, D)``, rows orthonormal within a class.
-        mean: ``μ``, ``(C, D)``.
-        scale: ``(C,)``, what projections are divided by.
-    """
-
-    directions: Tensor
-    mean: Tensor
-    scale: Tensor
+    split: Literal["embedding", "oracle"] = "embedding"
 
 
 @register_method("lelp")
@@ -92,20 +75,37 @@ class LELP(Method):
         choices=(
             "centring by the class mean, division by the root of the mean eigenvalue",
             "S = 4, β = 1, τ = 1",
+            "split=oracle, an upper bound of ours: the true finer label instead of the embedding",
         ),
     )
+
+    @property
+    def oracle(self) -> bool:
+        return self.config.split == "oracle"
 
     def setup(self, context: Setup) -> None:
         if context.teacher is None or context.head is None:
             raise BenchError("LELP needs a teacher with a linear head")
         self.num_classes = context.num_classes
-        embedding_width = context.head.shape[1]
+        if self.config.split == "oracle":
+            count = self._setup_oracle(context)
+        else:
+            self._setup_subspaces(context, context.head)
+            count = self.config.subclasses
+        context.student.replace_head(
+            widened_head(context.student.head, count, generator=context.generator)
+        )
+
+    def _setup_subspaces(self, context: Setup, head: Tensor) -> None:
+        """Fit each class's directions in one pass over the teacher's embeddings."""
+        width = head.shape[1]
         projector = (
-            null_space_projector(context.head)
+            null_space_projector(head)
             if self.config.null_space
-            else torch.eye(embedding_width, dtype=torch.float64)
+            else torch.eye(width, dtype=torch.float64)
         )
         teacher = context.teacher
+        assert teacher is not None
 
         def embeddings() -> Iterable[tuple[Tensor, Tensor]]:
             for batch in context.training_batches():
@@ -116,32 +116,43 @@ class LELP(Method):
         spaces = fit_subspaces(
             embeddings,
             num_classes=context.num_classes,
-            width=embedding_width,
-            rank=_rank(projector),
+            width=width,
+            rank=rank_of(projector),
             config=self.config,
             generator=context.generator,
         )
+        self._keep(context, "projector", projector)
+        self._keep(context, "directions", spaces.directions)
+        self._keep(context, "mean", spaces.mean)
+        self._keep(context, "scale", spaces.scale)
+
+    def _setup_oracle(self, context: Setup) -> int:
+        """Keep each training sample's place among its class's finer labels; returns ``S``."""
+        if context.subclasses is None:
+            raise NotApplicable(
+                "LELP: split=oracle needs a task with finer true labels, and this one has none"
+            )
+        labels = torch.full_like(context.subclasses.cpu(), -1)
+        for batch in context.training_batches():
+            labels[batch.index.cpu()] = batch.labels.cpu()
+        places, sizes = places_in_class(context.subclasses.cpu(), labels, context.num_classes)
+        count = int(sizes.max())
+        elsewhere = (torch.arange(count) < sizes[:, None]) / sizes[:, None].clamp(min=1)
         device = context.probe.labels.device
-        self.register_buffer("projector", projector.float().to(device), persistent=False)
-        self.register_buffer("directions", spaces.directions.float().to(device), persistent=False)
-        self.register_buffer("mean", spaces.mean.float().to(device), persistent=False)
-        self.register_buffer("scale", spaces.scale.float().to(device), persistent=False)
-        head = context.student.head
-        context.student.replace_head(
-            widened_head(head, self.config.subclasses, generator=context.generator)
-        )
+        self.register_buffer("places", places.to(device), persistent=False)
+        self._keep(context, "elsewhere", elsewhere)
+        return count
+
+    def _keep(self, context: Setup, name: str, value: Tensor) -> None:
+        self.register_buffer(name, value.float().to(context.probe.labels.device), persistent=False)
 
     def loss(
         self, *, batch: Batch, student: Output, teacher: Output | None, progress: Progress
     ) -> Mapping[str, Tensor]:
-        assert teacher is not None and teacher.embedding is not None
+        assert teacher is not None
         config = self.config
-        space = Subspaces(self.directions, self.mean, self.scale)  # type: ignore[arg-type]
-        targets = subclass_targets(
-            logits=teacher.scores,
-            projections=project(teacher.embedding @ self.projector, space),  # type: ignore[operator]
-            beta=config.beta,
-            temperature=config.temperature,
+        targets = split_classes(
+            logits=teacher.scores, split=self._split(batch, teacher), temperature=config.temperature
         )
         terms = {
             "kl": subclass_kl(
@@ -153,141 +164,74 @@ class LELP(Method):
             terms["ce"] = config.w_ce * F.cross_entropy(classes, batch.labels)
         return terms
 
+    def _split(self, batch: Batch, teacher: Output) -> Tensor:
+        """Return how each class is split for each sample, ``(N, C, S)``, rows sum to 1."""
+        if self.config.split == "oracle":
+            places: Tensor = self.places[batch.index]  # type: ignore[index, assignment]
+            return true_split(places, batch.labels, self.elsewhere)  # type: ignore[arg-type]
+        assert teacher.embedding is not None
+        space = Subspaces(self.directions, self.mean, self.scale)  # type: ignore[arg-type]
+        projections = project(teacher.embedding @ self.projector, space)  # type: ignore[operator]
+        return F.softmax(projections / self.config.beta, dim=-1)
+
     def deploy(self, student: Model) -> Model:
         return SummedHead(student, self.num_classes)
-
-
-def null_space_projector(head: Tensor) -> Tensor:
-    """Return ``I − W⁺W`` in float64, ``(D, D)``, for the head's weight ``W`` ``(C, D)``."""
-    weight = head.detach().cpu().double()
-    row_space: Tensor = torch.linalg.pinv(weight) @ weight
-    return torch.eye(weight.shape[1], dtype=torch.float64) - row_space
-
-
-def fit_subspaces(
-    embeddings: Callable[[], Iterable[tuple[Tensor, Tensor]]],
-    *,
-    num_classes: int,
-    width: int,
-    rank: int,
-    config: LELPConfig,
-    generator: torch.Generator,
-) -> Subspaces:
-    """Fit each class's directions, streaming over the data.
-
-    As many classes at a time as their covariances fit :data:`MEMORY_BYTES`; one pass each time.
-
-    Args:
-        embeddings: starts a pass over (embeddings ``(n, D)`` float64, labels ``(n,)``).
-        num_classes: ``C``.
-        width: ``D``.
-        rank: dimensions that are left for directions.
-        config: ``S`` and the switches.
-        generator: for rotations and random projections.
-
-    Raises:
-        BenchError: for a class with too few samples, or ``S`` above what is left of ``D``.
-    """
-    count = config.subclasses
-    if rank < 1:
-        raise NotApplicable(
-            f"LELP: the head's {num_classes} classes read all {width} dimensions of the embedding",
-            "nothing is left to split classes by; null_space=false splits by what KD uses too",
-        )
-    if count > rank:
-        raise BenchError(
-            f"LELP: {count} subclasses, but the teacher's embeddings leave {rank} dimensions",
-            f"subclasses ≤ {rank}",
-        )
-    at_once = max(1, MEMORY_BYTES // (width * width * 8))
-    parts = []
-    for first in range(0, num_classes, at_once):
-        classes = range(first, min(first + at_once, num_classes))
-        number, mean, covariance = class_moments(embeddings(), classes, width)
-        for label, samples in zip(classes, number.tolist(), strict=True):
-            if samples - 1 < count:
-                raise BenchError(
-                    f"LELP: class {label} has {int(samples)} training samples, too few for "
-                    f"{count} subclasses",
-                    f"subclasses ≤ {max(int(samples) - 1, 0)}",
-                )
-        parts.append((mean, *class_directions(covariance, config, generator)))
-    mean = torch.cat([part[0] for part in parts])
-    directions = torch.cat([part[1] for part in parts])
-    variance = torch.cat([part[2] for part in parts])
-    scale = variance.sqrt() if config.normalise else torch.ones_like(variance)
-    return Subspaces(directions, mean if config.centre else torch.zeros_like(mean), scale)
-
-
-def class_moments(
-    stream: Iterable[tuple[Tensor, Tensor]], classes: Sequence[int], width: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return each class's sample count ``(K,)``, mean ``(K, D)`` and covariance ``(K, D, D)``.
-
-    Raises:
-        BenchError: when an embedding is not finite; names its class.
-    """
-    number = torch.zeros(len(classes), dtype=torch.float64)
-    total = torch.zeros(len(classes), width, dtype=torch.float64)
-    second = torch.zeros(len(classes), width, width, dtype=torch.float64)
-    for values, labels in stream:
-        for place, label in enumerate(classes):
-            own = values[labels == label]
-            if not torch.isfinite(own).all():
-                raise BenchError(f"LELP: an embedding of class {label} is not finite")
-            number[place] += len(own)
-            total[place] += own.sum(dim=0)
-            second[place].addmm_(own.T, own)
-    mean = total / number.clamp(min=1)[:, None]
-    covariance = second / number.clamp(min=1)[:, None, None] - mean[:, :, None] * mean[:, None, :]
-    return number, mean, covariance
-
-
-def class_directions(
-    covariance: Tensor, config: LELPConfig, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Return each class's ``S`` directions ``(K, S, D)`` and their mean variance ``(K,)``."""
-    classes, width, _ = covariance.shape
-    values, vectors = torch.linalg.eigh(covariance)  # ascending
-    if config.projection == "pca":
-        directions = vectors[:, :, -config.subclasses :].transpose(1, 2).flip(1)
-    else:
-        # random, but inside what the data spans: the null space has nothing to project on
-        drawn = torch.randn(
-            classes, width, config.subclasses, generator=generator, dtype=torch.float64
-        )
-        spanned = vectors * (values > 1e-10 * values[:, -1:])[:, None, :]
-        inside = spanned @ (spanned.transpose(1, 2) @ drawn)
-        directions = torch.linalg.qr(inside)[0].transpose(1, 2)
-    variance = torch.einsum("ksd,kde,kse->ks", directions, covariance, directions).mean(dim=1)
-    if config.rotation:
-        directions = random_rotations(classes, config.subclasses, generator) @ directions
-    return directions, variance.clamp(min=1e-12)
-
-
-def random_rotations(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Return random orthonormal matrices ``(count, size, size)`` (Haar, by QR; Mezzadri 2007)."""
-    drawn = torch.randn(count, size, size, generator=generator, dtype=torch.float64)
-    rotation, triangle = torch.linalg.qr(drawn)
-    sign: Tensor = torch.diagonal(triangle, dim1=-2, dim2=-1).sign()
-    rotated: Tensor = rotation * sign[:, None, :]
-    return rotated
-
-
-def project(embedding: Tensor, spaces: Subspaces) -> Tensor:
-    """Return ``z_{c,s}`` for every class, ``(N, C, S)``, from projected embeddings ``(N, D)``."""
-    flat = spaces.directions.flatten(0, 1)
-    raw = (embedding @ flat.T).view(len(embedding), *spaces.directions.shape[:2])
-    centre = torch.einsum("csd,cd->cs", spaces.directions, spaces.mean)
-    return (raw - centre) / spaces.scale[:, None]
 
 
 def subclass_targets(
     *, logits: Tensor, projections: Tensor, beta: float, temperature: float
 ) -> Tensor:
     """Return ``p_{c,s}``, ``(N, C, S)``, from teacher logits ``(N, C)`` and ``z`` ``(N, C, S)``."""
-    classes = F.softmax(logits / temperature, dim=-1)
-    return classes[:, :, None] * F.softmax(projections / beta, dim=-1)
+    split = F.softmax(projections / beta, dim=-1)
+    return split_classes(logits=logits, split=split, temperature=temperature)
+
+
+def split_classes(*, logits: Tensor, split: Tensor, temperature: float) -> Tensor:
+    """Return ``softmax(logits/τ)_c · split_{c,s}``, ``(N, C, S)``."""
+    return F.softmax(logits / temperature, dim=-1)[:, :, None] * split
+
+
+def places_in_class(fine: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Number each class's finer labels from 0.
+
+    Args:
+        fine: finer labels ``(N,)``.
+        labels: class labels ``(N,)``.
+        num_classes: ``C``.
+
+    Returns:
+        Each sample's place among the finer labels of its class ``(N,)``, and how many finer
+        labels each class has ``(C,)``.
+
+    Raises:
+        BenchError: when samples of one finer label are of different classes.
+    """
+    places = torch.zeros_like(fine)
+    sizes = torch.zeros(num_classes, dtype=torch.long)
+    for value in sorted(set(fine.tolist())):
+        own = fine == value
+        classes = sorted(set(labels[own].tolist()))
+        if len(classes) > 1:
+            raise BenchError(f"LELP: finer label {value} occurs in classes {classes}")
+        places[own] = sizes[classes[0]]
+        sizes[classes[0]] += 1
+    return places, sizes
+
+
+def true_split(places: Tensor, labels: Tensor, elsewhere: Tensor) -> Tensor:
+    """Return the oracle's split, ``(N, C, S)``.
+
+    Args:
+        places: each sample's place among its class's finer labels ``(N,)``: all the mass there.
+        labels: class labels ``(N,)``.
+        elsewhere: the split of a class that the sample is not of ``(C, S)``: even over the
+            class's own finer labels, since none of them is the sample's.
+    """
+    split = elsewhere.expand(len(labels), *elsewhere.shape).clone()
+    split[torch.arange(len(labels), device=labels.device), labels] = F.one_hot(
+        places, elsewhere.shape[1]
+    ).to(split.dtype)
+    return split
 
 
 def subclass_kl(*, student: Tensor, targets: Tensor, temperature: float) -> Tensor:
@@ -301,55 +245,3 @@ def subclass_kl(*, student: Tensor, targets: Tensor, temperature: float) -> Tens
     log_student = F.log_softmax(student.float() / temperature, dim=-1)
     flat = targets.detach().flatten(1)
     return temperature**2 * F.kl_div(log_student, flat, reduction="batchmean")
-
-
-def class_logits(logits: Tensor, num_classes: int) -> Tensor:
-    """Return class logits ``(N, C)``: logsumexp over each class's outputs of ``(N, C·S)``."""
-    return logits.view(len(logits), num_classes, -1).logsumexp(dim=-1)
-
-
-def widened_head(head: nn.Linear, subclasses: int, *, generator: torch.Generator) -> nn.Linear:
-    """Return a head with ``S`` outputs for each of ``head``'s; unchanged for ``S = 1``.
-
-    The class's own weights are repeated, plus noise of their scale that tells subclasses apart.
-    """
-    if subclasses == 1:
-        return head
-    wide = nn.Linear(head.in_features, head.out_features * subclasses)
-    with torch.no_grad():
-        weight = head.weight.detach().cpu().repeat_interleave(subclasses, dim=0)
-        noise = torch.randn(weight.shape, generator=generator) * weight.std()
-        wide.weight.copy_(weight + noise)
-        wide.bias.copy_(head.bias.detach().cpu().repeat_interleave(subclasses))
-    return wide.to(head.weight.device)
-
-
-class SummedHead(Model):
-    """The deployed student: class scores are summed over subclasses."""
-
-    def __init__(self, student: Model, num_classes: int) -> None:
-        super().__init__()
-        self.student, self.num_classes = student, num_classes
-        self.depth, self.width = student.depth, student.width
-
-    def forward(
-        self,
-        inputs: Mapping[str, Tensor],
-        *,
-        hidden: Sequence[int] = (),
-        until: int | None = None,
-    ) -> Output:
-        output = self.student(inputs, hidden=hidden, until=until)
-        if output.logits is None:
-            return output  # type: ignore[no-any-return]
-        summed = class_logits(output.logits.float(), self.num_classes)
-        return Output(summed, output.embedding, output.hidden)
-
-    @property
-    def head(self) -> nn.Linear:
-        return self.student.head
-
-
-def _rank(projector: Tensor) -> int:
-    """Return the rank of a projector: its trace."""
-    return round(float(projector.trace()))

@@ -46,16 +46,24 @@ def to_device(values: np.ndarray, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
+def as_labels(labels: np.ndarray, device: torch.device | str) -> Tensor:
+    """Return class indices as an int64 tensor of its own on ``device``."""
+    return torch.from_numpy(labels.astype(np.int64)).to(device)
+
+
 class Split:
     """Samples with labels; ``batch`` builds one batch of them.
 
     Attributes:
         labels: ``(N,)`` int64 on the device.
         static: whether every view of a sample is the same (no augmentation).
+        part: names the samples where they are a part of the training data; it keeps what is
+            cached of one part from being taken for another.
     """
 
     labels: Tensor
     static: bool = True
+    part: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,6 +102,7 @@ class ImageSplit(Split):
         std: channel standard deviations in 0…255, ``(3,)``.
         augment: what a view does.
         device: where the tensors live.
+        part: as in :class:`Split`.
     """
 
     def __init__(
@@ -105,9 +114,11 @@ class ImageSplit(Split):
         std: np.ndarray,
         augment: Augment | None = None,
         device: torch.device | str = "cpu",
+        part: str = "",
     ) -> None:
+        self.part = part
         self.images = torch.from_numpy(np.array(images, order="C")).to(device)
-        self.labels = torch.from_numpy(labels.astype(np.int64)).to(device)
+        self.labels = as_labels(labels, device)
         self.augment = augment or Augment()
         self.static = not self.augment
         self._scale = torch.as_tensor(1.0 / std, dtype=torch.float32, device=device)
@@ -121,7 +132,9 @@ class ImageSplit(Split):
             pixels = self._augmented(pixels, index, view)
         image = pixels.to(torch.float32).mul_(self._scale).add_(self._shift)
         # (N, H, W, C) in memory seen as (N, C, H, W) is channels-last already
-        return Batch({"image": image.permute(0, 3, 1, 2)}, self.labels[position], position)
+        return Batch(
+            {"image": image.permute(0, 3, 1, 2)}, self.labels[position], position, part=self.part
+        )
 
     def _augmented(self, pixels: Tensor, index: np.ndarray, view: View) -> Tensor:
         count, height, width, _ = pixels.shape
@@ -149,6 +162,7 @@ class TextSplit(Split):
         labels: ``(N,)`` int64.
         pad: id of the padding token.
         device: where batches are put.
+        part: as in :class:`Split`.
     """
 
     def __init__(
@@ -158,9 +172,11 @@ class TextSplit(Split):
         *,
         pad: int,
         device: torch.device | str = "cpu",
+        part: str = "",
     ) -> None:
+        self.part = part
         self.tokens = list(tokens)
-        self.labels = torch.from_numpy(labels.astype(np.int64)).to(device)
+        self.labels = as_labels(labels, device)
         self.lengths = np.array([len(row) for row in self.tokens], dtype=np.int64)
         self.pad = pad
 
@@ -174,7 +190,7 @@ class TextSplit(Split):
         position = to_device(index.astype(np.int64), device)
         real = to_device(mask, device)
         inputs = {"input_ids": to_device(ids, device), "attention_mask": real}
-        return Batch(inputs, self.labels[position], position, mask=real)
+        return Batch(inputs, self.labels[position], position, mask=real, part=self.part)
 
     def training_order(self, seed: int, epoch: int, size: int) -> list[np.ndarray]:
         """As the base class, with samples of similar length together.

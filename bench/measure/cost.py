@@ -64,8 +64,9 @@ class CostSpec:
 def cost_path(root: Path, spec: CostSpec) -> Path:
     """Return where the cost record of ``spec`` belongs below ``root``."""
     cell = spec.cell
-    preset = cell.preset + "".join(f"+{k}={v}" for k, v in sorted(cell.overrides.items()))
-    folder = root / slug(preset) / slug(cell.task) / slug(cell.label)
+    overrides = cell.described()["overrides"]
+    preset = cell.preset + "".join(f"+{k}={v}" for k, v in sorted(overrides.items()))
+    folder = root / slug(preset) / slug(cell.full_task) / slug(cell.label)
     return folder / f"cost-{spec.mode}-{spec.key[:12]}.cost.json"
 
 

@@ -36,8 +36,9 @@ class ReportSummary:
 def write_reports(results: Path, out: Path) -> ReportSummary:
     """Render all records below ``results`` into ``out``.
 
-    Writes ``leaderboard.md`` and ``figures/leaderboard.svg`` and ``.png``; a file whose bytes
-    would not change is left alone.
+    Writes ``leaderboard.md`` and ``figures/leaderboard.svg`` and ``.png``, and where a method was
+    run in several configurations ``ablations.md`` with its figures; a file whose bytes would not
+    change is left alone.
 
     Raises:
         BenchError: there is no readable record below ``results``.
@@ -55,6 +56,7 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
             else "run `python -m bench all` first",
         )
     # Deferred: drawing libraries take a second to load, and most commands never draw.
+    from bench.report.ablation_page import PAGE, ablation_files
     from bench.report.figure import draw, encode
     from bench.report.frame import collect
     from bench.report.leaderboard import render_leaderboard
@@ -68,11 +70,15 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
         figure="figures/leaderboard.svg",
         costs=costs,
     )
+    further = ablation_files(collected.frame, records)
+    if further:
+        page += f"\nOne method in several configurations: [{PAGE}]({PAGE}).\n"
     drawing = draw(collected.frame)
     files = {
         out / "leaderboard.md": page.encode(),
         out / "figures" / "leaderboard.svg": encode(drawing, "svg"),
         out / "figures" / "leaderboard.png": encode(drawing, "png"),
+        **{out / name: data for name, data in further.items()},
     }
     written = []
     for path, data in files.items():

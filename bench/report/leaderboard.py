@@ -10,6 +10,7 @@ import pandas as pd
 from bench.report import text
 from bench.report.costs import cost_table
 from bench.report.frame import CEILING, REFERENCE
+from bench.report.groups import group_table
 from bench.report.remarks import caption, dates, remarks
 from bench.report.sections import Line, Section, sections
 from bench.store import Record
@@ -59,6 +60,7 @@ def render_leaderboard(
         lines += [f"![Test scores of every method, seed by seed]({figure})", ""]
     for section in parts:
         lines += _section(section)
+        lines += group_table(section)
         lines += cost_table(costs, section)
     lines += _footnotes(frame, superseded, problems)
     return "\n".join(lines).rstrip() + "\n"

@@ -16,7 +16,12 @@ WORTHWHILE_GAP = 0.01
 
 def remarks(section: Section) -> list[str]:
     """Return what a reader must know before believing the section's order, one sentence each."""
-    return [*_gap(section), *_without_parameters(section), *_noise(section)]
+    return [
+        *_gap(section),
+        *_without_parameters(section),
+        *_noise(section),
+        *_oracles(section),
+    ]
 
 
 def _gap(section: Section) -> list[str]:
@@ -75,6 +80,15 @@ def _noise(section: Section) -> list[str]:
     return [
         f"No method beats {REFERENCE} by more than the standard deviation of its paired "
         f"differences (the largest gain, {escape(best.label)}: {gain(best.gain, section.metric)})."
+    ]
+
+
+def _oracles(section: Section) -> list[str]:
+    return [
+        f"{escape(line.label)} is given finer true labels that no other method has: a bound, not "
+        "a contender."
+        for line in section.lines
+        if line.kind == "oracle"
     ]
 
 

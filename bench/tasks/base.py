@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -11,8 +11,11 @@ from pydantic import Field
 
 from bench.config import Config, build
 from bench.errors import BenchError, unknown
+from bench.tasks.variants import OPTIONS, Variant
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bench.data.splits import Split
     from bench.models.base import Model
 
@@ -65,6 +68,10 @@ class Preset(Config):
             training it.
         frozen_teacher: train only a head on the teacher's frozen embeddings.
         train_limit: use only the first so many training samples of the seedless shuffled order.
+        n: keep the labels of so many training samples, balanced by class (after ``train_limit``).
+        imbalance: long tail, size of the largest class over the smallest (after ``train_limit``).
+        teacher_data: what the teacher of such a variant is trained on: "labelled" samples only,
+            or "all" with their labels.
         evaluation_batch: batch size where no gradient is needed.
         max_length: tokens a text is cut to.
     """
@@ -77,6 +84,9 @@ class Preset(Config):
     teacher_checkpoint: str | None = None
     frozen_teacher: bool = False
     train_limit: int | None = Field(default=None, gt=0)
+    n: int | None = Field(default=None, gt=0)
+    imbalance: float | None = Field(default=None, ge=1)
+    teacher_data: Literal["labelled", "all"] = "labelled"
     evaluation_batch: int = Field(default=500, gt=0)
     max_length: int = Field(default=64, gt=2, le=512)
 
@@ -106,6 +116,10 @@ class Data:
     Attributes:
         further: other held-out splits that are scored but never selected on.
         texts: for text, the raw strings of every split.
+        subclasses: finer true labels of the training split, ``(N,)`` int64 on the device, where
+            the task merges them into its classes; only oracles are given them.
+        unlabelled: training samples whose labels are hidden: all of them are −1 here.
+        groups: classes by how many training samples they have, where a variant made them unequal.
     """
 
     train: Split
@@ -113,6 +127,9 @@ class Data:
     test: Split
     further: Mapping[str, Split] = field(default_factory=dict)
     texts: Mapping[str, list[str]] | None = None
+    subclasses: Tensor | None = None
+    unlabelled: Split | None = None
+    groups: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def held_out(self) -> dict[str, Split]:
         """Return the splits that are predicted and scored: validation, test and any further."""
@@ -121,6 +138,8 @@ class Data:
     def rows(self) -> dict[str, int]:
         """Return the number of samples by split."""
         splits = {"train": self.train, **self.held_out()}
+        if self.unlabelled is not None:
+            splits["unlabelled"] = self.unlabelled
         return {name: len(split) for name, split in splits.items()}
 
 
@@ -139,6 +158,7 @@ class Task:
     direction: ClassVar[Literal["max", "min"]] = "max"
     num_classes: ClassVar[int]
     augmented: ClassVar[bool] = False  # whether training views of a sample differ
+    has_variants: ClassVar[bool] = False  # whether ``n`` and ``imbalance`` mean something
     presets: ClassVar[Mapping[str, Preset]]
 
     def __init__(
@@ -153,6 +173,14 @@ class Task:
         self.preset_name = preset
         self.overrides = dict(overrides or {})
         self.preset = override(self.presets[preset], self.overrides, f"task '{self.name}'")
+        self.variant = Variant.of(self.preset.model_dump())
+        if self.variant:
+            if not self.has_variants:
+                raise BenchError(
+                    f"task '{self.name}' has no variant '{self.variant.part}'",
+                    "n and imbalance are for classification",
+                )
+            self.variant.check(self.name, self.num_classes)
         self.source: SourceKind = source or self.preset.source
         if self.source not in self.sources():
             raise BenchError(
@@ -179,6 +207,14 @@ class Task:
         """Build the model called ``name`` with random initialisation from the global stream."""
         raise NotImplementedError
 
+    def class_groups(self, labels: np.ndarray) -> dict[str, tuple[int, ...]]:
+        """Return the classes by how many of ``labels`` they have; empty without a long tail."""
+        if self.variant.imbalance is None:
+            return {}
+        from bench.metrics.groups import class_groups
+
+        return class_groups(np.bincount(labels, minlength=self.num_classes))
+
     def vocabulary(self) -> str:
         """Return what turns raw inputs into tokens; empty where nothing does."""
         return ""
@@ -189,9 +225,21 @@ class Task:
 
         return classification_metrics(logits, labels)
 
+    @property
+    def full_name(self) -> str:
+        """Return the name with the variant in it: ``cifar10:n=250``."""
+        return self.variant.named(self.name)
+
     def title(self) -> str:
         """Return the task's name in tables: which task on which data."""
-        return f"{self.name} · {self.origin().name}"
+        return f"{self.full_name} · {self.origin().name}"
+
+    def of_teacher(self) -> Task:
+        """Return the task that the teacher is trained on: this one, or the whole of it."""
+        if self.variant.teacher_data != "all":
+            return self
+        whole = {name: value for name, value in self.overrides.items() if name not in OPTIONS}
+        return type(self)(self.preset_name, source=self.source, overrides=whole)
 
 
 def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:

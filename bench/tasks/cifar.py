@@ -85,10 +85,6 @@ class CifarTask(ImageTask):
 
         return CIFAR10
 
-    def relabel(self, labels: np.ndarray) -> np.ndarray:
-        """Turn the set's labels into the task's; the identity by default."""
-        return labels
-
     def embedded(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return images, labels and split names of the embedded stand-in."""
         from bench.data.embedded import read_digits
@@ -105,7 +101,7 @@ class CifarTask(ImageTask):
         if self.source == "embedded":
             pictures, digits, split = self.embedded()
             return {
-                name: (pictures[split == name], self.relabel(digits[split == name]))
+                name: (pictures[split == name], digits[split == name])
                 for name in ("train", "validation", "test")
             }
         from bench.data.images import cached_images
@@ -121,9 +117,9 @@ class CifarTask(ImageTask):
         # carved by the original label, so that every variant of the set shares its splits
         kept, held = carve(labels["train"], VALIDATION_SHARE)
         return {
-            "train": (images["train"][kept], self.relabel(labels["train"][kept])),
-            "validation": (images["train"][held], self.relabel(labels["train"][held])),
-            "test": (np.asarray(images["test"]), self.relabel(labels["test"])),
+            "train": (images["train"][kept], labels["train"][kept]),
+            "validation": (images["train"][held], labels["train"][held]),
+            "test": (np.asarray(images["test"]), labels["test"]),
         }
 
     def origin(self) -> Origin:

@@ -21,35 +21,64 @@ class ImageTask(Task):
 
     family: ClassVar[str] = "image"
     augmented: ClassVar[bool] = True
+    has_variants: ClassVar[bool] = True
 
     @abstractmethod
     def arrays(self) -> Arrays:
-        """Return ``{split: (images, labels)}`` for train, validation and test."""
+        """Return ``{split: (images, labels)}``: train, validation, test; labels as in the set."""
+
+    def relabel(self, labels: np.ndarray) -> np.ndarray:
+        """Turn the set's labels into the task's; the identity by default.
+
+        Where it merges labels, the set's own are the task's finer true labels.
+        """
+        return labels
 
     @abstractmethod
     def augmentation(self) -> Augment:
         """Return what a training view does to an image of this source."""
 
     def load(self, device: str = "cpu") -> Data:
-        from bench.data.splits import ImageSplit
+        from bench.data.splits import ImageSplit, as_labels
 
         arrays = self.arrays()
+        images, fine = arrays["train"]
         if self.preset.train_limit is not None:
-            images, labels = arrays["train"]
-            arrays["train"] = (images[: self.preset.train_limit], labels[: self.preset.train_limit])
-        mean, std = channel_statistics(arrays["train"][0])
-        splits = {
-            name: ImageSplit(
-                images,
-                labels,
-                mean=mean,
-                std=std,
-                augment=self.augmentation() if name == "train" else None,
-                device=device,
+            images, fine = images[: self.preset.train_limit], fine[: self.preset.train_limit]
+        # of all training images, so that every variant of a task is normalised alike and a
+        # teacher of the whole set is not asked about inputs it never saw
+        mean, std = channel_statistics(images)
+
+        def split(
+            images: np.ndarray, labels: np.ndarray, *, training: bool, part: str = ""
+        ) -> ImageSplit:
+            augment = self.augmentation() if training else None
+            return ImageSplit(
+                images, labels, mean=mean, std=std, augment=augment, device=device, part=part
             )
-            for name, (images, labels) in arrays.items()
+
+        labels, part = self.relabel(fine), self.variant.part
+        finer = not np.array_equal(fine, labels)
+        unlabelled = None
+        if self.variant:
+            chosen = self.variant.choose(labels, self.num_classes)
+            if chosen.unlabelled is not None and len(chosen.unlabelled):
+                hidden = np.full(len(chosen.unlabelled), -1)
+                unlabelled = split(
+                    images[chosen.unlabelled], hidden, training=True, part=f"{part} unlabelled"
+                )
+            images, labels, fine = (each[chosen.labelled] for each in (images, labels, fine))
+        held_out = {
+            name: split(arrays[name][0], self.relabel(arrays[name][1]), training=False)
+            for name in ("validation", "test")
         }
-        return Data(splits["train"], splits["validation"], splits["test"])
+        return Data(
+            split(images, labels, training=True, part=part),
+            **held_out,
+            subclasses=as_labels(fine, device) if finer else None,
+            unlabelled=unlabelled,
+            groups=self.class_groups(labels),
+        )
 
     def build_model(self, name: str, *, data: Data | None = None) -> Model:
         from bench.models.vision import build_vision

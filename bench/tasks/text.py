@@ -20,6 +20,7 @@ class TextTask(Task):
     """Texts with class labels, tokenised as the teacher's vocabulary says."""
 
     family: ClassVar[str] = "text"
+    has_variants: ClassVar[bool] = True
 
     @abstractmethod
     def texts(self) -> Texts:
@@ -38,10 +39,16 @@ class TextTask(Task):
             order = np.random.Generator(np.random.PCG64(20240913)).permutation(len(rows))
             kept = order[: self.preset.train_limit]
             texts["train"] = ([rows[position] for position in kept], labels[kept])
+        parts = {}
+        if self.variant:
+            parts = {"train": self.variant.part, UNLABELLED: f"{self.variant.part} unlabelled"}
+            texts |= self._varied(*texts["train"])
         splits = {}
         for name, (rows, labels) in texts.items():
             ids, pad = cached_tokens(rows, self.vocabulary(), self.preset.max_length)
-            splits[name] = TextSplit(ids, labels, pad=pad, device=device)
+            part = parts.get(name, "")
+            splits[name] = TextSplit(ids, labels, pad=pad, device=device, part=part)
+        unlabelled = splits.pop(UNLABELLED, None)
         further = {name: split for name, split in splits.items() if name not in MAIN}
         return Data(
             train=splits["train"],
@@ -49,7 +56,18 @@ class TextTask(Task):
             test=splits["test"],
             further=further,
             texts={name: rows for name, (rows, _) in texts.items()},
+            unlabelled=unlabelled,
+            groups=self.class_groups(texts["train"][1]),
         )
+
+    def _varied(self, rows: list[str], labels: np.ndarray) -> Texts:
+        """Return the variant's training texts, and where there are any the unlabelled rest."""
+        chosen = self.variant.choose(labels, self.num_classes)
+        found = {"train": ([rows[at] for at in chosen.labelled], labels[chosen.labelled])}
+        if chosen.unlabelled is not None and len(chosen.unlabelled):
+            hidden = np.full(len(chosen.unlabelled), -1)
+            found[UNLABELLED] = ([rows[at] for at in chosen.unlabelled], hidden)
+        return found
 
     def vocabulary(self) -> str:
         name = self.preset.teacher
@@ -61,6 +79,7 @@ class TextTask(Task):
         return build_text(name, num_classes=self.num_classes)
 
 
+UNLABELLED = "unlabelled"
 MAIN = ("train", "validation", "test")
 
 

@@ -25,9 +25,9 @@ DEFAULT_LIMIT = 8 * GIBIBYTE
 Views = Sequence[View | None]
 
 
-def signal_folder(teacher_key: str, rows: int, precision: str) -> Path:
-    """Return the folder of a teacher's signals on a training split."""
-    name = content_hash([teacher_key, rows, precision])[:16]
+def signal_folder(teacher_key: str, rows: int, precision: str, part: str = "") -> Path:
+    """Return the folder of a teacher's signals on a training split, or on a part of one."""
+    name = content_hash([teacher_key, rows, precision, *([part] if part else [])])[:16]
     return cache_dir() / "signals" / name
 
 
@@ -56,7 +56,7 @@ def find(
     precision: str,
 ) -> Path | None:
     """Return the folder of signals when all that is asked for is there and intact."""
-    folder = signal_folder(teacher_key, len(split), precision)
+    folder = signal_folder(teacher_key, len(split), precision, split.part)
     manifest = _Manifest(folder, teacher_key)
     names = ["offsets"]
     for view in (None,) if split.static else views:
@@ -107,7 +107,7 @@ def fill(
     )
     if size is None or size > limit:
         return None
-    folder = signal_folder(teacher_key, len(split), precision)
+    folder = signal_folder(teacher_key, len(split), precision, split.part)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         manifest = _Manifest(folder, teacher_key)

@@ -33,9 +33,10 @@ class SignalsSpec:
 
     @property
     def id(self) -> str:
-        """Return the job's id: one teacher and seed."""
-        teacher = self.cells[0].teacher
-        return f"signals-{teacher.key if teacher else ''}-{self.cells[0].seed}"
+        """Return the job's id: one teacher, part of the data and seed."""
+        cell = self.cells[0]
+        part = f"-{cell.variant.part}" if cell.variant else ""
+        return f"signals-{cell.teacher.key if cell.teacher else ''}{part}-{cell.seed}"
 
 
 def teacher_head(spec: TeacherSpec) -> torch.Tensor:
@@ -145,7 +146,8 @@ def _cached(
     )
     if folder is None:
         return None
-    return CachedTeacher(folder, data.train.labels.device, live=live, static=static)
+    device, part = data.train.labels.device, data.train.part
+    return CachedTeacher(folder, device, live=live, static=static, part=part)
 
 
 def looks_at_plain_samples(method: Method) -> bool:

@@ -77,6 +77,7 @@ class CachedTeacher:
         device: where batches live.
         live: asked for what the files do not hold: other views, feature maps of images.
         static: whether every view of a sample is the same.
+        part: the part of the training data that the files are of; other samples go to ``live``.
     """
 
     def __init__(
@@ -86,8 +87,10 @@ class CachedTeacher:
         *,
         live: LiveTeacher | None = None,
         static: bool = True,
+        part: str = "",
     ) -> None:
         self.folder, self.device, self.live, self.static = folder, device, live, static
+        self.part = part
         self._open: dict[str, np.ndarray] = {}
 
     @property
@@ -102,9 +105,9 @@ class CachedTeacher:
 
     def __call__(self, batch: Batch, hidden: Sequence[int], view: View | None = None) -> Output:
         prefix = view_prefix(self.static, view)
-        if not self._holds(prefix, hidden):
+        if batch.part != self.part or not self._holds(prefix, hidden):
             if self.live is None:
-                raise KeyError(f"view {view} is not in {self.folder.name}")
+                raise KeyError(f"view {view} of '{batch.part}' is not in {self.folder.name}")
             return self.live(batch, hidden, view)
         index = batch.index.cpu().numpy()
         return Output(

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from bench import METHODS, Method
 from bench.config import Config, build
 from bench.errors import BenchError, NotApplicable
 from bench.losses import soft_kl
+from bench.models.subclasses import class_logits
 from bench.supervised import Supervised
 from bench.teachers.signals import LiveTeacher
-from methods import lelp
+from methods import subspaces
 from methods.lelp import (
     LELPConfig,
+    places_in_class,
+    split_classes,
+    subclass_kl,
+    subclass_targets,
+    true_split,
+)
+from methods.subspaces import (
     Subspaces,
     class_directions,
-    class_logits,
     fit_subspaces,
     null_space_projector,
     project,
     random_rotations,
-    subclass_kl,
-    subclass_targets,
 )
 
 
@@ -165,7 +173,7 @@ def test_projections_are_centred_and_of_unit_variance_on_average() -> None:
 
 def test_classes_in_several_passes_are_the_same(monkeypatch) -> None:
     whole, _ = fitted(LELPConfig(subclasses=2, rotation=False))
-    monkeypatch.setattr(lelp, "MEMORY_BYTES", 1)  # one class a pass
+    monkeypatch.setattr(subspaces, "MEMORY_BYTES", 1)  # one class a pass
     each, _ = fitted(LELPConfig(subclasses=2, rotation=False))
     assert torch.allclose(whole.directions, each.directions)
     assert torch.allclose(whole.scale, each.scale)
@@ -243,3 +251,71 @@ def test_one_subclass_trains_the_same_student_as_kd(image_world) -> None:
     ).student
     for name, value in ours.state_dict().items():
         assert torch.allclose(value, theirs.state_dict()[name], atol=1e-4), name
+
+
+def test_oracle_puts_a_sample_in_its_true_subclass_and_splits_other_classes_evenly() -> None:
+    fine = torch.tensor([7, 2, 4, 2, 9, 7])  # 2 and 4 are of class 0; 7 and 9 and 5 of class 1
+    labels = torch.tensor([1, 0, 0, 0, 1, 1])
+    places, sizes = places_in_class(fine, labels, 2)
+    assert places.tolist() == [0, 0, 1, 0, 1, 0]
+    assert sizes.tolist() == [2, 2]
+    elsewhere = torch.tensor([[0.5, 0.5, 0.0], [1 / 3, 1 / 3, 1 / 3]])
+    split = true_split(torch.tensor([1, 2]), torch.tensor([0, 1]), elsewhere)
+    assert split[0].tolist() == [[0, 1, 0], elsewhere[1].tolist()]
+    assert split[1].tolist() == [elsewhere[0].tolist(), [0, 0, 1]]
+    logits = torch.randn(2, 2)
+    targets = split_classes(logits=logits, split=split, temperature=2.0)
+    assert torch.allclose(targets.sum(dim=2), F.softmax(logits / 2, dim=1))
+    loss = subclass_kl(student=torch.randn(2, 6), targets=targets, temperature=1.0)
+    assert torch.isfinite(loss)  # empty places of a smaller class count as 0·log 0 = 0
+
+
+def test_finer_labels_lie_within_a_class() -> None:
+    with pytest.raises(BenchError, match=r"finer label 3 occurs in classes \[0, 1\]"):
+        places_in_class(torch.tensor([3, 3, 1]), torch.tensor([0, 1, 1]), 2)
+
+
+def test_oracle_without_finer_labels_is_not_applicable(image_world) -> None:
+    with pytest.raises(NotApplicable, match="needs a task with finer true labels"):
+        image_world.run("lelp", options={"split": "oracle"})
+
+
+def test_oracle_trains_on_the_finer_labels_and_only_there(image_world, monkeypatch) -> None:
+    """Digits 0 to 3 by parity: the head has two outputs a class, and those follow the digit."""
+    fine = image_world.train.labels.clone()
+    world = dataclasses.replace(image_world, num_classes=2)
+    monkeypatch.setattr(world.train, "labels", fine % 2)
+    monkeypatch.setattr(world.validation, "labels", world.validation.labels % 2)
+    asked = carry_finer_labels(monkeypatch, type(world), fine)
+    run = world.run("lelp", options={"split": "oracle"}, epochs=30, learning_rate=0.1)
+    assert asked == ["asked"]
+    assert run.student.head.out_features == 4
+    run.student.eval()
+    with torch.no_grad():
+        scores = run.student(world.train.batch(np.arange(64)).inputs).scores
+    own = scores.view(64, 2, 2)[torch.arange(64), fine % 2].argmax(dim=1)
+    assert float((own == fine // 2).float().mean()) > 0.85
+
+
+def carry_finer_labels(monkeypatch, cls, fine):
+    """Let the world's context carry the finer labels."""
+    asked: list[str] = []
+    original = cls.context
+
+    def context(self, *arguments):
+        asked.append("asked")
+        return dataclasses.replace(original(self, *arguments), subclasses=fine)
+
+    monkeypatch.setattr(cls, "context", context)
+    return asked
+
+
+@pytest.mark.parametrize(("options", "oracle"), [({}, False), ({"split": "oracle"}, True)])
+def test_an_oracle_says_so(options: dict[str, str], oracle: bool) -> None:
+    assert make("lelp", **options).oracle is oracle
+    assert not make("kd").oracle
+
+
+def make(name: str, **options: str) -> Method:
+    cls = METHODS.get(name)
+    return cls(build(cls.Config, options, name))

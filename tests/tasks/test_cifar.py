@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from bench import TASKS
 from bench.errors import BenchError
-from bench.tasks.base import override
+from bench.tasks.base import Data, override
 from bench.tasks.cifar import PAPER
 from bench.tasks.image import carve, channel_statistics
 
@@ -37,15 +39,6 @@ def write_mirror(root: Path, name: str, column: str, classes: int, rows: dict[st
         if column == "fine_label":
             table["coarse_label"] = [label // 5 for label in labels]
         pq.write_table(pa.table(table), folder / f"{split}.parquet")
-
-
-@pytest.fixture
-def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    root = tmp_path / "mirror"
-    root.mkdir()
-    monkeypatch.setenv("BENCH_DATA", str(root))
-    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
-    return root
 
 
 def test_cifar100_reads_the_fine_labels(mirror: Path) -> None:
@@ -77,11 +70,27 @@ def test_splits_do_not_overlap_and_pixels_are_exact(mirror: Path) -> None:
 
 def test_binary_shares_images_and_splits_with_cifar10(mirror: Path) -> None:
     write_mirror(mirror, "uoft-cs/cifar10", "label", 10, {"train": 300, "test": 50})
-    ten = TASKS.get("cifar10")("small", source="mirror").arrays()  # type: ignore[attr-defined]
-    two = TASKS.get("cifar10-binary")("small", source="mirror").arrays()  # type: ignore[attr-defined]
-    for name in ten:
-        assert np.array_equal(ten[name][0], two[name][0])
-        assert np.array_equal(ten[name][1] % 2, two[name][1])
+    ten = TASKS.get("cifar10")("small", source="mirror").load()
+    two = TASKS.get("cifar10-binary")("small", source="mirror").load()
+    for one, other in zip(splits_of(ten), splits_of(two), strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels % 2, other.labels)
+
+
+def splits_of(data: Data) -> tuple[Any, ...]:
+    return (data.train, data.validation, data.test)
+
+
+def test_only_a_task_that_merges_labels_has_finer_ones(mirror: Path) -> None:
+    write_mirror(mirror, "uoft-cs/cifar10", "label", 10, {"train": 300, "test": 50})
+    limit = {"train_limit": 90}
+    ten = TASKS.get("cifar10")("small", source="mirror", overrides=limit).load()
+    two = TASKS.get("cifar10-binary")("small", source="mirror", overrides=limit).load()
+    assert ten.subclasses is None
+    assert two.subclasses is not None
+    assert torch.equal(two.subclasses, ten.train.labels)
+    assert torch.equal(two.subclasses % 2, two.train.labels)
+    assert len(two.subclasses) == 90
 
 
 def test_train_limit_keeps_a_prefix_of_a_shuffled_order(mirror: Path) -> None:

@@ -14,15 +14,6 @@ from bench import TASKS
 from bench.tasks.reviews import by_product, join
 
 
-@pytest.fixture
-def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    root = tmp_path / "mirror"
-    root.mkdir()
-    monkeypatch.setenv("BENCH_DATA", str(root))
-    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
-    return root
-
-
 def write(root: Path, name: str, split: str, columns: dict[str, list[object]]) -> None:
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)

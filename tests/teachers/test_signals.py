@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -273,9 +274,10 @@ def test_folders_differ_by_teacher_rows_and_precision() -> None:
         signal_folder(KEY, 48, "float32"),
         signal_folder("j" * 64, 48, "float32"),
         signal_folder(KEY, 47, "float32"),
+        signal_folder(KEY, 48, "float32", "n=48"),
         signal_folder(KEY, 48, "bfloat16"),
     }
-    assert len(folders) == 4
+    assert len(folders) == 5
 
 
 def test_signals_of_another_precision_are_not_reused(text_world) -> None:
@@ -316,3 +318,16 @@ def test_students_of_the_cache_and_of_the_live_teacher_agree(world, name: str) -
             np.save(path, np.roll(np.load(path), 1, axis=0))
         wrong = float((trained(cached()) - live).norm())
         assert wrong > 10 * gap
+
+
+def test_another_part_of_the_data_is_never_looked_up(image_world) -> None:
+    """The same index in another part is another sample: it goes to the teacher itself."""
+    teacher, split = image_world.teacher(), image_world.validation
+    folder = _fill(teacher, split, layers=())
+    batch = dataclasses.replace(image_world.train.batch(np.arange(5)), part="n=5 unlabelled")
+    with pytest.raises(KeyError, match="n=5 unlabelled"):
+        CachedTeacher(folder, CPU)(batch, [])
+    live = LiveTeacher(teacher, "float32")
+    cached = CachedTeacher(folder, CPU, live=live)
+    assert torch.equal(cached(batch, []).scores, live(batch, []).scores)
+    assert cached.samples == 10
