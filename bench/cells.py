@@ -6,7 +6,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +14,21 @@ from bench.config import content_hash
 
 # Raised whenever the training loop, the data handling or the metrics change what a cell measures.
 PROTOCOL = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What trains a method's own teacher in place of plain supervision.
+
+    Attributes:
+        method: registered name of the method whose ``own_teacher`` it is.
+        config: its resolved options.
+        code: hash of its source.
+    """
+
+    method: str
+    config: Mapping[str, Any]
+    code: str
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,7 @@ class TeacherSpec:
         seed: the teacher's own seed, the same for all student seeds.
         device: device type.
         checkpoint: sha256 of the file its weights come from; empty when it is trained here.
+        objective: what trains it for one method alone; ``None`` for the task's common teacher.
     """
 
     task: str
@@ -40,6 +56,7 @@ class TeacherSpec:
     seed: int
     device: str
     checkpoint: str = ""
+    objective: Objective | None = None
 
     @property
     def key(self) -> str:
@@ -53,6 +70,8 @@ class TeacherSpec:
         parts = [PROTOCOL, self.task, shaping, self.source, self.fingerprint, self.seed]
         if self.checkpoint:
             parts.append(self.checkpoint)
+        if self.objective:
+            parts.append(asdict(self.objective))
         return content_hash([*parts, _kind(self.device)])
 
     def overridden(self) -> dict[str, Any]:
@@ -86,6 +105,7 @@ class Cell:
         check_cache: recompute a random sample of the cached signals before use.
         uses_signals: whether it learns from the teacher's outputs on training samples.
         trained: whether the suite's loop trains it.
+        not_like_for_like: the card's remark of that name, for the reports.
     """
 
     kind: str
@@ -110,6 +130,7 @@ class Cell:
     check_cache: bool = False
     uses_signals: bool = False
     trained: bool = False
+    not_like_for_like: str = ""
 
     @property
     def key(self) -> str:
@@ -156,6 +177,7 @@ class Cell:
             "source": self.source,
             "seed": self.seed,
             "teacher_seed": self.teacher.seed if self.teacher else None,
+            **({"not_like_for_like": self.not_like_for_like} if self.not_like_for_like else {}),
         }
 
 
