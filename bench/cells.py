@@ -6,7 +6,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +15,21 @@ from bench.tasks.variants import OPTIONS, Variant
 
 # Raised whenever the training loop, the data handling or the metrics change what a cell measures.
 PROTOCOL = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What trains a method's own teacher in place of plain supervision.
+
+    Attributes:
+        method: registered name of the method whose ``own_teacher`` it is.
+        config: its resolved options.
+        code: hash of its source.
+    """
+
+    method: str
+    config: Mapping[str, Any]
+    code: str
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,7 @@ class TeacherSpec:
         seed: the teacher's own seed, the same for all student seeds.
         device: device type.
         checkpoint: sha256 of the file its weights come from; empty when it is trained here.
+        objective: what trains it for one method alone; ``None`` for the task's common teacher.
     """
 
     task: str
@@ -41,6 +57,7 @@ class TeacherSpec:
     seed: int
     device: str
     checkpoint: str = ""
+    objective: Objective | None = None
 
     @property
     def key(self) -> str:
@@ -57,6 +74,8 @@ class TeacherSpec:
         parts = [PROTOCOL, self.task, shaping, self.source, self.fingerprint, self.seed]
         if self.checkpoint:
             parts.append(self.checkpoint)
+        if self.objective:
+            parts.append(asdict(self.objective))
         return content_hash([*parts, _kind(self.device)])
 
     def overridden(self) -> dict[str, Any]:
@@ -97,6 +116,7 @@ class Cell:
         trained: whether the suite's loop trains it.
         oracle: whether it uses labels that the other methods do not have; such a cell's record
             is of the kind "oracle".
+        not_like_for_like: the card's remark of that name, for the reports.
     """
 
     kind: str
@@ -122,6 +142,7 @@ class Cell:
     uses_signals: bool = False
     trained: bool = False
     oracle: bool = False
+    not_like_for_like: str = ""
 
     @property
     def key(self) -> str:
@@ -184,6 +205,7 @@ class Cell:
             "source": self.source,
             "seed": self.seed,
             "teacher_seed": self.teacher.seed if self.teacher else None,
+            **({"not_like_for_like": self.not_like_for_like} if self.not_like_for_like else {}),
         }
 
 

@@ -22,6 +22,8 @@ from bench.types import Batch, Output
 if TYPE_CHECKING:
     from bench.data.unlabelled import Unlabelled
 
+PROBE_SIZE = 8  # samples of :attr:`Setup.probe`
+
 
 @dataclass(frozen=True)
 class Card:
@@ -32,12 +34,15 @@ class Card:
         paper: authors, year and arXiv number.
         confirmed: what follows the primary source.
         choices: what the source leaves open and was chosen here.
+        not_like_for_like: why its scores must not be read beside the others' as they stand, a
+            phrase with a verb ("retrains the teacher …"); marked in every table.
     """
 
     title: str
     paper: str = ""
     confirmed: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    not_like_for_like: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,9 @@ class Method(nn.Module):
         signals: what it needs of the teacher: any of "logits", "embedding", "hidden", "head",
             "generator"; empty for a method without a teacher.
         families: the task families it works on.
+        own_teacher: for a method that needs a teacher trained its own way: the method that trains
+            it, in place of plain supervision, on the task's teacher model by the teacher's recipe.
+            Its options take their values from this method's options of the same names.
     """
 
     name: ClassVar[str]
@@ -130,6 +138,7 @@ class Method(nn.Module):
     signals: ClassVar[frozenset[str]] = frozenset({"logits"})
     families: ClassVar[frozenset[str]] = frozenset({"image", "text", "retrieval"})
     card: ClassVar[Card] = Card(title="")
+    own_teacher: ClassVar[type[Method] | None] = None
 
     def __init__(self, config: configuration.Config) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import BASELINES, METHODS, TASKS
-from bench.cells import Cell, TeacherSpec, code_hash
+from bench.cells import Cell, Objective, TeacherSpec, code_hash
 from bench.config import build, label, parse_spec
 from bench.errors import BenchError, unknown
 from bench.suites import Suite
@@ -166,6 +166,7 @@ def _cells(
         seed=suite.teacher_seed,
         device=device,
         checkpoint=_checkpoint_sha256(task),
+        objective=_objective(cls, config, task),
     )
     needs_teacher = bool(getattr(cls, "signals", ())) or getattr(cls, "needs_teacher", False)
     seeds = suite.seeds if getattr(cls, "seeded", True) else suite.seeds[:1]
@@ -190,7 +191,20 @@ def _cells(
             uses_signals=bool(getattr(cls, "signals", ())),
             trained=hasattr(cls, "signals"),
             oracle=oracle,
+            not_like_for_like=cls.card.not_like_for_like if hasattr(cls, "card") else "",
         )
+
+
+def _objective(cls: type, config: Mapping[str, Any], task: Task) -> Objective | None:
+    """Return what trains the method's own teacher, if it has one.
+
+    A frozen encoder is not retrained: the method then meets the common teacher and says so.
+    """
+    own = getattr(cls, "own_teacher", None)
+    if own is None or task.preset.frozen_teacher:
+        return None
+    options = {name: config[name] for name in own.Config.model_fields}
+    return Objective(cls.name, options, code_hash(own))  # type: ignore[attr-defined]
 
 
 def _checkpoint_sha256(task: Task) -> str:

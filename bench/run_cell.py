@@ -20,7 +20,7 @@ from bench.data.cache import cache_dir
 from bench.data.unlabelled import Unlabelled
 from bench.environment import PROJECT, environment, peak_memory, revision
 from bench.errors import BenchError, NotApplicable
-from bench.method import Method, Setup
+from bench.method import PROBE_SIZE, Method, Setup
 from bench.metrics.groups import group_accuracy
 from bench.models.base import Model, parameter_count, uniform_pairs
 from bench.store import SCHEMA, Record, record_path, write_predictions, write_record
@@ -35,7 +35,6 @@ from bench.training.streams import stream_seed
 
 Report = Callable[[dict[str, Any]], None]
 Predictions = dict[str, np.ndarray]
-PROBE_SIZE = 8
 
 
 def run_cell(cell: Cell, results: Path, report: Report = lambda event: None) -> Record:
@@ -333,4 +332,6 @@ def teacher_summary(manifest: dict[str, Any] | None, served: str) -> dict[str, A
     if manifest is None:
         return None
     kept = ("key", "name", "seed", "frozen", "parameters", "best_epoch", "validation", "test")
-    return {**{name: manifest[name] for name in kept}, "served": served}
+    # what a teacher of the method's own cost beside the cell
+    own = {name: manifest[name] for name in ("objective", "seconds") if manifest.get("objective")}
+    return {**{name: manifest[name] for name in kept}, **own, "served": served}

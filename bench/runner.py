@@ -55,7 +55,8 @@ def jobs_for(plan: Plan, done: set[str], *, results: Path, threads: int) -> list
     jobs = [
         job(
             id=key,
-            title=f"train teacher · {spec.full_task}",
+            title=f"train teacher · {spec.full_task}"
+            + (f" · for {spec.objective.method}" if spec.objective else ""),
             work=spec,
             total=0
             if spec.preset_values["frozen_teacher"]

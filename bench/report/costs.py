@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.report import text
-from bench.report.frame import preset_name
+from bench.report.frame import preset_name, shown_label
 from bench.report.sections import Section
 from bench.store import Record
 
@@ -52,7 +52,7 @@ def _of_section(costs: Sequence[Record], section: Section) -> dict[str, dict[str
         cell = record["cell"]
         device = str((record.get("environment") or {}).get("device"))
         if (cell["task"], preset_name(cell), cell["source"], device) == place:
-            found.setdefault(str(cell["label"]), {})[str(record["teacher_served"])] = record
+            found.setdefault(shown_label(cell), {})[str(record["teacher_served"])] = record
     return found
 
 

@@ -27,9 +27,11 @@ COLUMNS = [
     *["data_name", "fingerprint", "rows_train", "rows_validation", "rows_test"],
     *["teacher_name", "teacher_score", "device_name", "torch", "revision"],
     *["error_class", "error_message", "finished", "key"],
+    *["not_like_for_like", "own_teacher_score", "own_teacher_seconds"],
 ]
 FURTHER = "further_"  # prefix of the columns of further held-out splits
 UNKNOWN_DEVICE = "unknown device"
+MARK = "†"  # beside a method that must not be read as like for like
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ def preset_name(cell: Mapping[str, Any]) -> str:
     """Return the preset with its overrides in it, such as ``quick+epochs=2``."""
     overrides = cell.get("overrides") or {}
     return "+".join([str(cell["preset"]), *(f"{k}={overrides[k]}" for k in sorted(overrides))])
+
+
+def shown_label(cell: Mapping[str, Any]) -> str:
+    """Return how reports call the cell's method: its label, marked where it is set apart."""
+    return f"{cell['label']} {MARK}" if cell.get("not_like_for_like") else str(cell["label"])
 
 
 def collect(records: Iterable[Record]) -> Collected:
@@ -99,6 +106,8 @@ def _row(record: Record) -> dict[str, Any]:
     rows = data.get("rows") or {}
     parameters = record.get("parameters") or {}
     teacher = record.get("teacher") or {}
+    own = teacher if teacher.get("objective") else {}
+    common = {} if own else teacher
     error = record.get("error") or {}
     metric, direction = str(task["metric"]), str(task["direction"])
     if direction not in DIRECTIONS:
@@ -110,7 +119,7 @@ def _row(record: Record) -> dict[str, Any]:
         "preset": preset_name(cell),
         "source": str(cell["source"]),
         "device": str(environment.get("device") or UNKNOWN_DEVICE),
-        "label": str(cell["label"]),
+        "label": shown_label(cell),
         "seed": int(cell["seed"]),
         "family": str(task.get("family") or ""),
         "title": str(task.get("title") or cell["task"]),
@@ -133,7 +142,10 @@ def _row(record: Record) -> dict[str, Any]:
         "fingerprint": str(data.get("fingerprint") or ""),
         **{f"rows_{split}": _number(rows.get(split)) for split in ("train", "validation", "test")},
         "teacher_name": str(teacher.get("name") or ""),
-        "teacher_score": _number((teacher.get("test") or {}).get(metric)),
+        "teacher_score": _number((common.get("test") or {}).get(metric)),
+        "not_like_for_like": str(cell.get("not_like_for_like") or ""),
+        "own_teacher_score": _number((own.get("test") or {}).get(metric)),
+        "own_teacher_seconds": _number(own.get("seconds")),
         "device_name": str(environment.get("device_name") or ""),
         "torch": str(environment.get("torch") or ""),
         "revision": _revision(record.get("revision") or {}),

@@ -162,7 +162,7 @@ def _table(section: Section) -> list[str]:
 
 def _winner(section: Section) -> Line | None:
     """Return the line to set bold: the best method, if its seeds allow to call it that."""
-    whole = [line for line in section.contenders if line.complete]
+    whole = [line for line in section.contenders if line.complete and line.like_for_like]
     return whole[0] if whole and whole[0].ok >= SEEDS_FOR_BOLD else None
 
 

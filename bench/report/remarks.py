@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.report.frame import CEILING, REFERENCE
+from bench.report.frame import CEILING, MARK, REFERENCE
 from bench.report.sections import Section, distinct
 from bench.report.text import count, escape, gain, metric_name, number, scale
 from bench.stats import improvement
@@ -21,7 +21,28 @@ def remarks(section: Section) -> list[str]:
         *_without_parameters(section),
         *_noise(section),
         *_oracles(section),
+        *_set_apart(section),
     ]
+
+
+def _set_apart(section: Section) -> list[str]:
+    """Say of each method that is not like for like why, and what its own teacher is and cost."""
+    cells = section.cells
+    percent = " %" if scale(section.metric) == 100.0 else ""
+    told = []
+    for reason, same in cells[cells.not_like_for_like != ""].groupby("not_like_for_like"):
+        labels = ", ".join(name.removesuffix(f" {MARK}") for name in distinct(same.label))
+        sentence = f"{MARK} {labels}: not like for like and never bold, as it {reason}"
+        own = same.dropna(subset=["own_teacher_score", "own_teacher_seconds"])
+        found = sorted(set(zip(own.own_teacher_score, own.own_teacher_seconds, strict=True)))
+        if found:
+            listed = "; ".join(
+                f"{number(score, section.metric)}{percent} in {seconds:,.0f} s"
+                for score, seconds in found
+            )
+            sentence += f" (teacher's test {metric_name(section.metric)} and training: {listed})"
+        told.append(f"{escape(sentence)}.")
+    return told
 
 
 def _gap(section: Section) -> list[str]:

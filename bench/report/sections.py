@@ -30,6 +30,7 @@ class Line:
         closed: share of the teacher gap, None where there is no gap.
         further: spread on further held-out splits, by split name.
         planned: seeds this method should have; ``ok + failed + skipped`` may be fewer.
+        like_for_like: whether it may be read beside the others as it stands.
     """
 
     label: str
@@ -48,6 +49,7 @@ class Line:
     failed: int
     skipped: int
     planned: int
+    like_for_like: bool = True
 
     @property
     def ok(self) -> int:
@@ -188,6 +190,7 @@ def _line(
         failed=int((part.status == "failed").sum()),
         skipped=int((part.status == "skipped").sum()),
         planned=len(own_seeds if once else own_seeds | seeds),
+        like_for_like=not part.not_like_for_like.any(),
     )
 
 

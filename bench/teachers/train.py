@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.torch
 import torch
 from filelock import FileLock
 
-from bench import TASKS
+from bench import METHODS, TASKS
 from bench.cells import TeacherSpec
-from bench.config import Config
+from bench.config import Config, build
 from bench.data.cache import cache_dir
 from bench.errors import BenchError
+from bench.method import PROBE_SIZE, Method, Setup
 from bench.models.base import Model, parameter_count
 from bench.supervised import Supervised
 from bench.tasks.base import Data, Task
@@ -52,7 +54,11 @@ def load_teacher(spec: TeacherSpec, task: Task, data: Data) -> tuple[Model, dict
     """
     files = TeacherFiles.of(spec.task, spec.key)
     manifest = files.require()
-    model = files.load_into(task.build_model(task.preset.teacher, data=data))
+    model = task.build_model(task.preset.teacher, data=data)
+    outputs = manifest.get("outputs", model.head.out_features)
+    if outputs != model.head.out_features:  # one method's own teacher may have more of them
+        model.replace_head(torch.nn.Linear(model.head.in_features, outputs))
+    model = files.load_into(model)
     return model.to(data.train.labels.device), manifest
 
 
@@ -65,18 +71,17 @@ def _train(spec: TeacherSpec, files: TeacherFiles, report: Report) -> dict[str, 
     )
     data = task.load(spec.device)
     model = _fresh(spec, task, data)
-    epochs, best = 0, 0
-    if task.preset.teacher_checkpoint is not None:
-        load_checkpoint(model, Path(task.preset.teacher_checkpoint))
-    elif task.preset.frozen_teacher:
+    taught = Taught(model, model, 0, 0)
+    given = task.preset.teacher_checkpoint is not None
+    if spec.objective or not (given or task.preset.frozen_teacher):
+        taught = _train_whole(spec, task, data, model, report)
+    elif not given:
         fit_head(model, data, task)
-    else:
-        model, best, epochs = _train_whole(spec, task, data, model, report)
     precision = task.preset.teacher_recipe.precision
     size = task.preset.evaluation_batch
     predictions, scores = {}, {}
     for name, split in data.held_out().items():
-        predictions[name] = predict(model, split, batch_size=size, precision=precision)
+        predictions[name] = predict(taught.deployed, split, batch_size=size, precision=precision)
         scores[name] = task.evaluate(predictions[name], split.labels.cpu().numpy())
     manifest = {
         "key": spec.key,
@@ -84,26 +89,72 @@ def _train(spec: TeacherSpec, files: TeacherFiles, report: Report) -> dict[str, 
         "task": spec.task,
         "seed": spec.seed,
         "frozen": task.preset.frozen_teacher,
-        "epochs": epochs,
-        "best_epoch": best,
-        "parameters": parameter_count(model),
-        "depth": model.depth,
-        "width": model.width,
+        "epochs": taught.epochs,
+        "best_epoch": taught.best_epoch,
+        "parameters": parameter_count(taught.model),
+        "depth": taught.model.depth,
+        "width": taught.model.width,
+        "outputs": taught.model.head.out_features,
+        "objective": asdict(spec.objective) if spec.objective else None,
         "seconds": time.perf_counter() - started,
         **scores,
     }
-    files.write(model, predictions, manifest)
+    files.write(taught.model, predictions, manifest)
     return manifest
+
+
+class Taught(NamedTuple):
+    """A trained teacher.
+
+    Attributes:
+        model: what is kept and teaches.
+        deployed: what is scored: the same model, or one that sums its outputs by class.
+        best_epoch: 1-based, by validation; 0 where no epoch was trained.
+        epochs: how many were trained.
+    """
+
+    model: Model
+    deployed: Model
+    best_epoch: int
+    epochs: int
 
 
 def _fresh(spec: TeacherSpec, task: Task, data: Data) -> Model:
     torch.manual_seed(stream_seed(spec.seed, "teacher-init"))
-    return task.build_model(task.preset.teacher, data=data).to(spec.device)
+    model = task.build_model(task.preset.teacher, data=data).to(spec.device)
+    if task.preset.teacher_checkpoint is not None:
+        load_checkpoint(model, Path(task.preset.teacher_checkpoint))
+    return model
 
 
-def _train_whole(
-    spec: TeacherSpec, task: Task, data: Data, model: Model, report: Report
-) -> tuple[Model, int, int]:
+def _objective(spec: TeacherSpec, task: Task, data: Data, model: Model) -> Method:
+    """Return what trains the teacher, set up: plain supervision, or one method's own."""
+    if spec.objective is None:
+        return Supervised(Config())
+    own = METHODS.get(spec.objective.method).own_teacher
+    if own is None:
+        raise BenchError(f"method '{spec.objective.method}' has no teacher of its own")
+    method = own(build(own.Config, spec.objective.config, f"teacher of '{spec.objective.method}'"))
+    method.setup(
+        Setup(
+            student=model,
+            num_classes=task.num_classes,
+            family=task.family,
+            pairs=(),
+            probe=data.train.batch(np.arange(min(PROBE_SIZE, len(data.train)))),
+            teacher=None,
+            head=None,
+            training_batches=lambda: (
+                data.train.batch(index)
+                for index in data.train.evaluation_order(task.preset.evaluation_batch)
+            ),
+            generator=torch.Generator().manual_seed(stream_seed(spec.seed, "teacher-method")),
+        )
+    )
+    return method.to(spec.device)
+
+
+def _train_whole(spec: TeacherSpec, task: Task, data: Data, model: Model, report: Report) -> Taught:
     setting = Setting(
         train=data.train,
         validation=data.validation,
@@ -114,7 +165,7 @@ def _train_whole(
         direction=task.direction,
         evaluation_batch=task.preset.evaluation_batch,
     )
-    method = Supervised(Config())
+    method = _objective(spec, task, data, model)
     checkpoint = cache_dir() / "running" / f"teacher-{spec.key[:16]}.pt"
     try:
         trained = train(
@@ -129,7 +180,7 @@ def _train_whole(
         return _train_whole(spec, task, data, _fresh(spec, task, data), report)
     trained.model.load_state_dict(trained.best_state)
     checkpoint.unlink(missing_ok=True)
-    return trained.model, trained.best_epoch, len(trained.epochs)
+    return Taught(model, trained.model, trained.best_epoch, len(trained.epochs))
 
 
 def load_checkpoint(model: Model, path: Path) -> None:

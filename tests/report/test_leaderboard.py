@@ -74,6 +74,22 @@ def test_the_same_bytes_for_shuffled_records(small: list[Record]) -> None:
     assert render(records) == render(records) == render(shuffled)
 
 
+def test_a_method_that_is_not_like_for_like_is_marked_and_never_bold(small: list[Record]) -> None:
+    apart = {"not_like_for_like": "retrains a|b", "own_teacher": (0.97, 61.6)}
+    page = render([*small, *runs("subclass", [0.94, 0.95, 0.96], **apart)])
+    assert cells(page, "subclass †")[1] == "95.00 ± 1.00"
+    assert cells(page, "kd")[1] == "**85.00 ± 1.73**"
+    told = next(line for line in page.splitlines() if line.startswith("> "))
+    assert r"† subclass: not like for like and never bold, as it retrains a\|b" in told
+    assert "97.00 % in 62 s" in told
+    # its own teacher is not what the others had: ceiling and gap are those of the common one
+    assert cells(page, "kd")[5] == "40"
+    alone = [each for each in small if each["cell"]["method"] != "teacher"]
+    page = render([*alone, *runs("subclass", [0.94, 0.95, 0.96], **apart)])
+    assert cells(page, "kd")[5] == "44"  # (85 − 81) of (90 − 81)
+    assert "†" not in render(small)
+
+
 def test_incomplete_and_failed_methods_are_shown_as_such(small: list[Record]) -> None:
     skipped = [
         record("ofa", seed, status="skipped", error={"class": "Skipped", "message": "no labels"})

@@ -32,7 +32,7 @@ from bench.training.checkpoint import Checkpoint, CheckpointDamaged
 from bench.training.evaluate import evaluating
 from bench.training.loop import Diverged, build_optimizer
 
-DISTILLING = ["kd", "fitnets", "fitnets_joint", "embedding", "rkd", "dkd", "label_smoothing"]
+DISTILLING = ["kd", "fitnets", "fitnets_joint", "embedding", "rkd", "dkd", "crd", "label_smoothing"]
 both = pytest.mark.parametrize("world", ["image", "text"], indirect=True)
 
 
@@ -423,10 +423,9 @@ def test_training_a_teacher_never_touches_the_test_split(guarded: Guarded) -> No
     from bench.teachers.train import _train_whole
 
     model = guarded.world.teacher()
-    _, best, epochs = _train_whole(
-        _teacher_spec(), guarded, guarded.load(), model, lambda event: None
-    )
-    assert 1 <= best <= epochs == 2
+    taught = _train_whole(_teacher_spec(), guarded, guarded.load(), model, lambda event: None)
+    assert 1 <= taught.best_epoch <= taught.epochs == 2
+    assert taught.model is taught.deployed is model
 
 
 def test_a_teacher_with_a_damaged_checkpoint_starts_over(guarded: Guarded, differing) -> None:
@@ -436,8 +435,8 @@ def test_a_teacher_with_a_damaged_checkpoint_starts_over(guarded: Guarded, diffe
     def trained() -> dict[str, torch.Tensor]:
         data = guarded.load()
         model = _fresh(_teacher_spec(), guarded, data)
-        model, _, _ = _train_whole(_teacher_spec(), guarded, data, model, lambda event: None)
-        return model.state_dict()
+        taught = _train_whole(_teacher_spec(), guarded, data, model, lambda event: None)
+        return taught.model.state_dict()
 
     whole = trained()
     path = cache_dir() / "running" / f"teacher-{_teacher_spec().key[:16]}.pt"
@@ -508,13 +507,14 @@ def _stop_at(epoch: int) -> Callable[[dict[str, Any]], None]:
         ("text", "fitnets", 3),
         ("text", "fitnets", 4),
         ("image", "fitnets_joint", 3),
+        ("image", "crd", 3),  # whose banks must come back
     ],
     indirect=["world"],
 )
 def test_a_killed_run_goes_on_as_if_nothing_had_been(
     world, name: str, epoch: int, tmp_path: Path, differing
 ) -> None:
-    options = {"hint_share": 0.5} if name == "fitnets" else {}
+    options = {"fitnets": {"hint_share": 0.5}, "crd": {"negatives": 8}}.get(name, {})
     whole = world.run(name, options=options, epochs=4)
     path = tmp_path / "running" / "cell.pt"
     with pytest.raises(Interrupted):
