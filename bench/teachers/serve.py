@@ -13,6 +13,7 @@ from bench.cells import Cell, TeacherSpec
 from bench.data.splits import View
 from bench.method import Method
 from bench.models.base import Model, uniform_pairs
+from bench.models.fold import for_inference
 from bench.tasks.base import Data, Recipe, Task
 from bench.teachers.fill import Views, fill, find
 from bench.teachers.signals import CachedTeacher, LiveTeacher, StaleSignals, TeacherSource, check
@@ -155,4 +156,4 @@ def looks_at_plain_samples(method: Method) -> bool:
 def _load(spec: TeacherSpec, task: Task, data: Data) -> Model:
     # building a model draws random numbers: the method's stream must not move by it
     with torch.random.fork_rng(devices=[]):
-        return load_teacher(spec, task, data)[0]
+        return for_inference(load_teacher(spec, task, data)[0])

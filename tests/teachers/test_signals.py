@@ -287,7 +287,7 @@ def test_signals_of_another_precision_are_not_reused(text_world) -> None:
     torch.testing.assert_close(cached(batch, []).embedding, live.embedding, rtol=2**-10, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["kd", "fitnets", "fitnets_joint"])
+@pytest.mark.parametrize("name", ["kd", "fitnets", "fitnets_joint", "embedding", "rkd"])
 @pytest.mark.parametrize("world", ["image", "text"], indirect=True)
 def test_students_of_the_cache_and_of_the_live_teacher_agree(world, name: str) -> None:
     teacher = world.teacher()
