@@ -37,7 +37,8 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
     """Render all records below ``results`` into ``out``.
 
     Writes ``leaderboard.md`` and ``figures/leaderboard.svg`` and ``.png``; a file whose bytes
-    would not change is left alone.
+    would not change is left alone.  Where a method trained a model beside the student, the curves
+    of both too.
 
     Raises:
         BenchError: there is no readable record below ``results``.
@@ -55,6 +56,7 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
             else "run `python -m bench all` first",
         )
     # Deferred: drawing libraries take a second to load, and most commands never draw.
+    from bench.report import companions
     from bench.report.figure import draw, encode
     from bench.report.frame import collect
     from bench.report.leaderboard import render_leaderboard
@@ -69,11 +71,16 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
         costs=costs,
     )
     drawing = draw(collected.frame)
+    beside = companions.panels(collected.frame, records)
     files = {
-        out / "leaderboard.md": page.encode(),
+        out / "leaderboard.md": (page + (companions.TEXT if beside else "")).encode(),
         out / "figures" / "leaderboard.svg": encode(drawing, "svg"),
         out / "figures" / "leaderboard.png": encode(drawing, "png"),
     }
+    if beside:
+        curves = companions.draw(beside)
+        for form in ("svg", "png"):
+            files[out / "figures" / f"companions.{form}"] = encode(curves, form)
     written = []
     for path, data in files.items():
         if not path.is_file() or path.read_bytes() != data:

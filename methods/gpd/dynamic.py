@@ -228,8 +228,9 @@ def check_same_function(
         small, large = _outputs(student, inputs), _outputs(dynamic, inputs)
     if repeats(small[""][1], large[""][1]):
         return
-    for name, (kind, value) in large.items():
+    for name, (_, value) in large.items():
         if name in small and not repeats(small[name][1], value):
+            kind = small[name][0]
             where = f"'{name}' ({kind})" if name else kind
             raise NotApplicable(
                 f"GPD: {where} does not repeat the student's output when {expansion} times wider",

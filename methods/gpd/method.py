@@ -14,9 +14,9 @@ from torch.func import functional_call
 from torch.nn.utils import parametrize
 
 from bench import Batch, Card, Config, Method, Output, Progress, Setup, register_method
-from bench.dkd import dkd_loss
 from bench.losses import soft_kl
 from bench.models.base import Model
+from methods.dkd import dkd_loss, warmup_weight
 from methods.gpd.branches import MOST
 from methods.gpd.dynamic import Shape, build_dynamic, student_weights
 
@@ -59,6 +59,7 @@ class GPDConfig(DynamicConfig):
         w_static: weight of either.
         alpha: weight of the target class in DKD.
         beta: weight of the other classes in DKD.
+        warmup: share of training over which DKD rises to its weight, as it does on its own.
     """
 
     static: Literal["kd", "dkd", "none"] = "kd"
@@ -66,6 +67,7 @@ class GPDConfig(DynamicConfig):
     w_static: float = Field(default=1.0, ge=0)
     alpha: float = Field(default=1.0, ge=0)
     beta: float = Field(default=8.0, ge=0)
+    warmup: float = Field(default=20 / 240, ge=0, le=1)
 
 
 CARD = Card(
@@ -148,11 +150,13 @@ class GapPreserving(Method):
             )
         if teacher is not None:
             for name, output in (("static", student), ("dynamic_static", dynamic)):
-                found = self.static_loss(output.scores, teacher.scores, batch.labels)
+                found = self.static_loss(output.scores, teacher.scores, batch.labels, progress)
                 terms |= {} if found is None else {name: found}
         return terms
 
-    def static_loss(self, logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor | None:
+    def static_loss(
+        self, logits: Tensor, teacher: Tensor, labels: Tensor, progress: Progress
+    ) -> Tensor | None:
         """Return what a network with these logits learns from the static teacher, if anything."""
         return None
 
@@ -201,22 +205,25 @@ class GPD(GapPreserving):
     signals = frozenset({"logits"})
     card = CARD
 
-    def static_loss(self, logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor | None:
+    def static_loss(
+        self, logits: Tensor, teacher: Tensor, labels: Tensor, progress: Progress
+    ) -> Tensor | None:
         config = self.config
         if config.static == "none" or not config.w_static:
             return None
         if config.static == "kd":
-            loss = soft_kl(student=logits, teacher=teacher, temperature=config.temperature)
-        else:
-            loss = dkd_loss(
-                logits,
-                teacher,
-                labels,
-                alpha=config.alpha,
-                beta=config.beta,
-                temperature=config.temperature,
+            return config.w_static * soft_kl(
+                student=logits, teacher=teacher, temperature=config.temperature
             )
-        return config.w_static * loss
+        weight = config.w_static * warmup_weight(progress, config.warmup)
+        return weight * dkd_loss(
+            logits,
+            teacher,
+            labels,
+            alpha=config.alpha,
+            beta=config.beta,
+            temperature=config.temperature,
+        )
 
 
 @register_method("gpd_scratch")
