@@ -152,8 +152,8 @@ def _facet(ax: Axes, panel: Panel, looks: Mapping[str, tuple[str, str, str]]) ->
         )  # fmt: skip
     if len(means) == 2:  # the gap itself
         epochs = sorted(means[0].keys() & means[1].keys())
-        between = [[mean[epoch] * factor for epoch in epochs] for mean in means]
-        ax.fill_between(epochs, *between, color=lines[1][0], alpha=0.12, lw=0, zorder=1)
+        low, high = ([mean[epoch] * factor for epoch in epochs] for mean in means)
+        ax.fill_between(epochs, low, high, color=lines[1][0], alpha=0.12, lw=0, zorder=1)
     ax.set_xlabel("epoch")
     ax.set_ylabel(f"validation {_plain(metric_name(panel.metric))}{unit(panel.metric)}")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

@@ -46,7 +46,9 @@ class Stored(nn.Module):
     move the student's weight by ``r²·η`` times its gradient: once ``r`` from the chain rule, once
     from reading the step back.  Stored at the student's scale (``matched``) both factors are 1.
     The gradient that comes from the teacher's own loss is then multiplied by the number of copies
-    of the parameter: while the copies are equal, the teacher moves as the student would alone.
+    of the parameter: while the copies are equal, a teacher without added branches moves as the
+    student would alone.  (The scale of a branch serves all input copies of its channel, so that it
+    moves up to ``r`` times as far.)
 
     Args:
         divisor: of the stored value, to give the teacher's weight.
@@ -210,9 +212,7 @@ def student_weights(
         value = place.take(whole)
         left = place.divisor // (stored.divisor if stored else 1)
         value = value * left if left != 1 else value
-        last = own.ndim == 4 and own.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if last else torch.contiguous_format
-        found[name] = value.contiguous(memory_format=layout)
+        found[name] = torch.empty_like(own).copy_(value)
     return found
 
 

