@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import Any
@@ -245,10 +246,31 @@ def _collect(module: ModuleType | None, sources: dict[str, str]) -> None:
     except (OSError, TypeError):
         tree = ast.parse("")
     sources[module.__name__] = ast.unparse(_without_docstrings(tree))
+    for name in _imported(tree, module.__package__ or ""):
+        if name.startswith(SHARED):
+            _collect(_module(name), sources)
+
+
+def _imported(tree: ast.Module, package: str) -> Iterator[str]:
+    """Yield what may be modules among the names that ``tree`` imports, absolute."""
     for node in ast.walk(tree):
-        name = node.module if isinstance(node, ast.ImportFrom) else None
-        if name and name.startswith(SHARED):
-            _collect(importlib.import_module(name), sources)
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            relative = "." * node.level + (node.module or "")
+            base = importlib.util.resolve_name(relative, package) if node.level else relative
+            yield base
+            # a package's module is imported as if it were one of its names
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _module(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:  # a name in a module, not a module
+            return None
+        raise
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -176,6 +176,20 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
+    def clip(self, recipe: float | None) -> float | None:
+        """Return the largest gradient norm; the recipe's by default, ``None`` for no limit."""
+        return recipe
+
+    def after_step(self, student: Model) -> None:
+        """Look at the weights after each optimiser step, say for a moving average."""
+
+    def companions(self, student: Model) -> Mapping[str, Model]:
+        """Return models trained beside the student, by name, to be scored on validation too.
+
+        Their scores stand in the record under each epoch; nothing is selected by them.
+        """
+        return {}
+
     def deploy(self, student: Model) -> Model:
         """Return the model that is evaluated and served; the student as it is by default."""
         return student

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import io
 import sys
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ import pytest
 from PIL import Image
 
 from bench import METHODS
-from bench.cells import Cell, TeacherSpec
+from bench.cells import Cell, TeacherSpec, _imported
 from bench.config import build
 from bench.errors import BenchError
 from bench.plan import Plan, make_plan
@@ -207,6 +209,41 @@ def test_code_of_a_parent_class_is_in_the_key(
             keys.append(plugin_key(tmp_path / name, child))
             sys.modules.pop("parent_method")
     assert keys[0] != keys[1]
+
+
+def test_every_module_of_a_package_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench import cells
+
+    cls = METHODS.get("gpd")
+    folder = Path(inspect.getfile(cls)).parent
+    modules = [f"methods.gpd.{path.stem}" for path in folder.glob("[!_]*.py")]
+    assert len(modules) >= 4
+    before = cells.code_hash(cls)
+    source = inspect.getsource
+    for name in [*modules, "methods.dkd", "bench.losses"]:
+
+        def edited(module: Any, name: str = name) -> str:
+            return source(module) + ("\nEDITED = True\n" if module.__name__ == name else "")
+
+        monkeypatch.setattr(cells.inspect, "getsource", edited)
+        assert cells.code_hash(cls) != before, name
+        monkeypatch.setattr(cells.inspect, "getsource", source)
+    assert cells.code_hash(cls) == before
+
+
+@pytest.mark.parametrize(
+    ("code", "module"),
+    [
+        ("from methods.gpd.branches import Branches", "methods.gpd.branches"),
+        ("from methods.gpd import branches", "methods.gpd.branches"),
+        ("from .branches import Branches", "methods.gpd.branches"),
+        ("from . import branches", "methods.gpd.branches"),
+        ("import methods.gpd.branches", "methods.gpd.branches"),
+        ("def later():\n    from ..kd import KD", "methods.kd"),
+    ],
+)
+def test_however_a_module_is_imported_it_is_found(code: str, module: str) -> None:
+    assert module in set(_imported(ast.parse(code), "methods.gpd"))
 
 
 def test_fingerprint_of_the_data_is_in_the_key(

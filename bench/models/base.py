@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from bench.errors import BenchError
+from bench.errors import BenchError, NotApplicable
 from bench.types import Output
 
 
@@ -42,6 +42,16 @@ class Model(nn.Module):
     def head(self) -> nn.Linear:
         """Return the last linear layer, ``(C, D)``."""
         raise NotImplementedError
+
+    def widened(self, factor: int) -> Model:
+        """Return the same architecture with every hidden width times ``factor``, weights unset.
+
+        Inputs and logits keep their shapes; names and number of parameters stay.
+
+        Raises:
+            NotApplicable: when this model cannot be built any wider.
+        """
+        raise NotApplicable(f"{type(self).__name__} cannot be built any wider")
 
     def replace_head(self, head: nn.Linear) -> None:
         """Put ``head`` in the place of the last linear layer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +16,11 @@ from bench.types import Output
 
 _COMPACT = re.compile(r"bert-L(?P<layers>\d+)-H(?P<width>\d+)")
 _MINILM = re.compile(r"minilm(?::(?P<layers>\d))?")
+# What transformers' configurations call widths; the size of a head stays as it is.
+_WIDTHS = (
+    *("hidden_size", "intermediate_size", "hidden_dim", "embedding_size"),
+    *("num_attention_heads", "num_key_value_heads"),
+)
 KNOWN = "minilm, minilm:LAYERS, bert-LLAYERS-HWIDTH or hub:NAME"
 
 
@@ -58,6 +65,19 @@ class TextModel(Model):
     @property
     def head(self) -> nn.Linear:
         return self.classifier
+
+    def widened(self, factor: int) -> TextModel:
+        config: Any = copy.deepcopy(self.encoder.config)
+        # read before any is set: some names are aliases of others
+        widths = {name: getattr(config, name, None) for name in _WIDTHS}
+        for name, value in widths.items():
+            if isinstance(value, int):
+                setattr(config, name, value * factor)
+        encoder: Any = type(self.encoder)
+        takes_pooler = "add_pooling_layer" in inspect.signature(encoder).parameters
+        pooled = getattr(self.encoder, "pooler", None) is not None
+        wide = encoder(config, add_pooling_layer=pooled) if takes_pooler else encoder(config)
+        return TextModel(wide, self.classifier.out_features, dropout=self.dropout.p)
 
 
 def build_text(name: str, *, num_classes: int) -> TextModel:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bench.errors import BenchError
 from bench.models.base import Model
 from bench.models.cifar import CifarVgg, cifar_resnet, wide_resnet
+from bench.models.widen import widen
 from bench.types import Output
 
 _RESNET = re.compile(r"resnet(?P<depth>\d+)(?:x(?P<factor>\d+))?(?:w(?P<width>\d+))?(?P<half>s2)?")
@@ -62,6 +63,9 @@ class VisionModel(Model):
     @property
     def head(self) -> nn.Linear:
         return self.network.get_classifier()  # type: ignore[no-any-return]
+
+    def widened(self, factor: int) -> Model:
+        return widen(self, factor)
 
 
 def build_vision(name: str, *, num_classes: int) -> VisionModel:

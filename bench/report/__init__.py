@@ -36,9 +36,9 @@ class ReportSummary:
 def write_reports(results: Path, out: Path) -> ReportSummary:
     """Render all records below ``results`` into ``out``.
 
-    Writes ``leaderboard.md`` and ``figures/leaderboard.svg`` and ``.png``, and where a method was
-    run in several configurations ``ablations.md`` with its figures; a file whose bytes would not
-    change is left alone.
+    Writes ``leaderboard.md`` and ``figures/leaderboard.svg`` and ``.png``, where a method was run
+    in several configurations ``ablations.md`` with its figures, and where a method trained a model
+    beside the student the curves of both; a file whose bytes would not change is left alone.
 
     Raises:
         BenchError: there is no readable record below ``results``.
@@ -56,6 +56,7 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
             else "run `python -m bench all` first",
         )
     # Deferred: drawing libraries take a second to load, and most commands never draw.
+    from bench.report import companions
     from bench.report.ablation_page import PAGE, ablation_files
     from bench.report.figure import draw, encode
     from bench.report.frame import collect
@@ -74,12 +75,17 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
     if further:
         page += f"\nOne method in several configurations: [{PAGE}]({PAGE}).\n"
     drawing = draw(collected.frame)
+    beside = companions.panels(collected.frame, records)
     files = {
-        out / "leaderboard.md": page.encode(),
+        out / "leaderboard.md": (page + (companions.TEXT if beside else "")).encode(),
         out / "figures" / "leaderboard.svg": encode(drawing, "svg"),
         out / "figures" / "leaderboard.png": encode(drawing, "png"),
         **{out / name: data for name, data in further.items()},
     }
+    if beside:
+        curves = companions.draw(beside)
+        for form in ("svg", "png"):
+            files[out / "figures" / f"companions.{form}"] = encode(curves, form)
     written = []
     for path, data in files.items():
         if not path.is_file() or path.read_bytes() != data:

@@ -120,6 +120,7 @@ def train(
             }
             if stages[number].evaluate:
                 entry["validation"] = _validate(student, method, setting, state)
+                entry |= _companions(student, method, setting, state)
                 state.seconds["evaluate"] += time.perf_counter() - trained
             state.epochs.append(entry)
             state.epoch += 1
@@ -134,15 +135,7 @@ def train(
 def _validate(student: Model, method: Method, setting: Setting, state: _State) -> dict[str, float]:
     """Score the deployed model on validation and keep its state when it is the best so far."""
     deployed = method.deploy(student)
-    logits = predict(
-        deployed,
-        setting.validation,
-        batch_size=setting.evaluation_batch,
-        precision=setting.recipe.precision,
-    )
-    if not np.isfinite(logits).all():
-        raise Diverged(f"predictions are not finite after epoch {state.epoch + 1}")
-    metrics = setting.score(logits, setting.validation.labels.cpu().numpy())
+    metrics = _score(deployed, setting, state)
     past = [entry["validation"][setting.metric] for entry in state.epochs if entry["validation"]]
     sign = 1.0 if setting.direction == "max" else -1.0
     if not past or sign * metrics[setting.metric] > max(sign * value for value in past):
@@ -152,3 +145,25 @@ def _validate(student: Model, method: Method, setting: Setting, state: _State) -
             for name, value in deployed.state_dict().items()
         }
     return metrics
+
+
+def _companions(
+    student: Model, method: Method, setting: Setting, state: _State
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Score what is trained beside the student; an empty entry where nothing is."""
+    found = {
+        name: _score(model, setting, state) for name, model in method.companions(student).items()
+    }
+    return {"companions": found} if found else {}
+
+
+def _score(model: Model, setting: Setting, state: _State) -> dict[str, float]:
+    logits = predict(
+        model,
+        setting.validation,
+        batch_size=setting.evaluation_batch,
+        precision=setting.recipe.precision,
+    )
+    if not np.isfinite(logits).all():
+        raise Diverged(f"predictions are not finite after epoch {state.epoch + 1}")
+    return setting.score(logits, setting.validation.labels.cpu().numpy())

@@ -180,11 +180,13 @@ class StageRunner:
             optimizer.zero_grad(set_to_none=True)
             total = torch.stack(list(terms.values())).sum()
             total.backward()  # type: ignore[no-untyped-call]
-            if recipe.clip is not None:
+            limit = self.method.clip(recipe.clip)
+            if limit is not None:
                 nn.utils.clip_grad_norm_(
-                    [p for group in optimizer.param_groups for p in group["params"]], recipe.clip
+                    [p for group in optimizer.param_groups for p in group["params"]], limit
                 )
             optimizer.step()
+            self.method.after_step(self.student)
         return rate, {name: value.detach() for name, value in terms.items()}
 
     def _terms(

@@ -32,7 +32,10 @@ from bench.training.checkpoint import Checkpoint, CheckpointDamaged
 from bench.training.evaluate import evaluating
 from bench.training.loop import Diverged, build_optimizer
 
-DISTILLING = ["kd", "fitnets", "fitnets_joint", "embedding", "rkd", "dkd", "crd", "label_smoothing"]
+DISTILLING = [
+    *["kd", "fitnets", "fitnets_joint", "embedding", "rkd", "dkd", "crd", "gpd"],
+    "label_smoothing",
+]
 both = pytest.mark.parametrize("world", ["image", "text"], indirect=True)
 
 
@@ -492,6 +495,13 @@ def _stop_at(epoch: int) -> Callable[[dict[str, Any]], None]:
     return report
 
 
+OPTIONS = {
+    "fitnets": {"hint_share": 0.5},
+    "gpd": {"branches": 3, "ema": 0.9},
+    "crd": {"negatives": 8},
+}
+
+
 @pytest.mark.usefixtures("eager_checkpoints")
 @pytest.mark.parametrize(
     ("world", "name", "epoch"),
@@ -508,13 +518,15 @@ def _stop_at(epoch: int) -> Callable[[dict[str, Any]], None]:
         ("text", "fitnets", 4),
         ("image", "fitnets_joint", 3),
         ("image", "crd", 3),  # whose banks must come back
+        ("image", "gpd", 3),
+        ("text", "gpd", 2),
     ],
     indirect=["world"],
 )
 def test_a_killed_run_goes_on_as_if_nothing_had_been(
     world, name: str, epoch: int, tmp_path: Path, differing
 ) -> None:
-    options = {"fitnets": {"hint_share": 0.5}, "crd": {"negatives": 8}}.get(name, {})
+    options = OPTIONS.get(name, {})
     whole = world.run(name, options=options, epochs=4)
     path = tmp_path / "running" / "cell.pt"
     with pytest.raises(Interrupted):
@@ -686,5 +698,5 @@ def test_the_loop_is_written_once() -> None:
     stepping = [path for path in _engine() if "optimizer.step(" in path.read_text(encoding="utf-8")]
     assert len(stepping) == 1 and stepping[0].parent.name == "training"
     for package in ("methods", "baselines"):
-        for path in (Path(bench.__file__).parent.parent / package).glob("*.py"):
+        for path in (Path(bench.__file__).parent.parent / package).rglob("*.py"):
             assert ".step(" not in path.read_text(encoding="utf-8")
