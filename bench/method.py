@@ -10,14 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bench import config as configuration
 from bench.models.base import Model
 from bench.types import Batch, Output
+
+if TYPE_CHECKING:
+    from bench.generators.base import Generator
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Setup:
         head: weight of the teacher's last linear layer, ``(C, D)``; ``None`` unless asked for.
         training_batches: yields the whole training split once, un-augmented, for fit-time passes.
         generator: the method's own random stream, apart from all others.
+        generator_model: the frozen generator; ``None`` unless asked for.
     """
 
     student: Model
@@ -103,6 +108,27 @@ class Setup:
     head: Tensor | None
     training_batches: Callable[[], Iterable[Batch]]
     generator: torch.Generator
+    generator_model: Generator | None = None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a method may use to make inputs of its own in a training step.
+
+    Attributes:
+        generator: frozen; ``None`` unless asked for.
+        teacher: gives the teacher's float32 output for any inputs; a gradient flows to them.
+        student: likewise, in evaluation mode; its parameters collect no gradient.  ``None`` where
+            inputs are generated before training.
+        another_view: gives training samples in a view that is not the step's own.
+        random: a stream for this step alone.
+    """
+
+    generator: Generator | None
+    teacher: Callable[[Mapping[str, Tensor]], Output]
+    student: Callable[[Mapping[str, Tensor]], Output] | None
+    another_view: Callable[[np.ndarray], Batch]
+    random: torch.Generator
 
 
 class Method(nn.Module):
@@ -148,6 +174,47 @@ class Method(nn.Module):
         All outputs are float32 (whatever the autocast type) and the teacher's carry no gradient.
         """
         raise NotImplementedError
+
+    @property
+    def generates(self) -> bool:
+        """Return whether the student also learns from inputs of :meth:`generate`."""
+        return False
+
+    @property
+    def needs_generator(self) -> bool:
+        """Return whether :meth:`generate` needs a generator; one is trained only then."""
+        return self.generates and "generator" in self.signals
+
+    def generation_options(self) -> Mapping[str, object]:
+        """Return the options that shape what :meth:`generate` returns; all of them by default."""
+        return self.config.model_dump(mode="json")
+
+    def choose_seeds(self, batch: Batch, random: np.random.Generator) -> np.ndarray | None:
+        """Choose the training samples ``(N,)`` to generate from; the batch's own by default."""
+        return None
+
+    def generate(
+        self, *, batch: Batch, context: Generation, progress: Progress
+    ) -> Mapping[str, Tensor]:
+        """Return new inputs made from the seeds in ``batch``, of the same names and size.
+
+        The loop runs teacher and student on them; they have no labels.  Where the generator is
+        too slow for that (text), this is called before training, once for each kept variant.
+        """
+        raise NotImplementedError
+
+    def generated_loss(
+        self, *, batch: Batch, student: Output, teacher: Output, progress: Progress
+    ) -> Mapping[str, Tensor]:
+        """Return the weighted loss terms on generated inputs; they are added to :meth:`loss`'s.
+
+        Outputs are as in :meth:`loss`; the labels of ``batch`` are −1.
+        """
+        raise NotImplementedError
+
+    def notes(self) -> Mapping[str, Tensor]:
+        """Return values of the last step to keep, averaged over each epoch, beside the losses."""
+        return {}
 
     def deploy(self, student: Model) -> Model:
         """Return the model that is evaluated and served; the student as it is by default."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import BASELINES, METHODS, TASKS
-from bench.cells import Cell, TeacherSpec, code_hash
+from bench.cells import Cell, GeneratorSpec, TeacherSpec, code_hash
 from bench.config import build, label, parse_spec
 from bench.errors import BenchError, unknown
 from bench.suites import Suite
@@ -137,9 +137,8 @@ def _cells(
 ) -> Iterable[Cell]:
     registry = METHODS if contender.kind == "method" else BASELINES
     cls = registry.get(contender.name)
-    config = build(cls.Config, contender.options, f"method '{contender.name}'").model_dump(
-        mode="json"
-    )
+    options = build(cls.Config, contender.options, f"method '{contender.name}'")
+    config = options.model_dump(mode="json")
     if task.family not in cls.families:
         plan.notes.append(f"'{contender.name}' is not for {task.family} tasks: not on {task.name}")
         return
@@ -155,6 +154,7 @@ def _cells(
         device=device,
         checkpoint=_checkpoint_sha256(task),
     )
+    generator = _generator(task, spec) if getattr(cls(options), "needs_generator", False) else None
     needs_teacher = bool(getattr(cls, "signals", ())) or getattr(cls, "needs_teacher", False)
     seeds = suite.seeds if getattr(cls, "seeded", True) else suite.seeds[:1]
     for seed in seeds:
@@ -177,7 +177,33 @@ def _cells(
             device=device,
             uses_signals=bool(getattr(cls, "signals", ())),
             trained=hasattr(cls, "signals"),
+            generator=generator,
         )
+
+
+def _generator(task: Task, teacher: TeacherSpec) -> GeneratorSpec:
+    """Return the generator of ``task``: one for all methods and seeds, judged by the teacher.
+
+    Raises:
+        BenchError: when the preset names none.
+    """
+    if task.preset.generator is None:
+        raise BenchError(
+            f"preset '{task.preset_name}' of task '{task.name}' names no generator",
+            "--set generator=NAME --set generator_recipe.epochs=…",
+        )
+    return GeneratorSpec(
+        task=task.name,
+        preset=task.preset_name,
+        overrides=dict(task.overrides),
+        preset_values=task.preset.model_dump(mode="json"),
+        source=task.source,
+        fingerprint=teacher.fingerprint,
+        vocabulary=task.vocabulary(),
+        seed=teacher.seed,
+        device=teacher.device,
+        judge=teacher,
+    )
 
 
 def _checkpoint_sha256(task: Task) -> str:

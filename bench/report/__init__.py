@@ -58,9 +58,11 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
     from bench.report.figure import draw, encode
     from bench.report.frame import collect
     from bench.report.leaderboard import render_leaderboard
+    from bench.report.samples import PAGE, render_samples
 
     collected = collect(records)
-    problems += collected.problems
+    samples, unreadable_samples = render_samples(results)
+    problems += [*collected.problems, *unreadable_samples]
     page = render_leaderboard(
         collected.frame,
         superseded=collected.superseded,
@@ -68,11 +70,14 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
         figure="figures/leaderboard.svg",
         costs=costs,
     )
+    if samples:
+        page += f"\nWhat generated training inputs look like: [{PAGE}]({PAGE}).\n"
     drawing = draw(collected.frame)
     files = {
         out / "leaderboard.md": page.encode(),
         out / "figures" / "leaderboard.svg": encode(drawing, "svg"),
         out / "figures" / "leaderboard.png": encode(drawing, "png"),
+        **{out / name: data for name, data in samples.items()},
     }
     written = []
     for path, data in files.items():

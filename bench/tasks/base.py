@@ -64,6 +64,9 @@ class Preset(Config):
         teacher_checkpoint: a safetensors file to take the teacher's weights from, instead of
             training it.
         frozen_teacher: train only a head on the teacher's frozen embeddings.
+        generator: name of the generator, for methods that ask for one.
+        generator_recipe: its training; needed unless it comes from the hub.
+        variants: generated texts kept for each training text (images are generated afresh).
         train_limit: use only the first so many training samples of the seedless shuffled order.
         evaluation_batch: batch size where no gradient is needed.
         max_length: tokens a text is cut to.
@@ -76,6 +79,9 @@ class Preset(Config):
     teacher_recipe: Recipe
     teacher_checkpoint: str | None = None
     frozen_teacher: bool = False
+    generator: str | None = None
+    generator_recipe: Recipe | None = None
+    variants: int = Field(default=2, gt=0, le=64)
     train_limit: int | None = Field(default=None, gt=0)
     evaluation_batch: int = Field(default=500, gt=0)
     max_length: int = Field(default=64, gt=2, le=512)
@@ -182,6 +188,10 @@ class Task:
     def vocabulary(self) -> str:
         """Return what turns raw inputs into tokens; empty where nothing does."""
         return ""
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return the classes' names in the order of their labels; empty where they are numbers."""
+        return ()
 
     def evaluate(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Score ``logits`` ``(N, C)`` against ``labels`` ``(N,)``."""
