@@ -220,7 +220,7 @@ def test_divergence_is_the_loss_but_lets_both_sides_learn() -> None:
     student, teacher = (torch.randn(5, 4, requires_grad=True) for _ in range(2))
     found = divergence(student=student, teacher=teacher, temperature=3.0)
     expected = soft_kl(student=student, teacher=teacher, temperature=3.0)
-    assert float(found.mean()) == pytest.approx(float(expected), rel=1e-5)
+    assert found.mean().item() == pytest.approx(expected.item(), rel=1e-5)
     found.sum().backward()
     assert float(teacher.grad.abs().sum()) > 0
     assert float(student.grad.abs().sum()) > 0
@@ -280,10 +280,12 @@ def test_running_statistics_are_those_of_real_inputs(image_world, differing) -> 
     generator = Linear(image_world.train)
     ours, trained, _, _ = run(image_world, tgt(sigma=1.0), generator, **frozen)
     assert trained.epochs[0]["losses"]["gen"] > 0
-    assert differing(kd.state_dict(), ours.state_dict()) == []
+    kept, found = dict(kd.named_buffers()), dict(ours.named_buffers())
+    assert any("running_var" in name for name in kept)
+    assert differing(kept, found) == []
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_other_ones(image_world, differing) -> None:
+def test_the_same_seed_gives_the_same_bits(image_world, differing) -> None:
     generator = Linear(image_world.train)
     first, _, _, _ = run(image_world, tgt(), generator)
     again, _, _, _ = run(image_world, tgt(), generator)
@@ -416,7 +418,7 @@ def test_what_cannot_be_is_refused_in_one_line(image_world, text_world) -> None:
 
 def test_the_entropy_is_logged_beside_the_losses(image_world) -> None:
     generator = Linear(image_world.train)
-    _, trained, teacher, _ = run(image_world, tgt(sigma=2.0), generator, epochs=1)
+    _, trained, _, _ = run(image_world, tgt(sigma=2.0), generator, epochs=1)
     notes = trained.epochs[0]["notes"]
     assert set(notes) == {"entropy_real", "entropy_generated"}
     assert 0 < notes["entropy_real"] <= np.log(4)
