@@ -66,7 +66,10 @@ class GeneratorFiles:
             manifest: what is known of it.
             fingerprint: of weights that are kept elsewhere; those written here by default.
         """
-        values = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        # copies: a BART ties its embeddings, and safetensors keeps no memory under two names
+        values = {
+            name: value.detach().cpu().contiguous().clone() for name, value in state.items()
+        }
         write_atomically(self.weights, safetensors.torch.save(values))
         sha256 = file_sha256(self.weights)
         whole = {**manifest, "sha256": sha256, "fingerprint": fingerprint or sha256}
