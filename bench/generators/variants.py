@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,7 @@ def _kept(path: Path, count: int) -> list[np.ndarray] | None:
     try:
         arrays = read_predictions(path)  # the archive checks each member's CRC
         ids, lengths = arrays["ids"], arrays["lengths"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
         return None
     if len(lengths) != count or lengths.sum() != len(ids):
         return None
