@@ -16,6 +16,8 @@ from bench.tasks.variants import OPTIONS, Variant
 
 # Raised whenever the training loop, the data handling or the metrics change what a cell measures.
 PROTOCOL = 1
+# Raised whenever the generators' code changes what they make.
+GENERATORS = 1
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,55 @@ class TeacherSpec:
 
 
 @dataclass(frozen=True)
+class GeneratorSpec:
+    """One generator: everything that shapes it, and the teacher that judges it.
+
+    Attributes:
+        task: the task's name.
+        preset: the preset's name, with ``overrides``.
+        preset_values: the resolved preset.
+        source: where the data comes from.
+        fingerprint: of the data.
+        vocabulary: what turns raw inputs into tokens.
+        seed: the generator's own seed, the same for all student seeds.
+        device: device type.
+        judge: the teacher whose accuracy on reconstructions is measured; shapes nothing.
+    """
+
+    task: str
+    preset: str
+    overrides: Mapping[str, Any]
+    preset_values: Mapping[str, Any]
+    source: str
+    fingerprint: str
+    vocabulary: str
+    seed: int
+    device: str
+    judge: TeacherSpec
+
+    @property
+    def key(self) -> str:
+        """Return the content hash of all that shapes the generator."""
+        values = self.preset_values
+        recipe = values["generator_recipe"]
+        shaping = {
+            "generator": values["generator"],
+            "recipe": without_unused(recipe) if recipe else None,
+            "train_limit": values["train_limit"],
+            "max_length": values["max_length"],
+        }
+        if values.get("imbalance") is not None:
+            shaping["imbalance"] = values["imbalance"]
+        parts = [GENERATORS, self.task, shaping, self.source, self.fingerprint, self.vocabulary]
+        return content_hash([*parts, self.seed, _kind(self.device)])
+
+    @property
+    def id(self) -> str:
+        """Return the id of the job that makes and judges it."""
+        return f"generator-{self.key}-{self.judge.key}"
+
+
+@dataclass(frozen=True)
 class Cell:
     """One run: a method or baseline on a task, preset and seed.
 
@@ -118,6 +169,7 @@ class Cell:
         oracle: whether it uses labels that the other methods do not have; such a cell's record
             is of the kind "oracle".
         not_like_for_like: the card's remark of that name, for the reports.
+        generator: the generator it needs, or ``None``.
     """
 
     kind: str
@@ -144,6 +196,7 @@ class Cell:
     trained: bool = False
     oracle: bool = False
     not_like_for_like: str = ""
+    generator: GeneratorSpec | None = None
 
     @property
     def key(self) -> str:
@@ -152,15 +205,18 @@ class Cell:
             name: value
             for name, value in self.preset_values.items()
             # a teacher that is not asked cannot change the result; the key of one that is follows
-            if name != "source" and "teacher" not in name
+            if name != "source" and not any(part in name for part in ("teacher", "generator"))
         }
+        variants = preset.pop("variants")
         preset["recipe"] = without_unused(preset["recipe"])
         preset = without_unused(preset)
         if self.variant.teacher_data == "all":
             # for all methods: a table of its own needs a reference of its own
             preset["teacher_data"] = "all"
+        parts = {} if self.generator is None else {"generator": [self.generator.key, variants]}
         return content_hash(
             {
+                **parts,
                 "protocol": PROTOCOL,
                 "method": [self.kind, self.method, dict(self.config), self.code],
                 "task": self.task,

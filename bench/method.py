@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from bench.types import Batch, Output
 
 if TYPE_CHECKING:
     from bench.data.unlabelled import Unlabelled
+    from bench.generators.base import Generator
 
 PROBE_SIZE = 8  # samples of :attr:`Setup.probe`
 
@@ -105,6 +107,7 @@ class Setup:
             where the task has none.
         unlabelled: training inputs whose labels are hidden, in a task's low-label variant.  Ask
             ``teacher`` about its batches freely: what is not cached is computed live.
+        generator_model: the frozen generator; ``None`` unless asked for.
     """
 
     student: Model
@@ -118,6 +121,27 @@ class Setup:
     generator: torch.Generator
     subclasses: Tensor | None = None
     unlabelled: Unlabelled | None = None
+    generator_model: Generator | None = None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a method may use to make inputs of its own in a training step.
+
+    Attributes:
+        generator: frozen; ``None`` unless asked for.
+        teacher: gives the teacher's float32 output for any inputs; a gradient flows to them.
+        student: likewise, in evaluation mode; its parameters collect no gradient.  ``None`` where
+            inputs are generated before training.
+        another_view: gives training samples in a view that is not the step's own.
+        random: a stream for this step alone.
+    """
+
+    generator: Generator | None
+    teacher: Callable[[Mapping[str, Tensor]], Output]
+    student: Callable[[Mapping[str, Tensor]], Output] | None
+    another_view: Callable[[np.ndarray], Batch]
+    random: torch.Generator
 
 
 class Method(nn.Module):
@@ -188,6 +212,47 @@ class Method(nn.Module):
 
         Their scores stand in the record under each epoch; nothing is selected by them.
         """
+        return {}
+
+    @property
+    def generates(self) -> bool:
+        """Return whether the student also learns from inputs of :meth:`generate`."""
+        return False
+
+    @property
+    def needs_generator(self) -> bool:
+        """Return whether :meth:`generate` needs a generator; one is trained only then."""
+        return self.generates and "generator" in self.signals
+
+    def generation_options(self) -> Mapping[str, object]:
+        """Return the options that shape what :meth:`generate` returns; all of them by default."""
+        return self.config.model_dump(mode="json")
+
+    def choose_seeds(self, batch: Batch, random: np.random.Generator) -> np.ndarray | None:
+        """Choose the training samples ``(N,)`` to generate from; the batch's own by default."""
+        return None
+
+    def generate(
+        self, *, batch: Batch, context: Generation, progress: Progress
+    ) -> Mapping[str, Tensor]:
+        """Return new inputs made from the seeds in ``batch``, of the same names and size.
+
+        The loop runs teacher and student on them; they have no labels.  Where the generator is
+        too slow for that (text), this is called before training, once for each kept variant.
+        """
+        raise NotImplementedError
+
+    def generated_loss(
+        self, *, batch: Batch, student: Output, teacher: Output, progress: Progress
+    ) -> Mapping[str, Tensor]:
+        """Return the weighted loss terms on generated inputs; they are added to :meth:`loss`'s.
+
+        Outputs are as in :meth:`loss`; the labels of ``batch`` are −1.
+        """
+        raise NotImplementedError
+
+    def notes(self) -> Mapping[str, Tensor]:
+        """Return values of the last step to keep, averaged over each epoch, beside the losses."""
         return {}
 
     def deploy(self, student: Model) -> Model:

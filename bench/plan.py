@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import BASELINES, METHODS, TASKS
-from bench.cells import Cell, Objective, TeacherSpec, code_hash
+from bench.cells import Cell, GeneratorSpec, Objective, TeacherSpec, code_hash
 from bench.config import build, label, parse_spec
 from bench.errors import BenchError, unknown
 from bench.suites import Suite
@@ -150,7 +150,8 @@ def _cells(
     cls = registry.get(contender.name)
     configured = build(cls.Config, contender.options, f"method '{contender.name}'")
     config = configured.model_dump(mode="json")
-    oracle = bool(getattr(cls(configured), "oracle", False))
+    whole = cls(configured)
+    oracle = bool(getattr(whole, "oracle", False))
     if task.family not in cls.families:
         plan.notes.append(f"'{contender.name}' is not for {task.family} tasks: not on {task.name}")
         return
@@ -168,6 +169,7 @@ def _cells(
         checkpoint=_checkpoint_sha256(task),
         objective=_objective(cls, config, task),
     )
+    generator = _generator(task, spec) if getattr(whole, "needs_generator", False) else None
     needs_teacher = bool(getattr(cls, "signals", ())) or getattr(cls, "needs_teacher", False)
     seeds = suite.seeds if getattr(cls, "seeded", True) else suite.seeds[:1]
     for seed in seeds:
@@ -192,6 +194,7 @@ def _cells(
             trained=hasattr(cls, "signals"),
             oracle=oracle,
             not_like_for_like=cls.card.not_like_for_like if hasattr(cls, "card") else "",
+            generator=generator,
         )
 
 
@@ -205,6 +208,32 @@ def _objective(cls: type, config: Mapping[str, Any], task: Task) -> Objective | 
         return None
     options = {name: config[name] for name in own.Config.model_fields}
     return Objective(cls.name, options, code_hash(own))  # type: ignore[attr-defined]
+
+
+def _generator(task: Task, teacher: TeacherSpec) -> GeneratorSpec:
+    """Return the generator of ``task``: one for all methods and seeds, judged by the teacher.
+
+    Raises:
+        BenchError: when the preset names none.
+    """
+    if task.preset.generator is None:
+        raise BenchError(
+            f"preset '{task.preset_name}' of task '{task.name}' names no generator",
+            "--set generator=NAME --set generator_recipe.epochs=…",
+        )
+    learned = task.of_generator()
+    return GeneratorSpec(
+        task=task.name,
+        preset=task.preset_name,
+        overrides=dict(learned.overrides),
+        preset_values=learned.preset.model_dump(mode="json"),
+        source=task.source,
+        fingerprint=teacher.fingerprint,
+        vocabulary=task.vocabulary(),
+        seed=teacher.seed,
+        device=teacher.device,
+        judge=teacher,
+    )
 
 
 def _checkpoint_sha256(task: Task) -> str:

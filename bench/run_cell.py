@@ -20,6 +20,10 @@ from bench.data.cache import cache_dir
 from bench.data.unlabelled import Unlabelled
 from bench.environment import PROJECT, environment, peak_memory, revision
 from bench.errors import BenchError, NotApplicable
+from bench.generators.base import GeneratorModule
+from bench.generators.samples import write_samples
+from bench.generators.train import generator_summary, load_generator
+from bench.generators.variants import open_variants
 from bench.method import PROBE_SIZE, Method, Setup
 from bench.metrics.groups import group_accuracy
 from bench.models.base import Model, parameter_count, uniform_pairs
@@ -30,6 +34,7 @@ from bench.teachers.signals import TeacherSource
 from bench.teachers.store import TeacherFiles
 from bench.training.checkpoint import CheckpointDamaged
 from bench.training.evaluate import predict
+from bench.training.generation import Generated
 from bench.training.loop import Setting, Trained, train
 from bench.training.streams import stream_seed
 
@@ -194,14 +199,38 @@ def _run_method(
         "teacher": teacher_summary(manifest, source.served if source else "none"),
         "teacher_samples": source.samples if source else 0,
     }
+    if prepared.generator is not None:
+        fields["generator"] = generator_summary(prepared.generator)
+        _write_samples(prepared, cell, task, data, results, {**record, **fields})
     checkpoint.unlink(missing_ok=True)
     fields["timings"] = {
         "setup_s": setup_seconds,
         "train_s": trained.seconds["train"],
         **{f"{name}_s": trained.seconds.get(name, 0.0) for name in ("data", "teacher", "step")},
+        **({"generate_s": trained.seconds["generate"]} if "generate" in trained.seconds else {}),
         "evaluate_s": trained.seconds["evaluate"] + time.perf_counter() - clock,
     }
     return fields
+
+
+def _write_samples(
+    prepared: Prepared, cell: Cell, task: Task, data: Data, results: Path, record: Record
+) -> None:
+    """Write a few generated inputs beside the record, for the reports."""
+    generated = prepared.setting.generated
+    if generated is None or generated.generator is None:
+        return
+    write_samples(
+        results,
+        record,
+        cell=cell,
+        task=task,
+        split=data.validation,
+        method=prepared.method,
+        student=prepared.student,
+        live=generated.live,
+        generator=generated.generator,
+    )
 
 
 class Prepared:
@@ -215,8 +244,10 @@ class Prepared:
         manifest: dict[str, Any] | None,
         setting: Setting,
         seconds: float,
+        generator: dict[str, Any] | None = None,
     ) -> None:
         self.student, self.method, self.source = student, method, source
+        self.generator = generator
         self.manifest, self.setting, self.seconds = manifest, setting, seconds
 
 
@@ -228,11 +259,14 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method) -> Prepared:
     torch.manual_seed(stream_seed(cell.seed, "init"))
     student = task.build_model(task.preset.student, data=data).to(device)
     source, manifest, pairs = None, None, []
+    generator, generator_manifest = None, None
     if cell.teacher is not None:
         manifest = TeacherFiles.of(cell.task, cell.teacher.key).require()
         pairs = uniform_pairs(student.depth, manifest["depth"])
         layers = [hint for _, hint in method.hints(pairs)]
         source = open_signals(cell, task, data, layers, plain=looks_at_plain_samples(method))
+    if cell.generator is not None:
+        generator, generator_manifest = load_generator(cell.generator, task, data)
     if task.preset.recipe.compile:
         student.compile()
     torch.manual_seed(stream_seed(cell.seed, "method"))
@@ -251,6 +285,7 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method) -> Prepared:
         generator=torch.Generator().manual_seed(stream_seed(cell.seed, "method")),
         subclasses=data.subclasses if cell.oracle else None,
         unlabelled=Unlabelled(data.unlabelled, cell.seed) if data.unlabelled else None,
+        generator_model=generator,
     )
     method.setup(context)
     setting = Setting(
@@ -263,9 +298,36 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method) -> Prepared:
         direction=task.direction,
         pairs=pairs,
         evaluation_batch=task.preset.evaluation_batch,
+        generated=_generated(cell, task, data, method, source, generator),
     )
-    return Prepared(
-        student, method.to(device), source, manifest, setting, time.perf_counter() - clock
+    seconds = time.perf_counter() - clock
+    method.to(device)
+    return Prepared(student, method, source, manifest, setting, seconds, generator_manifest)
+
+
+def _generated(
+    cell: Cell,
+    task: Task,
+    data: Data,
+    method: Method,
+    source: TeacherSource | None,
+    generator: GeneratorModule | None,
+) -> Generated | None:
+    """Return what makes the inputs of a method that generates some, else ``None``."""
+    if not method.generates:
+        return None
+    if source is None or source.live is None:
+        raise BenchError(f"method '{cell.method}' generates inputs, which only a teacher can label")
+    variants = []
+    if generator is not None and not generator.differentiable:
+        variants = open_variants(cell, task, data, method, generator, source.live)
+    return Generated(
+        train=data.train,
+        source=source,
+        seed=cell.seed,
+        precision=task.preset.recipe.precision,
+        generator=generator,
+        variants=variants,
     )
 
 

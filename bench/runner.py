@@ -43,7 +43,7 @@ def finished_keys(results: Path) -> set[str]:
 
 
 def jobs_for(plan: Plan, done: set[str], *, results: Path, threads: int) -> list[Job]:
-    """Return the jobs that are left to do: teachers, their signals, then cells."""
+    """Return the jobs that are left: teachers, their signals, generators, then cells."""
     missing = [cell for cell in plan.cells if cell.key not in done]
     teachers = {cell.teacher.key: cell.teacher for cell in missing if cell.teacher}
     signals = _signals(missing)
@@ -68,10 +68,22 @@ def jobs_for(plan: Plan, done: set[str], *, results: Path, threads: int) -> list
         job(id=spec.id, title=f"run teacher · {_where(spec.cells[0])}", work=spec, needs=(key,))
         for key, spec in signals
     ]
+    generators = {cell.generator.id: cell.generator for cell in missing if cell.generator}
+    jobs += [
+        job(
+            id=key,
+            title=f"train generator · {made.task}",
+            work=made,
+            needs=(made.judge.key,),
+            total=int((made.preset_values["generator_recipe"] or {"epochs": 0})["epochs"]),
+        )
+        for key, made in generators.items()
+    ]
     filled = {cell.key: spec.id for _, spec in signals for cell in spec.cells}
     for cell in missing:
         needs = [cell.teacher.key] if cell.teacher else []
         needs += [filled[cell.key]] if cell.key in filled else []
+        needs += [cell.generator.id] if cell.generator else []
         epochs = int(cell.preset_values["recipe"]["epochs"])
         jobs.append(job(id=cell.key, title=cell.title, work=cell, needs=tuple(needs), total=epochs))
     return jobs

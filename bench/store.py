@@ -20,6 +20,7 @@ import numpy as np
 from bench.errors import BenchError
 
 SCHEMA = 1
+BESIDE = (".cost.json", ".samples.json")  # JSON files that are no records
 Record = dict[str, Any]
 
 
@@ -34,6 +35,11 @@ def record_path(root: Path, record: Mapping[str, Any]) -> Path:
     cell = record["cell"]
     folder = root / slug(cell["preset"]) / slug(cell["task"]) / slug(cell["label"])
     return folder / f"seed{int(cell['seed'])}-{slug(record['key'])[:12]}.json"
+
+
+def samples_path(root: Path, record: Mapping[str, Any]) -> Path:
+    """Return where the generated inputs that are shown for ``record`` belong below ``root``."""
+    return record_path(root, record).with_suffix(".samples.json")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -83,7 +89,7 @@ def record_files(root: Path) -> Iterator[Path]:
         yield from sorted(
             path
             for path in root.rglob("*.json")
-            if not path.name.startswith(".") and not path.name.endswith(".cost.json")
+            if not path.name.startswith(".") and not path.name.endswith(BESIDE)
         )
 
 

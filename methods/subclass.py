@@ -24,7 +24,7 @@ from bench import (
 from bench.errors import NotApplicable
 from bench.losses import soft_kl
 from bench.models.base import Model
-from methods.lelp import SummedHead, class_logits, widened_head
+from bench.models.subclasses import SummedHead, class_logits, widened_head
 
 
 class SubclassTeacherConfig(Config):

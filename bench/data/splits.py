@@ -136,6 +136,16 @@ class ImageSplit(Split):
             {"image": image.permute(0, 3, 1, 2)}, self.labels[position], position, part=self.part
         )
 
+    def value_range(self) -> tuple[Tensor, Tensor]:
+        """Return the normalised values of a black and of a white pixel, ``(3,)`` each."""
+        return self._shift.clone(), 255.0 * self._scale + self._shift
+
+    def pixels(self, image: Tensor) -> np.ndarray:
+        """Return normalised images ``(N, 3, H, W)`` as pixels, ``(N, H, W, 3)`` uint8."""
+        values = (image.permute(0, 2, 3, 1).float() - self._shift) / self._scale
+        rounded = values.round().clamp(0, 255).to(torch.uint8)
+        return rounded.cpu().numpy()
+
     def _augmented(self, pixels: Tensor, index: np.ndarray, view: View) -> Tensor:
         count, height, width, _ = pixels.shape
         pad = self.augment.pad

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cells import Cell, TeacherSpec
+from bench.cells import Cell, GeneratorSpec, TeacherSpec
 
 if TYPE_CHECKING:
     from bench.measure.cost import CostSpec
@@ -25,7 +25,7 @@ class Job:
     Attributes:
         id: unique in a run.
         title: shown in progress.
-        work: a teacher to train, its signals to cache, a cell to run or to measure.
+        work: a teacher or generator to train, signals to cache, a cell to run or to measure.
         needs: ids of jobs that must have succeeded before.
         results: where records go.
         threads: processor threads the job may use.
@@ -35,7 +35,7 @@ class Job:
 
     id: str
     title: str
-    work: TeacherSpec | SignalsSpec | Cell | CostSpec
+    work: TeacherSpec | GeneratorSpec | SignalsSpec | Cell | CostSpec
     results: Path
     threads: int
     needs: tuple[str, ...] = ()
@@ -73,6 +73,7 @@ def run_job(job: Job, pipe: Connection) -> None:
 
 def _do(job: Job, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Do the job's work; returns its status, error and what progress shows of it."""
+    from bench.generators.train import ensure_generator
     from bench.measure.cost import CostSpec, measure_cost
     from bench.run_cell import run_cell
     from bench.teachers.serve import SignalsSpec, fill_signals
@@ -87,6 +88,9 @@ def _do(job: Job, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         shown = f"{metric} {record['metrics']['best']['test'][metric]:.4f}"
     elif isinstance(work, SignalsSpec):
         shown = f"served {fill_signals(work, report)['served']}"
+    elif isinstance(work, GeneratorSpec):
+        kept = ensure_generator(work, report)["judged"]["kept"]
+        shown = f"the teacher keeps {kept:.0%} of its accuracy on reconstructions"
     elif isinstance(work, CostSpec):
         cost = measure_cost(work, job.results)
         if cost["status"] != "ok":

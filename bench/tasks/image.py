@@ -68,13 +68,14 @@ class ImageTask(Task):
                     images[chosen.unlabelled], hidden, training=True, part=f"{part} unlabelled"
                 )
             images, labels, fine = (each[chosen.labelled] for each in (images, labels, fine))
-        held_out = {
-            name: split(arrays[name][0], self.relabel(arrays[name][1]), training=False)
+        validation, test = (
+            split(arrays[name][0], self.relabel(arrays[name][1]), training=False)
             for name in ("validation", "test")
-        }
+        )
         return Data(
             split(images, labels, training=True, part=part),
-            **held_out,
+            validation,
+            test,
             subclasses=as_labels(fine, device) if finer else None,
             unlabelled=unlabelled,
             groups=self.class_groups(labels),

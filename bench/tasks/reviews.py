@@ -15,9 +15,22 @@ from bench.tasks.text import Texts, TextTask
 if TYPE_CHECKING:
     from bench.data.sources import DatasetRef, Source
 
+_GENERATOR_RECIPE = Recipe(
+    epochs=6,
+    batch_size=16,
+    optimizer="adamw",
+    learning_rate=3e-3,
+    weight_decay=0.01,
+    warmup=0.05,
+    clip=1.0,
+    precision="float32",
+)
 QUICK = Preset(
     source="embedded",
     student="bert-L2-H32",
+    generator="bart-L1-H64",
+    generator_recipe=_GENERATOR_RECIPE,
+    variants=1,
     teacher="minilm",
     frozen_teacher=True,
     recipe=Recipe(
@@ -36,6 +49,8 @@ QUICK = Preset(
 SMALL = Preset(
     source="hub",
     student="minilm:2",
+    generator="bart-L2-H128",
+    generator_recipe=_GENERATOR_RECIPE.model_copy(update={"learning_rate": 1e-3}),
     teacher="minilm",
     recipe=Recipe(
         epochs=3,
@@ -62,6 +77,8 @@ STANDARD = Preset(
     source="hub",
     student="hub:google/bert_uncased_L-4_H-256_A-4",
     teacher="hub:google-bert/bert-base-uncased",
+    generator="hub:facebook/bart-base",
+    variants=4,
     recipe=SMALL.recipe.model_copy(update={"epochs": 5, "batch_size": 64}),
     teacher_recipe=SMALL.teacher_recipe.model_copy(update={"epochs": 3, "learning_rate": 3e-5}),
     max_length=128,
@@ -83,6 +100,9 @@ class ReviewTask(TextTask):
     def reference(self) -> DatasetRef:
         """Return the hub set."""
         raise NotImplementedError
+
+    def class_names(self) -> tuple[str, ...]:
+        return ("negative", "positive") if self.num_classes == 2 else ()
 
     def splits(self, source: Source) -> tuple[str, ...]:
         """Return the splits that are read from ``source``."""

@@ -165,7 +165,8 @@ def long_tail_counts(available: np.ndarray, imbalance: float) -> np.ndarray:
     share = float(imbalance) ** -steps
     # whole numbers must not fall to the next lower one by rounding
     largest = np.floor((available / share).min() + 1e-6)
-    return np.floor(largest * share + 1e-6).astype(np.int64)
+    counts: np.ndarray = np.floor(largest * share + 1e-6).astype(np.int64)
+    return counts
 
 
 def _ranks(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ sample index and view: a cached output can never be paired with another sample o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -31,6 +31,11 @@ class TeacherSource(Protocol):
     @property
     def samples(self) -> int:
         """Samples the teacher itself has run on so far."""
+        ...
+
+    @property
+    def live(self) -> LiveTeacher | None:
+        """The teacher itself, where it can be run."""
         ...
 
     def __call__(self, batch: Batch, hidden: Sequence[int], view: View | None = None) -> Output:
@@ -62,11 +67,21 @@ class LiveTeacher:
             self._model.eval().requires_grad_(False)
         return self._model
 
-    def __call__(self, batch: Batch, hidden: Sequence[int], view: View | None = None) -> Output:
+    @property
+    def live(self) -> LiveTeacher:
+        """Return itself."""
+        return self
+
+    def respond(self, inputs: Mapping[str, Tensor], hidden: Sequence[int] = ()) -> Output:
+        """Return the output for any inputs; a gradient flows to them where one is kept."""
         device = next(self.model.parameters()).device
-        self.samples += len(batch.index)
-        with torch.no_grad(), autocast(device, self.precision):
-            return self.model(batch.inputs, hidden=hidden).float()  # type: ignore[no-any-return]
+        self.samples += len(next(iter(inputs.values())))
+        with autocast(device, self.precision):
+            return self.model(inputs, hidden=hidden).float()  # type: ignore[no-any-return]
+
+    def __call__(self, batch: Batch, hidden: Sequence[int], view: View | None = None) -> Output:
+        with torch.no_grad():
+            return self.respond(batch.inputs, hidden)
 
 
 class CachedTeacher:
@@ -89,8 +104,8 @@ class CachedTeacher:
         static: bool = True,
         part: str = "",
     ) -> None:
-        self.folder, self.device, self.live, self.static = folder, device, live, static
-        self.part = part
+        self.folder, self.device, self.static, self.part = folder, device, static, part
+        self.live: LiveTeacher | None = live
         self._open: dict[str, np.ndarray] = {}
 
     @property

@@ -118,6 +118,8 @@ def train(
                 "seconds": trained - started,
                 "validation": None,
             }
+            if runner.notes:
+                entry["notes"] = runner.notes
             if stages[number].evaluate:
                 entry["validation"] = _validate(student, method, setting, state)
                 entry |= _companions(student, method, setting, state)

@@ -17,6 +17,7 @@ from bench.method import Method, Progress, Stage
 from bench.models.base import Model
 from bench.tasks.base import Recipe
 from bench.training.evaluate import autocast
+from bench.training.generation import Generated, without_statistics
 from bench.training.schedule import learning_rate_factor
 from bench.training.streams import stream_seed
 from bench.types import Batch, Output
@@ -44,6 +45,7 @@ class Setting:
         pairs: the layer map for hints.
         evaluation_batch: batch size for validation.
         phases: where the time goes.
+        generated: makes the inputs of a method that generates some.
     """
 
     train: Split
@@ -56,6 +58,7 @@ class Setting:
     pairs: Sequence[tuple[int, int]] = ()
     evaluation_batch: int = 500
     phases: Phases = field(default_factory=Phases)
+    generated: Generated | None = None
 
 
 def build_optimizer(recipe: Recipe, student: nn.Module, method: nn.Module) -> torch.optim.Optimizer:
@@ -82,7 +85,11 @@ def build_optimizer(recipe: Recipe, student: nn.Module, method: nn.Module) -> to
 
 
 class StageRunner:
-    """Runs the epochs of one stage."""
+    """Runs the epochs of one stage.
+
+    Attributes:
+        notes: what the method noted in the last epoch, averaged over its steps.
+    """
 
     def __init__(
         self,
@@ -101,6 +108,7 @@ class StageRunner:
         hints = method.hints(setting.pairs) if stage.hints else ()
         self.student_layers = [pair[0] for pair in hints]
         self.teacher_layers = [pair[1] for pair in hints]
+        self.notes: dict[str, float] = {}
 
     def epoch(
         self, optimizer: torch.optim.Optimizer, epoch: int, stage_epoch: int
@@ -115,6 +123,7 @@ class StageRunner:
         self.student.train()
         self.method.train()
         totals: dict[str, Tensor] = {}
+        noted: dict[str, Tensor] = {}
         order = self.setting.train.training_order(
             self.setting.seed, epoch, self.setting.recipe.batch_size
         )
@@ -124,8 +133,11 @@ class StageRunner:
             rate, terms = self.step(optimizer, index, epoch=epoch, at=at, step=step)
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0.0) + value  # type: ignore[assignment]
+            for name, value in self.method.notes().items():
+                noted[name] = noted.get(name, 0.0) + value.detach()  # type: ignore[assignment]
         with self.setting.phases.measure("step"):  # reading the sums waits for the queued steps
             losses = {name: float(value) / len(order) for name, value in totals.items()}
+            self.notes = {name: float(value) / len(order) for name, value in noted.items()}
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         if bad:
             raise Diverged(
@@ -171,12 +183,27 @@ class StageRunner:
         if self.teacher is not None:
             with phases.measure("teacher"):
                 guide = self.teacher(batch, self.teacher_layers, view)
+        progress = Progress(self.stage.name, step, self.steps)
+        extra = None
+        if self.setting.generated is not None and self.stage.until is None:
+            with phases.measure("generate"):
+                extra = self.setting.generated(
+                    self.method,
+                    self.student,
+                    batch,
+                    view=view,
+                    epoch=epoch,
+                    at=at,
+                    progress=progress,
+                )
         with phases.measure("step"):
             for group in optimizer.param_groups:
                 group["lr"] = rate
             # dropout of the student is the same for every method of a seed
             torch.manual_seed(stream_seed(seed, "dropout", epoch, at))
-            terms = self._terms(batch, guide, Progress(self.stage.name, step, self.steps))
+            terms = {**self._terms(batch, guide, progress)}
+            if extra is not None:
+                terms |= self._generated_terms(*extra, progress)
             optimizer.zero_grad(set_to_none=True)
             total = torch.stack(list(terms.values())).sum()
             total.backward()  # type: ignore[no-untyped-call]
@@ -200,5 +227,19 @@ class StageRunner:
                     batch.inputs, hidden=self.student_layers, until=self.stage.until
                 )
         return self.method.loss(
+            batch=batch, student=output.float(), teacher=guide, progress=progress
+        )
+
+    def _generated_terms(
+        self, batch: Batch, guide: Output, progress: Progress
+    ) -> Mapping[str, Tensor]:
+        """Return the loss terms on generated inputs.
+
+        The student normalises them by their own batch statistics, but the running statistics that
+        it is deployed with are those of real inputs alone.
+        """
+        with autocast(self.device, self.setting.recipe.precision), without_statistics(self.student):
+            output = self.method.student_output(self.student, batch, ())
+        return self.method.generated_loss(
             batch=batch, student=output.float(), teacher=guide, progress=progress
         )

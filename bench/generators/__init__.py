@@ -1,0 +1,1 @@
+"""Generators: what turns training inputs into new ones, through a code that can be perturbed."""

@@ -1,0 +1,116 @@
+"""A generator on disk: safetensors and a manifest that is written last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+
+from bench.data.cache import cache_dir
+from bench.data.fingerprint import file_sha256
+from bench.errors import BenchError
+from bench.generators.base import GeneratorModule
+from bench.store import slug, write_atomically
+
+
+@dataclass(frozen=True)
+class GeneratorFiles:
+    """Where one generator lies, and what each teacher made of its reconstructions."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, task: str, key: str) -> GeneratorFiles:
+        """Return the place of the generator with ``key``."""
+        return cls(cache_dir() / "generators" / f"{slug(task)}-{key[:16]}")
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "generator.safetensors"
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "manifest.json"
+
+    def read(self) -> dict[str, Any] | None:
+        """Return the manifest of a finished, unaltered generator, else ``None``."""
+        manifest = _json(self.manifest)
+        try:
+            intact = manifest["sha256"] == file_sha256(self.weights)
+        except (OSError, KeyError):
+            return None
+        return manifest if intact else None
+
+    def require(self) -> dict[str, Any]:
+        """Return the manifest of the finished generator.
+
+        Raises:
+            BenchError: when there is none.
+        """
+        manifest = self.read()
+        if manifest is None:
+            raise BenchError(f"generator '{self.folder.name}' is not there", "it was not trained")
+        return manifest
+
+    def write(
+        self, state: Mapping[str, Any], manifest: Mapping[str, Any], fingerprint: str = ""
+    ) -> dict[str, Any]:
+        """Keep a finished generator; the manifest makes it count and comes last.
+
+        Args:
+            state: parameters and buffers; of a hub model only what was measured here.
+            manifest: what is known of it.
+            fingerprint: of weights that are kept elsewhere; those written here by default.
+        """
+        # copies: a BART ties its embeddings, and safetensors keeps no memory under two names
+        values = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+        write_atomically(self.weights, safetensors.torch.save(values))
+        sha256 = file_sha256(self.weights)
+        whole = {**manifest, "sha256": sha256, "fingerprint": fingerprint or sha256}
+        write_atomically(self.manifest, json.dumps(whole, indent=1, sort_keys=True).encode())
+        return whole
+
+    def load_into(self, generator: GeneratorModule, *, whole: bool) -> GeneratorModule:
+        """Put what was kept into ``generator``, frozen and in evaluation mode.
+
+        Args:
+            generator: built under the same name.
+            whole: whether all of its state was kept.
+        """
+        try:
+            state = safetensors.torch.load_file(self.weights)
+            generator.load_state_dict(state, strict=whole)
+        except Exception as error:
+            raise BenchError(f"generator {self.weights} cannot be loaded: {error}") from error
+        generator.requires_grad_(False)
+        return generator.eval()
+
+    def read_judgement(self, teacher_key: str) -> dict[str, Any] | None:
+        """Return what the teacher with ``teacher_key`` made of the reconstructions."""
+        found = _json(self._judgement(teacher_key))
+        manifest = self.read()
+        if not found or manifest is None or found.get("sha256") != manifest["sha256"]:
+            return None
+        return found
+
+    def write_judgement(self, teacher_key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep a judgement; it is of the weights as they are now."""
+        whole = {**values, "sha256": self.require()["sha256"]}
+        text = json.dumps(whole, indent=1, sort_keys=True)
+        write_atomically(self._judgement(teacher_key), text.encode())
+        return whole
+
+    def _judgement(self, teacher_key: str) -> Path:
+        return self.folder / f"judged-{teacher_key[:16]}.json"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -1,0 +1,251 @@
+"""Training a generator on training inputs, through the same loop as every model."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+
+from bench import TASKS
+from bench.cells import GeneratorSpec
+from bench.config import Config
+from bench.data.cache import cache_dir
+from bench.data.splits import Split
+from bench.errors import BenchError
+from bench.generators.base import GeneratorModule, check_fits, code_scale
+from bench.generators.build import build_generator, pretrained
+from bench.generators.store import GeneratorFiles
+from bench.method import Method, Progress
+from bench.models.base import Model, parameter_count
+from bench.tasks.base import Data, Task
+from bench.teachers.train import load_teacher
+from bench.training.checkpoint import CheckpointDamaged
+from bench.training.evaluate import autocast, evaluating
+from bench.training.loop import Setting, train
+from bench.training.streams import stream_seed
+from bench.types import Batch, Output
+
+Report = Callable[[dict[str, Any]], None]
+MEASURED = 2000  # samples that the code's scale and the teacher's judgement are measured on
+ENOUGH = 2 / 3  # of a teacher's accuracy should be left on reconstructions
+
+
+def ensure_generator(spec: GeneratorSpec, report: Report = lambda event: None) -> dict[str, Any]:
+    """Train the generator unless it is there, and have the teacher judge it; returns both.
+
+    Two processes that ask at once train it once: the second waits for the first.
+
+    Raises:
+        BenchError: when the preset names none, or one that does not fit the task.
+    """
+    files = GeneratorFiles.of(spec.task, spec.key)
+    files.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(files.folder / ".lock"):
+        manifest = files.read()
+        judged = files.read_judgement(spec.judge.key)
+        if manifest is None or judged is None:
+            task = _task(spec)
+            data = task.load(spec.device)
+            if manifest is None:
+                manifest = _make(spec, task, data, files, report)
+            judged = _judge(spec, task, data, files)
+    return {**manifest, "judged": judged}
+
+
+def load_generator(
+    spec: GeneratorSpec, task: Task, data: Data
+) -> tuple[GeneratorModule, dict[str, Any]]:
+    """Return the finished generator, frozen, on the task's device, with its manifest.
+
+    Raises:
+        BenchError: when it has not been made.
+    """
+    files = GeneratorFiles.of(spec.task, spec.key)
+    manifest = files.require()
+    # building draws random numbers: no stream of the caller's may move by it
+    with torch.random.fork_rng(devices=[]):
+        made = build_generator(manifest["name"], task, data)
+    generator = files.load_into(made, whole=not pretrained(manifest["name"]))
+    generator.fingerprint = manifest["fingerprint"]
+    judged = files.read_judgement(spec.judge.key)
+    return generator.to(data.train.labels.device), {**manifest, "judged": judged}
+
+
+def generator_summary(manifest: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the record's ``generator`` part."""
+    if manifest is None:
+        return None
+    kept = ("key", "name", "seed", "fingerprint", "parameters", "epochs", "seconds", "judged")
+    return {name: manifest[name] for name in kept}
+
+
+def _task(spec: GeneratorSpec) -> Task:
+    return TASKS.get(spec.task)(
+        spec.preset,
+        source=spec.source,  # type: ignore[arg-type]
+        overrides=dict(spec.overrides),
+    )
+
+
+def _make(
+    spec: GeneratorSpec, task: Task, data: Data, files: GeneratorFiles, report: Report
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    name = task.preset.generator
+    if name is None:
+        raise BenchError(
+            f"preset '{task.preset_name}' of task '{task.name}' names no generator",
+            "--set generator=NAME",
+        )
+    generator = _fresh(spec, name, task, data)
+    check_fits(
+        generator.eval(), data.train.batch(np.arange(min(2, len(data.train)))).inputs, task.name
+    )
+    epochs = 0
+    if not pretrained(name):
+        generator, epochs = _train(spec, name, task, data, generator, report)
+    generator.eval()
+    with torch.no_grad():
+        codes = [
+            generator.encode(data.train.batch(index).inputs)
+            for index in _parts(data.train, task.preset.evaluation_batch)
+        ]
+        generator.scale.copy_(code_scale(codes))
+    state = generator.state_dict()
+    kept, fingerprint = state, ""
+    if pretrained(name):
+        kept, fingerprint = {"scale": state["scale"]}, state_fingerprint(state)
+    return files.write(
+        kept,
+        {
+            "key": spec.key,
+            "name": name,
+            "task": spec.task,
+            "seed": spec.seed,
+            "epochs": epochs,
+            "parameters": parameter_count(generator),
+            "seconds": time.perf_counter() - started,
+        },
+        fingerprint,
+    )
+
+
+def _fresh(spec: GeneratorSpec, name: str, task: Task, data: Data) -> GeneratorModule:
+    torch.manual_seed(stream_seed(spec.seed, "generator-init"))
+    return build_generator(name, task, data).to(spec.device)
+
+
+def _train(
+    spec: GeneratorSpec,
+    name: str,
+    task: Task,
+    data: Data,
+    generator: GeneratorModule,
+    report: Report,
+) -> tuple[GeneratorModule, int]:
+    recipe = task.preset.generator_recipe
+    if recipe is None:
+        raise BenchError(f"generator '{name}' has no recipe to be trained by", "generator_recipe")
+    setting = Setting(
+        train=data.train,
+        validation=data.validation,
+        recipe=recipe,
+        seed=stream_seed(spec.seed, "generator"),
+        score=lambda losses, labels: {"loss": float(losses.mean())},
+        metric="loss",
+        direction="min",
+        evaluation_batch=task.preset.evaluation_batch,
+    )
+    checkpoint = cache_dir() / "running" / f"generator-{spec.key[:16]}.pt"
+    try:
+        trained = train(
+            student=_Objective(generator),
+            method=_Reconstruction(Config()),
+            teacher=None,
+            setting=setting,
+            report=report,
+            checkpoint=checkpoint,
+        )
+    except CheckpointDamaged:  # the model may hold part of it: start from a fresh one
+        return _train(spec, name, task, data, _fresh(spec, name, task, data), report)
+    trained.model.load_state_dict(trained.best_state)
+    checkpoint.unlink(missing_ok=True)
+    return generator, len(trained.epochs)
+
+
+class _Objective(Model):
+    """A generator as the loop sees it: its "logits" ``(N, 1)`` are the samples' losses."""
+
+    def __init__(self, generator: GeneratorModule) -> None:
+        super().__init__()
+        self.generator = generator
+        self.depth = self.width = 0
+
+    def forward(
+        self, inputs: Mapping[str, Tensor], *, hidden: Sequence[int] = (), until: int | None = None
+    ) -> Output:
+        return Output(logits=self.generator.objective(inputs)[:, None])
+
+    @property
+    def head(self) -> nn.Linear:
+        raise BenchError("a generator has no head")
+
+
+class _Reconstruction(Method):
+    """Descend the generator's own objective; labels are never looked at."""
+
+    signals = frozenset()
+
+    def loss(
+        self, *, batch: Batch, student: Output, teacher: Output | None, progress: Progress
+    ) -> Mapping[str, Tensor]:
+        return {"objective": student.scores.mean()}
+
+
+def _judge(spec: GeneratorSpec, task: Task, data: Data, files: GeneratorFiles) -> dict[str, Any]:
+    """Measure a teacher's accuracy on validation samples and on their reconstructions."""
+    generator, _ = load_generator(spec, task, data)
+    teacher, _ = load_teacher(spec.judge, task, data)
+    device, precision = data.train.labels.device, task.preset.teacher_recipe.precision
+    real, again, samples = 0, 0, 0
+    with evaluating(teacher), autocast(device, precision):
+        for index in _parts(data.validation, task.preset.evaluation_batch):
+            batch = data.validation.batch(index)
+            with torch.autocast(device.type, enabled=False):
+                made = generator.decode(generator.encode(batch.inputs))
+            real += int((teacher(batch.inputs).scores.argmax(dim=1) == batch.labels).sum())
+            again += int((teacher(made).scores.argmax(dim=1) == batch.labels).sum())
+            samples += len(index)
+    return files.write_judgement(
+        spec.judge.key,
+        {
+            "teacher": spec.judge.key,
+            "samples": samples,
+            "real": real / samples,
+            "reconstructed": again / samples,
+            "kept": again / real if real else 0.0,
+            "enough": again >= ENOUGH * real,
+        },
+    )
+
+
+def _parts(split: Split, size: int) -> list[np.ndarray]:
+    """Return the batches of a fair sample of ``split``, at most :data:`MEASURED` samples."""
+    random = np.random.Generator(np.random.PCG64(stream_seed(0, "generator-sample")))
+    chosen = np.sort(random.permutation(len(split))[:MEASURED])
+    return [chosen[at : at + size] for at in range(0, len(chosen), size)]
+
+
+def state_fingerprint(state: Mapping[str, Tensor]) -> str:
+    """Return the sha256 of a state's names and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

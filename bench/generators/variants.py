@@ -1,0 +1,142 @@
+"""Generated texts, made once before training: decoding word by word is too slow for a step."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from bench.cells import Cell, code_hash
+from bench.config import content_hash
+from bench.data.cache import cache_dir
+from bench.data.splits import Split, TextSplit
+from bench.errors import BenchError
+from bench.generators.base import GeneratorModule
+from bench.method import Generation, Method, Progress
+from bench.store import read_predictions, write_predictions
+from bench.tasks.base import Data, Task
+from bench.teachers.fill import fill
+from bench.teachers.signals import CachedTeacher, LiveTeacher, TeacherSource
+from bench.training.evaluate import autocast
+from bench.training.generation import Variant
+from bench.training.streams import stream_seed
+
+
+def open_variants(
+    cell: Cell,
+    task: Task,
+    data: Data,
+    method: Method,
+    generator: GeneratorModule,
+    live: LiveTeacher,
+) -> list[Variant]:
+    """Return the generated inputs kept for ``cell``, making those that are not there.
+
+    They are the same for all seeds, like what the teacher says of training samples.
+    """
+    split = data.train
+    if not isinstance(split, TextSplit):
+        raise BenchError(f"generator '{generator.name}' is too slow to make images in a step")
+    assert cell.generator is not None
+    key = variants_key(cell, task, method, generator, split.part)
+    folder = cache_dir() / "variants" / key[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for number in range(task.preset.variants):
+        path = folder / f"{number}.npz"
+        with FileLock(folder / ".lock"):
+            tokens = _kept(path, len(split))
+            if tokens is None:
+                tokens = _make(method, generator, split, number, task, live)
+                _keep(path, tokens)
+        none = np.full(len(split), -1, dtype=np.int64)
+        made = TextSplit(tokens, none, pad=split.pad, device=split.labels.device)
+        found.append(Variant(made, _teacher(cell, task, made, live, f"{key}-{number}")))
+    return found
+
+
+def variants_key(
+    cell: Cell, task: Task, method: Method, generator: GeneratorModule, part: str = ""
+) -> str:
+    """Return the content hash of all that shapes the kept inputs; not their number.
+
+    Args:
+        cell: names task and data.
+        task: with the preset.
+        method: with its options.
+        generator: trained.
+        part: the part of the training data that they are made from; empty for all of it.
+    """
+    preset = task.preset
+    return content_hash(
+        [
+            generator.fingerprint,
+            dict(method.generation_options()),
+            code_hash(type(method)),
+            [cell.task, cell.source, cell.origin["fingerprint"], preset.train_limit],
+            [preset.max_length, preset.evaluation_batch, preset.recipe.precision],
+            *([part] if part else []),
+        ]
+    )
+
+
+def _make(
+    method: Method,
+    generator: GeneratorModule,
+    split: TextSplit,
+    number: int,
+    task: Task,
+    live: LiveTeacher,
+) -> list[np.ndarray]:
+    """Return the token ids generated from each sample of ``split``."""
+    preset = task.preset
+    tokens: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(split)
+    for at, index in enumerate(split.evaluation_order(preset.evaluation_batch)):
+        random = torch.Generator().manual_seed(stream_seed(0, "variants", number, at))
+        with torch.no_grad(), autocast(split.labels.device, preset.recipe.precision):
+            made = method.generate(
+                batch=split.batch(index),
+                context=Generation(generator, live.respond, None, split.batch, random),
+                progress=Progress("variants", number, preset.variants),
+            )
+        lengths = made["attention_mask"].sum(dim=1).tolist()
+        ids = made["input_ids"].cpu().numpy()
+        for row, position in enumerate(index):
+            tokens[position] = ids[row, : lengths[row]]
+    return tokens
+
+
+def _kept(path: Path, count: int) -> list[np.ndarray] | None:
+    try:
+        arrays = read_predictions(path)  # the archive checks each member's CRC
+        ids, lengths = arrays["ids"], arrays["lengths"]
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        return None
+    if len(lengths) != count or lengths.sum() != len(ids):
+        return None
+    return np.split(ids.astype(np.int64), np.cumsum(lengths)[:-1])
+
+
+def _keep(path: Path, tokens: list[np.ndarray]) -> None:
+    lengths = np.array([len(row) for row in tokens], dtype=np.int64)
+    write_predictions(path, {"ids": np.concatenate(tokens).astype(np.int32), "lengths": lengths})
+
+
+def _teacher(cell: Cell, task: Task, made: Split, live: LiveTeacher, key: str) -> TeacherSource:
+    """Return what the teacher says of ``made``: kept like its signals on training samples."""
+    assert cell.teacher is not None
+    if cell.signals == "live":
+        return live
+    folder = fill(
+        live.model,
+        made,
+        teacher_key=content_hash([cell.teacher.key, key]),
+        batch_size=task.preset.evaluation_batch,
+        precision=live.precision,
+        limit=cell.cache_bytes,
+    )
+    return live if folder is None else CachedTeacher(folder, made.labels.device, live=live)
