@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from bench.config import content_hash
+from bench.tasks.base import Preset
 
 # Raised whenever the training loop, the data handling or the metrics change what a cell measures.
 PROTOCOL = 1
@@ -49,6 +50,8 @@ class TeacherSpec:
             name: values[name]
             for name in ("teacher", "teacher_recipe", "frozen_teacher", "train_limit", "max_length")
         }
+        # a family's own fields say what it is trained on; the common presets have none
+        shaping |= {name: values[name] for name in values.keys() - Preset.model_fields.keys()}
         shaping["teacher_recipe"] = without_unused(shaping["teacher_recipe"])
         parts = [PROTOCOL, self.task, shaping, self.source, self.fingerprint, self.seed]
         if self.checkpoint:

@@ -27,7 +27,7 @@ from bench.teachers.serve import looks_at_plain_samples, open_signals, teacher_h
 from bench.teachers.signals import TeacherSource
 from bench.teachers.store import TeacherFiles
 from bench.training.checkpoint import CheckpointDamaged
-from bench.training.evaluate import predict
+from bench.training.evaluate import predict_all
 from bench.training.loop import Setting, Trained, train
 from bench.training.streams import stream_seed
 
@@ -144,7 +144,7 @@ def _run_baseline(
             "train_only": 0,
             "teacher": teacher["parameters"] if teacher else None,
         },
-        "data": {**record["data"], "rows": data.rows()},
+        "data": {**record["data"], **data.described()},
         "teacher": teacher_summary(teacher, "none"),
     }
 
@@ -179,7 +179,7 @@ def _run_method(
             name: stream_seed(cell.seed, name)
             for name in ("init", "order", "augment", "dropout", "method")
         },
-        "data": {**record["data"], "rows": data.rows()},
+        "data": {**record["data"], **data.described()},
         "teacher": teacher_summary(manifest, source.served if source else "none"),
         "teacher_samples": source.samples if source else 0,
     }
@@ -221,7 +221,9 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method) -> Prepared:
         manifest = TeacherFiles.of(cell.task, cell.teacher.key).require()
         pairs = uniform_pairs(student.depth, manifest["depth"])
         layers = [hint for _, hint in method.hints(pairs)]
-        source = open_signals(cell, task, data, layers, plain=looks_at_plain_samples(method))
+        source = task.teacher_source(
+            open_signals(cell, task, data, layers, plain=looks_at_plain_samples(method))
+        )
     if task.preset.recipe.compile:
         student.compile()
     torch.manual_seed(stream_seed(cell.seed, "method"))
@@ -268,19 +270,23 @@ def _train(prepared: Prepared, checkpoint: Path, report: Report) -> Trained:
 
 
 def _predictions(trained: Trained, task: Task, data: Data) -> Predictions:
-    """Return test and validation logits of the last and of the best epoch."""
-    found = {}
+    """Return the predictions on all held-out splits of the last and of the best epoch."""
+    found: dict[str, dict[str, np.ndarray]] = {}
     for when in ("last", "best"):
         if when == "best":
             trained.model.load_state_dict(trained.best_state)
-        for name, split in data.held_out().items():
-            found[f"{when}_{name}"] = predict(
-                trained.model,
-                split,
-                batch_size=task.preset.evaluation_batch,
-                precision=task.preset.recipe.precision,
-            )
-    return found
+            if trained.best_epoch == trained.epochs[-1]["epoch"]:  # the same state: nothing to run
+                found[when] = found["last"]
+                continue
+        found[when] = predict_all(
+            trained.model,
+            data.held_out(),
+            batch_size=task.preset.evaluation_batch,
+            precision=task.preset.recipe.precision,
+        )
+    return {
+        f"{when}_{name}": value for when, each in found.items() for name, value in each.items()
+    }
 
 
 def _scored(

@@ -15,6 +15,7 @@ from bench.errors import BenchError, unknown
 if TYPE_CHECKING:
     from bench.data.splits import Split
     from bench.models.base import Model
+    from bench.teachers.signals import TeacherSource
 
 SourceKind = Literal["embedded", "mirror", "hub"]
 SHORT = ("epochs", "batch_size")  # settings that mean the student recipe's field
@@ -106,6 +107,7 @@ class Data:
     Attributes:
         further: other held-out splits that are scored but never selected on.
         texts: for text, the raw strings of every split.
+        dropped: rows that could not be used, by the reason.
     """
 
     train: Split
@@ -113,6 +115,7 @@ class Data:
     test: Split
     further: Mapping[str, Split] = field(default_factory=dict)
     texts: Mapping[str, list[str]] | None = None
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
     def held_out(self) -> dict[str, Split]:
         """Return the splits that are predicted and scored: validation, test and any further."""
@@ -123,9 +126,14 @@ class Data:
         splits = {"train": self.train, **self.held_out()}
         return {name: len(split) for name, split in splits.items()}
 
+    def described(self) -> dict[str, Any]:
+        """Return what a record says of the loaded data."""
+        dropped = {reason: count for reason, count in self.dropped.items() if count}
+        return {"rows": self.rows(), **({"dropped": dropped} if dropped else {})}
+
 
 class Task:
-    """Base of all tasks; the image and text families implement most of it.
+    """Base of all tasks; the image, text and retrieval families implement most of it.
 
     Args:
         preset: the preset's name.
@@ -137,8 +145,12 @@ class Task:
     family: ClassVar[str]
     metric: ClassVar[str] = "accuracy"
     direction: ClassVar[Literal["max", "min"]] = "max"
-    num_classes: ClassVar[int]
+    num_classes: int
     augmented: ClassVar[bool] = False  # whether training views of a sample differ
+    # what its teachers have to offer; a method that needs more is not for it
+    signals: ClassVar[frozenset[str]] = frozenset(
+        {"logits", "embedding", "hidden", "head", "generator"}
+    )
     presets: ClassVar[Mapping[str, Preset]]
 
     def __init__(
@@ -183,6 +195,10 @@ class Task:
         """Return what turns raw inputs into tokens; empty where nothing does."""
         return ""
 
+    def teacher_source(self, source: TeacherSource) -> TeacherSource:
+        """Return the teacher as methods see it: as it is, but for what a family must add."""
+        return source
+
     def evaluate(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Score ``logits`` ``(N, C)`` against ``labels`` ``(N,)``."""
         from bench.metrics.classification import classification_metrics
@@ -217,7 +233,7 @@ def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
         if leaf not in target:
             raise unknown(f"setting ({what})", path, [*_paths(preset), *SHORT])
         target[leaf] = value
-    return build(Preset, values, what)
+    return build(type(preset), values, what)
 
 
 def _paths(preset: Preset) -> list[str]:

@@ -23,7 +23,7 @@ from bench.tasks.base import Data, Task
 from bench.teachers.features import embed
 from bench.teachers.store import TeacherFiles
 from bench.training.checkpoint import CheckpointDamaged
-from bench.training.evaluate import predict
+from bench.training.evaluate import predict_all
 from bench.training.loop import Setting, train
 from bench.training.streams import stream_seed
 
@@ -69,15 +69,19 @@ def _train(spec: TeacherSpec, files: TeacherFiles, report: Report) -> dict[str, 
     if task.preset.teacher_checkpoint is not None:
         load_checkpoint(model, Path(task.preset.teacher_checkpoint))
     elif task.preset.frozen_teacher:
-        fit_head(model, data, task)
+        if model.classifies:
+            fit_head(model, data, task)
+        model.requires_grad_(False)
     else:
         model, best, epochs = _train_whole(spec, task, data, model, report)
     precision = task.preset.teacher_recipe.precision
     size = task.preset.evaluation_batch
-    predictions, scores = {}, {}
-    for name, split in data.held_out().items():
-        predictions[name] = predict(model, split, batch_size=size, precision=precision)
-        scores[name] = task.evaluate(predictions[name], split.labels.cpu().numpy())
+    splits = data.held_out()
+    predictions = predict_all(model, splits, batch_size=size, precision=precision)
+    scores = {
+        name: task.evaluate(predictions[name], split.labels.cpu().numpy())
+        for name, split in splits.items()
+    }
     manifest = {
         "key": spec.key,
         "name": task.preset.teacher,
