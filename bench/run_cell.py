@@ -284,9 +284,7 @@ def _predictions(trained: Trained, task: Task, data: Data) -> Predictions:
             batch_size=task.preset.evaluation_batch,
             precision=task.preset.recipe.precision,
         )
-    return {
-        f"{when}_{name}": value for when, each in found.items() for name, value in each.items()
-    }
+    return {f"{when}_{name}": value for when, each in found.items() for name, value in each.items()}
 
 
 def _scored(

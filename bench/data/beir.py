@@ -146,9 +146,7 @@ class Selected:
         return None if training is None else training + (validation or CARVED)
 
 
-def _selected(
-    query: str, listed: Any, passages: dict[str, str]
-) -> Iterator[tuple[str, str]]:
+def _selected(query: str, listed: Any, passages: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Put a query's passages among ``passages`` and yield its positive pairs."""
     for text, selected in zip(listed["passage_text"], listed["is_selected"], strict=True):
         name = hashlib.sha256((text or "").encode()).hexdigest()[:32]

@@ -76,9 +76,7 @@ def assemble(
     )
 
 
-def _unique(
-    rows: Iterable[tuple[str, str]], kind: str, dropped: Counter[str]
-) -> dict[str, str]:
+def _unique(rows: Iterable[tuple[str, str]], kind: str, dropped: Counter[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     plural = {"passage": "passages", "query": "queries"}[kind]
     for name, text in rows:

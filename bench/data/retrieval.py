@@ -1,4 +1,4 @@
-"""Retrieval splits: candidate lists to train on, queries with a whole collection to be tested on."""
+"""Retrieval splits: candidate lists to train on, queries over a whole collection to test on."""
 
 from __future__ import annotations
 

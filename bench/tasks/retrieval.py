@@ -15,8 +15,6 @@ from bench.errors import BenchError
 from bench.tasks.base import Data, Preset, Task
 
 if TYPE_CHECKING:
-    import torch
-
     from bench.data.bm25 import BM25
     from bench.data.judged import Judged
     from bench.data.retrieval import TokenTable
@@ -86,12 +84,12 @@ class RetrievalTask(Task):
         self.num_classes = 1 + self.negatives().total
         if self.num_classes < 2:
             raise BenchError(f"task '{self.name}': lists without negatives teach nothing")
-        if is_cross(preset.teacher) and preset.frozen_teacher and preset.teacher_checkpoint is None:
-            if not encoder_name(preset.teacher).startswith("hub:"):
-                raise BenchError(
-                    f"teacher '{preset.teacher}' must be trained: its head is fresh",
-                    "set frozen_teacher=false",
-                )
+        fresh = is_cross(preset.teacher) and not encoder_name(preset.teacher).startswith("hub:")
+        if fresh and preset.frozen_teacher and preset.teacher_checkpoint is None:
+            raise BenchError(
+                f"teacher '{preset.teacher}' must be trained: its head is fresh",
+                "set frozen_teacher=false",
+            )
 
     @abstractmethod
     def judged(self) -> Judged:
@@ -157,7 +155,9 @@ class RetrievalTask(Task):
             passages,
             query_of=query_of,
             relevant=padded(judged.relevant["train"])[query_of],
-            lists=lambda: self._lists(judged, query_of, positive, passages, queries["train"]),
+            lists=lambda: self._lists(
+                judged, query_of, positive, passages, queries["train"], device
+            ),
             candidates=self.num_classes,
             in_batch=self.preset.in_batch,
             device=device,
@@ -202,6 +202,7 @@ class RetrievalTask(Task):
         positive: np.ndarray,
         passages: TokenTable,
         queries: TokenTable,
+        device: str,
     ) -> np.ndarray:
         from bench.data.fingerprint import digest
         from bench.data.negatives import kept_lists, mine
@@ -210,14 +211,19 @@ class RetrievalTask(Task):
             return self.bm25().ranking([judged.queries["train"][row] for row in rows], depth)
 
         def by_miner(rows: Sequence[int], depth: int) -> np.ndarray:
-            return self._mined(passages, queries, rows, depth)
+            return self._mined(passages, queries, rows, depth, device)
 
         negatives, preset = self.negatives(), self.preset
         mined = (preset.miner, preset.teacher_recipe.precision, passages.digest, queries.digest)
-        texts = digest([judged.passages, judged.queries["train"]])
+        parts = (
+            digest([judged.passages, judged.queries["train"], judged.relevant["train"]]),
+            query_of.tolist(),
+            positive.tolist(),
+            [dict(negatives.counts), negatives.pool],
+            mined if preset.mined_negatives else None,
+        )
         return kept_lists(
-            [texts, judged.relevant["train"], query_of.tolist(), dict(negatives.counts)]
-            + [negatives.pool, mined if preset.mined_negatives else None],
+            parts,
             lambda: mine(
                 query_of=query_of,
                 positive=positive,
@@ -229,34 +235,35 @@ class RetrievalTask(Task):
         )
 
     def _mined(
-        self, passages: TokenTable, queries: TokenTable, rows: Sequence[int], depth: int
+        self,
+        passages: TokenTable,
+        queries: TokenTable,
+        rows: Sequence[int],
+        depth: int,
+        device: str,
     ) -> np.ndarray:
         """Return the miner's first passages for training queries ``rows``."""
         import torch
 
         from bench.models.dual import DualEncoder
-        from bench.models.encode import encode
+        from bench.models.encode import encode, encoded_tiles
         from bench.models.retriever import build_retriever
         from bench.models.search import ExactSearch
         from bench.training.evaluate import autocast, evaluating
 
         # building a model draws random numbers: the caller's stream must not move by it
         with torch.random.fork_rng(devices=[]):
-            miner = build_retriever(self.preset.miner).requires_grad_(False)
+            miner = build_retriever(self.preset.miner).requires_grad_(False).to(device)
         if not isinstance(miner, DualEncoder):
             raise BenchError(f"miner '{self.preset.miner}' cannot search", "a dual encoder can")
         size = self.preset.evaluation_batch
-        with evaluating(miner), autocast(_cpu(), self.preset.teacher_recipe.precision):
+        precision = self.preset.teacher_recipe.precision
+        with evaluating(miner), autocast(torch.device(device), precision):
             asked = encode(miner, queries, "query", size)[torch.as_tensor(rows)]
-            exact = ExactSearch(asked, depth)
-            exact.add(encode(miner, passages, "passage", size))
-        return exact.ranking().numpy().astype(np.int32)
-
-
-def _cpu() -> torch.device:
-    import torch
-
-    return torch.device("cpu")
+            exact = ExactSearch(asked.to(device), depth)
+            for tile in encoded_tiles(miner, passages, size, {}):
+                exact.add(tile.to(device))
+        return exact.ranking().cpu().numpy().astype(np.int32)
 
 
 def limited(judged: Judged, count: int | None) -> Judged:

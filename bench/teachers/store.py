@@ -74,7 +74,11 @@ class TeacherFiles:
         state = {name: value.contiguous() for name, value in model.state_dict().items()}
         write_atomically(self.weights, safetensors.torch.save(state))
         write_predictions(self.predictions, predictions)
-        weight = model.head.weight.detach().cpu().numpy() if model.classifies else np.empty((0, model.width))
+        weight = (
+            model.head.weight.detach().cpu().numpy()
+            if model.classifies
+            else np.empty((0, model.width))
+        )
         write_predictions(self.head, {"weight": weight})
         parts = (self.weights, self.predictions, self.head)
         sums = {path.name: file_sha256(path) for path in parts}

@@ -48,6 +48,4 @@ def predict_all(
     device = next(model.parameters()).device
     shared: dict[str, Any] = {}
     with evaluating(model), autocast(device, precision):
-        return {
-            name: split.predict(model, batch_size, shared) for name, split in splits.items()
-        }
+        return {name: split.predict(model, batch_size, shared) for name, split in splits.items()}
