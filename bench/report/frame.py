@@ -24,7 +24,7 @@ COLUMNS = [
     *["family", "title", "limits", "classes", "metric", "direction", "method", "kind", "status"],
     *["test_best", "test_last", "validation_best", "best_epoch"],
     *["deployed", "train_only", "train_seconds", "peak_memory"],
-    *["data_name", "fingerprint", "rows_train", "rows_validation", "rows_test"],
+    *["data_name", "fingerprint", "rows_train", "rows_validation", "rows_test", "dropped"],
     *["teacher_name", "teacher_score", "device_name", "torch", "revision"],
     *["error_class", "error_message", "finished", "key"],
 ]
@@ -132,6 +132,7 @@ def _row(record: Record) -> dict[str, Any]:
         "data_name": str(data.get("name") or ""),
         "fingerprint": str(data.get("fingerprint") or ""),
         **{f"rows_{split}": _number(rows.get(split)) for split in ("train", "validation", "test")},
+        "dropped": ", ".join(f"{n} {why}" for why, n in (data.get("dropped") or {}).items()),
         "teacher_name": str(teacher.get("name") or ""),
         "teacher_score": _number((teacher.get("test") or {}).get(metric)),
         "device_name": str(environment.get("device_name") or ""),
