@@ -19,8 +19,8 @@ FILE = "documentation.parquet"
 NAME = "embedded documentation search"
 LIMITS = (
     "docstring summaries as queries, bodies as passages (numpy, scipy, pandas, scikit-learn), one "
-    "relevant passage each and no human judgements; a small collection, so recall@1000 says little; "
-    "the MiniLM teacher was trained on code documentation, perhaps on some of this"
+    "relevant passage each and no human judgements; the collection is small, so recall@1000 says "
+    "little; the MiniLM teacher was trained on code documentation, perhaps on some of this"
 )
 REVISION = "numpy 2.4.6, scipy 1.17.1, pandas 3.1.1, scikit-learn 1.9.1"
 _REBUILD = "rebuild it with: python -m bench.data.embedded.documentation.build"
