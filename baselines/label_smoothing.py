@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
@@ -23,7 +24,10 @@ class LabelSmoothingConfig(Config):
 
 @register_baseline("label_smoothing")
 class LabelSmoothing(Method):
-    """Train the student on smoothed labels: ``L = CE(z_s, (1−ε)·y + ε/C)``."""
+    """Train the student on smoothed labels: ``L = CE(z_s, (1−ε)·y + ε/C)``.
+
+    ``C`` counts what can be chosen: a candidate masked with −inf gets no probability.
+    """
 
     Config = LabelSmoothingConfig
     config: LabelSmoothingConfig
@@ -37,7 +41,9 @@ class LabelSmoothing(Method):
     def loss(
         self, *, batch: Batch, student: Output, teacher: Output | None, progress: Progress
     ) -> Mapping[str, Tensor]:
-        smoothed = F.cross_entropy(
-            student.scores, batch.labels, label_smoothing=self.config.epsilon
-        )
-        return {"ce": smoothed}
+        epsilon = self.config.epsilon
+        log_probability = F.log_softmax(student.scores, dim=-1)
+        real = ~student.scores.isneginf()
+        evenly = torch.where(real, log_probability, 0.0).sum(dim=-1) / real.sum(dim=-1)
+        hard = F.nll_loss(log_probability, batch.labels)
+        return {"ce": (1 - epsilon) * hard - epsilon * evenly.mean()}

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from bench.config import content_hash
+from bench.tasks.base import Preset
 from bench.tasks.variants import OPTIONS, Variant
 
 # Raised whenever the training loop, the data handling or the metrics change what a cell measures.
@@ -73,6 +74,8 @@ class TeacherSpec:
         shaping |= {
             name: values[name] for name in ("n", "imbalance") if values.get(name) is not None
         }
+        # a family's own fields say what it is trained on; the common presets have none
+        shaping |= {name: values[name] for name in values.keys() - Preset.model_fields.keys()}
         shaping["teacher_recipe"] = without_unused(shaping["teacher_recipe"])
         parts = [PROTOCOL, self.task, shaping, self.source, self.fingerprint, self.seed]
         if self.checkpoint:

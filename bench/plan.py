@@ -155,6 +155,13 @@ def _cells(
     if task.family not in cls.families:
         plan.notes.append(f"'{contender.name}' is not for {task.family} tasks: not on {task.name}")
         return
+    lacking = sorted(getattr(cls, "signals", frozenset()) - task.signals)
+    if lacking:
+        plan.notes.append(
+            f"'{contender.name}' needs the teacher's {', '.join(lacking)}, which {task.family} "
+            f"tasks do not have: not on {task.name}"
+        )
+        return
     origin = task.origin()
     taught = task.of_teacher()
     spec = TeacherSpec(

@@ -33,7 +33,7 @@ from bench.teachers.serve import looks_at_plain_samples, open_signals, teacher_h
 from bench.teachers.signals import TeacherSource
 from bench.teachers.store import TeacherFiles
 from bench.training.checkpoint import CheckpointDamaged
-from bench.training.evaluate import predict
+from bench.training.evaluate import predict_all
 from bench.training.generation import Generated
 from bench.training.loop import Setting, Trained, train
 from bench.training.streams import stream_seed
@@ -112,7 +112,7 @@ def open_task(cell: Cell) -> Task:
 
 def counted(task: Task, data: Data) -> dict[str, Any]:
     """Return the record's counts of samples; of a variant those of each class too."""
-    counts: dict[str, Any] = {"rows": data.rows()}
+    counts: dict[str, Any] = data.described()
     if task.variant:
         classes = np.bincount(data.train.labels.cpu().numpy(), minlength=task.num_classes)
         counts["class_rows"] = classes.tolist()
@@ -264,7 +264,9 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method) -> Prepared:
         manifest = TeacherFiles.of(cell.task, cell.teacher.key).require()
         pairs = uniform_pairs(student.depth, manifest["depth"])
         layers = [hint for _, hint in method.hints(pairs)]
-        source = open_signals(cell, task, data, layers, plain=looks_at_plain_samples(method))
+        source = task.teacher_source(
+            open_signals(cell, task, data, layers, plain=looks_at_plain_samples(method))
+        )
     if cell.generator is not None:
         generator, generator_manifest = load_generator(cell.generator, task, data)
     if task.preset.recipe.compile:
@@ -343,19 +345,21 @@ def _train(prepared: Prepared, checkpoint: Path, report: Report) -> Trained:
 
 
 def _predictions(trained: Trained, task: Task, data: Data) -> Predictions:
-    """Return test and validation logits of the last and of the best epoch."""
-    found = {}
+    """Return the predictions on all held-out splits of the last and of the best epoch."""
+    found: dict[str, dict[str, np.ndarray]] = {}
     for when in ("last", "best"):
         if when == "best":
             trained.model.load_state_dict(trained.best_state)
-        for name, split in data.held_out().items():
-            found[f"{when}_{name}"] = predict(
-                trained.model,
-                split,
-                batch_size=task.preset.evaluation_batch,
-                precision=task.preset.recipe.precision,
-            )
-    return found
+            if trained.best_epoch == trained.epochs[-1]["epoch"]:  # the same state: nothing to run
+                found[when] = found["last"]
+                continue
+        found[when] = predict_all(
+            trained.model,
+            data.held_out(),
+            batch_size=task.preset.evaluation_batch,
+            precision=task.preset.recipe.precision,
+        )
+    return {f"{when}_{name}": value for when, each in found.items() for name, value in each.items()}
 
 
 def _scored(

@@ -15,7 +15,8 @@ class Batch:
 
     Attributes:
         inputs: what the model is called with, by name, first axis ``N``.
-        labels: class indices, ``(N,)`` int64.
+        labels: class indices, ``(N,)`` int64; in retrieval the positive's place among the
+            candidates.
         index: each sample's position in its split, ``(N,)`` int64.
         mask: for sequences, ``(N, L)`` bool, true at real tokens; ``None`` for images.
         part: which part of the training data ``index`` counts in; empty for a whole split.
@@ -34,7 +35,9 @@ class Output:
 
     Attributes:
         logits: ``(N, C)``; in retrieval a query's scores over its candidates.
-        embedding: ``(N, D)``, the input of the last linear layer.
+        embedding: ``(N, D)``, the input of the last linear layer; in retrieval ``(N, 1 + K, D)``,
+            the query's and then its ``K`` candidates', or ``(N, K, D)`` of a cross-encoder, one for
+            each pair.
         hidden: feature maps by layer number, ``(N, C, H, W)`` or ``(N, L, D)``; only those that
             were asked for.
     """

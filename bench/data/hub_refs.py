@@ -46,4 +46,33 @@ SENTIMENT140 = DatasetRef(
     },
 )
 
-ALL = (CIFAR10, CIFAR100, AMAZON_POLARITY, AMAZON_REVIEWS, SENTIMENT140)
+# Splits train, validation and test; the queries of test have no selected passages in v2.1.
+MS_MARCO = DatasetRef(
+    name="microsoft/ms_marco",
+    revision="a47ee7aae8d7d466ba15f9f0bfac3b3681087b3a",
+    columns=("query_id", "query", "passages"),
+    config="v1.1",
+)
+
+# The passage-ranking collection of 8.8 million in the BEIR layout: one repository with two
+# configurations of one split each, and one with the judgements.
+BEIR_CORPUS = DatasetRef(
+    name="BeIR/msmarco",
+    revision="a918e0d11a77ed33f42f29d98340b655593b96ad",
+    columns=("_id", "title", "text"),
+    config="corpus",
+)
+BEIR_QUERIES = DatasetRef(
+    name="BeIR/msmarco",
+    revision="a918e0d11a77ed33f42f29d98340b655593b96ad",
+    columns=("_id", "text"),
+    config="queries",
+)
+BEIR_QRELS = DatasetRef(
+    name="BeIR/msmarco-qrels",
+    revision="253fbf8a3f8d4a0932b63882b5162bedc84779f5",
+    columns=("query-id", "corpus-id", "score"),
+)
+
+# What `doctor` asks for: sets with a split "train".
+ALL = (CIFAR10, CIFAR100, AMAZON_POLARITY, AMAZON_REVIEWS, SENTIMENT140, MS_MARCO)

@@ -6,8 +6,9 @@ A batch's content is a function of (split, index, view): augmentation is drawn p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.training.streams import permutation, uniform
-from bench.types import Batch
+from bench.types import Batch, Output
+
+if TYPE_CHECKING:
+    from bench.models.base import Model
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,12 @@ def as_labels(labels: np.ndarray, device: torch.device | str) -> Tensor:
 class Split:
     """Samples with labels; ``batch`` builds one batch of them.
 
+    What a model's passes over a split look like is the split's own affair (``outputs``,
+    ``predict``, ``serving``): a classifier is run sample by sample, a retriever over a collection.
+
     Attributes:
-        labels: ``(N,)`` int64 on the device.
+        labels: ``(N,)`` int64 on the device; where several answers are right, ``(N, P)`` filled
+            up with −1.
         static: whether every view of a sample is the same (no augmentation).
         part: names the samples where they are a part of the training data; it keeps what is
             cached of one part from being taken for another.
@@ -90,6 +98,40 @@ class Split:
     def steps(self, size: int) -> int:
         """Return the number of training batches in an epoch."""
         return max(len(self) // size, 1)
+
+    def outputs(
+        self, model: Model, view: View | None, hidden: Sequence[int], size: int
+    ) -> Iterator[tuple[np.ndarray, Output]]:
+        """Run ``model`` over every sample once; yields (sample indices, output)."""
+        for index in self.evaluation_order(size):
+            yield index, model(self.batch(index, view).inputs, hidden=hidden)
+
+    def predict(self, model: Model, size: int, shared: dict[str, Any]) -> np.ndarray:
+        """Return what is saved and scored: logits ``(N, C)`` float32, in the split's order.
+
+        Args:
+            model: in evaluation mode, without gradients.
+            size: samples a forward pass.
+            shared: what splits predicted by the same model in one go may keep for each other.
+        """
+        order = self.evaluation_order(size)
+        rows = [model(self.batch(index).inputs).scores.float() for index in order]
+        stacked = torch.cat(rows).cpu().numpy()
+        logits = np.empty_like(stacked)
+        logits[np.concatenate(order)] = stacked
+        return logits
+
+    def signal_shape(self, model: Model) -> tuple[int, int]:
+        """Return how many numbers a sample's logits and its embedding have."""
+        return model.head.out_features, model.width
+
+    def serving(self, model: Model) -> Callable[[Batch], object]:
+        """Return what is called for a batch in service, for its latency and throughput."""
+        return lambda batch: model(batch.inputs)
+
+    def serving_costs(self, model: Model, size: int) -> dict[str, Any]:
+        """Return costs of serving beside latency and throughput; none for a classifier."""
+        return {}
 
 
 class ImageSplit(Split):

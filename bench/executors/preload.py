@@ -8,12 +8,14 @@ import os
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import bm25s
 import sklearn.linear_model
 import timm
 import torch
 import transformers.models.bert.modeling_bert
 
 import bench.measure.cost
+import bench.models.dual
 import bench.models.text
 import bench.models.vision
 import bench.run_cell

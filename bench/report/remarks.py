@@ -121,6 +121,7 @@ def caption(section: Section) -> str:
     devices = [section.device, *(name for name in distinct(ok.device_name))]
     parts = [
         f"Data: {escape(section.source)} source, {_listed(ok.data_name)}; {_rows(ok)}",
+        *(f"Dropped as unusable: {escape(rows)}" for rows in distinct(ok.dropped)),
         *(escape(limit.rstrip(".")) for limit in distinct(cells.limits)),
         f"Preset {escape(section.preset)}, seeds {seeds}, on {escape(': '.join(devices[:2]))}"
         + "".join(f" and {escape(name)}" for name in devices[2:]),

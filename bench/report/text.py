@@ -12,7 +12,13 @@ NOTHING = "-"
 # Metrics that are no share of anything; every other metric is a share and is shown in percent.
 UNBOUNDED_METRICS = frozenset({"nll", "loss", "mse", "rmse", "mae", "perplexity"})
 
-METRIC_NAMES = {"macro_f1": "macro-F1", "nll": "NLL", "ece": "ECE", "mrr@10": "MRR@10"}
+METRIC_NAMES = {
+    "macro_f1": "macro-F1",
+    "nll": "NLL",
+    "ece": "ECE",
+    "mrr@10": "MRR@10",
+    "ndcg@10": "nDCG@10",
+}
 
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])(?:/[\w.@+=-]+)+/([\w.@+=-]+)/?|\b[A-Za-z]:\\[^\s'\"]+")
 _LOOSE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bench.data.splits import Split
     from bench.models.base import Model
+    from bench.teachers.signals import TeacherSource
 
 SourceKind = Literal["embedded", "mirror", "hub"]
 SHORT = ("epochs", "batch_size")  # settings that mean the student recipe's field
@@ -126,6 +127,7 @@ class Data:
             the task merges them into its classes; only oracles are given them.
         unlabelled: training samples whose labels are hidden: all of them are −1 here.
         groups: classes by how many training samples they have, where a variant made them unequal.
+        dropped: rows that could not be used, by the reason.
     """
 
     train: Split
@@ -136,6 +138,7 @@ class Data:
     subclasses: Tensor | None = None
     unlabelled: Split | None = None
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
     def held_out(self) -> dict[str, Split]:
         """Return the splits that are predicted and scored: validation, test and any further."""
@@ -148,9 +151,14 @@ class Data:
             splits["unlabelled"] = self.unlabelled
         return {name: len(split) for name, split in splits.items()}
 
+    def described(self) -> dict[str, Any]:
+        """Return what a record says of the loaded data."""
+        dropped = {reason: count for reason, count in self.dropped.items() if count}
+        return {"rows": self.rows(), **({"dropped": dropped} if dropped else {})}
+
 
 class Task:
-    """Base of all tasks; the image and text families implement most of it.
+    """Base of all tasks; the image, text and retrieval families implement most of it.
 
     Args:
         preset: the preset's name.
@@ -162,9 +170,13 @@ class Task:
     family: ClassVar[str]
     metric: ClassVar[str] = "accuracy"
     direction: ClassVar[Literal["max", "min"]] = "max"
-    num_classes: ClassVar[int]
+    num_classes: int
     augmented: ClassVar[bool] = False  # whether training views of a sample differ
     has_variants: ClassVar[bool] = False  # whether ``n`` and ``imbalance`` mean something
+    # what its teachers have to offer; a method that needs more is not for it
+    signals: ClassVar[frozenset[str]] = frozenset(
+        {"logits", "embedding", "hidden", "head", "generator"}
+    )
     presets: ClassVar[Mapping[str, Preset]]
 
     def __init__(
@@ -229,6 +241,10 @@ class Task:
         """Return the classes' names in the order of their labels; empty where they are numbers."""
         return ()
 
+    def teacher_source(self, source: TeacherSource) -> TeacherSource:
+        """Return the teacher as methods see it: as it is, but for what a family must add."""
+        return source
+
     def evaluate(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Score ``logits`` ``(N, C)`` against ``labels`` ``(N,)``."""
         from bench.metrics.classification import classification_metrics
@@ -284,7 +300,7 @@ def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
         if leaf not in target:
             raise unknown(f"setting ({what})", path, [*_paths(preset), *SHORT])
         target[leaf] = value
-    return build(Preset, values, what)
+    return build(type(preset), values, what)
 
 
 def _paths(preset: Preset) -> list[str]:

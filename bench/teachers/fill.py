@@ -98,13 +98,8 @@ def fill(
     """
     static = split.static
     views = (None,) if static else views
-    size = needed_bytes(
-        split,
-        views=len(views),
-        classes=model.head.out_features,
-        width=model.width,
-        layers=layers,
-    )
+    classes, width = split.signal_shape(model)
+    size = needed_bytes(split, views=len(views), classes=classes, width=width, layers=layers)
     if size is None or size > limit:
         return None
     folder = signal_folder(teacher_key, len(split), precision, split.part)
@@ -173,8 +168,8 @@ def run(
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     arrays: dict[str, np.ndarray] = {"offsets": offsets}
     with evaluating(model), autocast(device, precision):
-        for index in split.evaluation_order(batch_size):
-            output = model(split.batch(index, view).inputs, hidden=layers).float()
+        for index, raw in split.outputs(model, view, layers, batch_size):
+            output = raw.float()
             _put(arrays, f"{prefix}logits", output.logits, index, len(split))
             _put(arrays, f"{prefix}embedding", output.embedding, index, len(split))
             for layer in layers:
@@ -196,7 +191,7 @@ def _put(
 ) -> None:
     if value is None:
         raise ValueError("the teacher gives no logits or embedding")
-    array = arrays.setdefault(name, np.zeros((rows, value.shape[1]), np.float16))
+    array = arrays.setdefault(name, np.zeros((rows, *value.shape[1:]), np.float16))
     rows_of_batch = value.cpu().numpy()
     if not np.abs(rows_of_batch).max() <= np.finfo(np.float16).max:
         raise ValueError(f"the teacher's {name} is not finite in float16")

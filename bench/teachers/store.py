@@ -74,7 +74,12 @@ class TeacherFiles:
         state = {name: value.contiguous() for name, value in model.state_dict().items()}
         write_atomically(self.weights, safetensors.torch.save(state))
         write_predictions(self.predictions, predictions)
-        write_predictions(self.head, {"weight": model.head.weight.detach().cpu().numpy()})
+        weight = (
+            model.head.weight.detach().cpu().numpy()
+            if model.classifies
+            else np.empty((0, model.width))
+        )
+        write_predictions(self.head, {"weight": weight})
         parts = (self.weights, self.predictions, self.head)
         sums = {path.name: file_sha256(path) for path in parts}
         text = json.dumps({**manifest, "sha256": sums}, indent=1, sort_keys=True)
@@ -90,9 +95,9 @@ class TeacherFiles:
         return model.eval()
 
     def load_head(self) -> np.ndarray:
-        """Return the weight of the last linear layer, ``(C, D)``."""
+        """Return the weight of the last linear layer, ``(C, D)``; empty where there is none."""
         return read_predictions(self.head)["weight"]
 
     def load_predictions(self) -> dict[str, np.ndarray]:
-        """Return the teacher's logits by split name."""
+        """Return the teacher's predictions by split name."""
         return read_predictions(self.predictions)

@@ -25,7 +25,7 @@ from bench.tasks.base import Data, Task
 from bench.teachers.features import embed
 from bench.teachers.store import TeacherFiles
 from bench.training.checkpoint import CheckpointDamaged
-from bench.training.evaluate import predict
+from bench.training.evaluate import predict_all
 from bench.training.loop import Setting, train
 from bench.training.streams import stream_seed
 
@@ -76,13 +76,17 @@ def _train(spec: TeacherSpec, files: TeacherFiles, report: Report) -> dict[str, 
     if spec.objective or not (given or task.preset.frozen_teacher):
         taught = _train_whole(spec, task, data, model, report)
     elif not given:
-        fit_head(model, data, task)
+        if model.classifies:
+            fit_head(model, data, task)
+        model.requires_grad_(False)
     precision = task.preset.teacher_recipe.precision
     size = task.preset.evaluation_batch
-    predictions, scores = {}, {}
-    for name, split in data.held_out().items():
-        predictions[name] = predict(taught.deployed, split, batch_size=size, precision=precision)
-        scores[name] = task.evaluate(predictions[name], split.labels.cpu().numpy())
+    splits = data.held_out()
+    predictions = predict_all(taught.deployed, splits, batch_size=size, precision=precision)
+    scores = {
+        name: task.evaluate(predictions[name], split.labels.cpu().numpy())
+        for name, split in splits.items()
+    }
     manifest = {
         "key": spec.key,
         "name": task.preset.teacher,

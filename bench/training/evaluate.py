@@ -1,9 +1,10 @@
-"""Prediction: a model's logits on a split, in the split's own order."""
+"""Prediction: what a model says of a split, in the split's own order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,14 +33,19 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def predict(model: Model, split: Split, *, batch_size: int, precision: str) -> np.ndarray:
-    """Return logits ``(N, C)`` float32 on the CPU, row ``i`` for sample ``i`` of ``split``."""
-    rows: list[torch.Tensor] = []
-    order = split.evaluation_order(batch_size)
+    """Return the model's predictions on ``split``, row ``i`` for sample ``i``.
+
+    Logits ``(N, C)`` float32; for a retrieval split the ranking, see
+    :class:`bench.data.retrieval.SearchSplit`.
+    """
+    return predict_all(model, {"": split}, batch_size=batch_size, precision=precision)[""]
+
+
+def predict_all(
+    model: Model, splits: Mapping[str, Split], *, batch_size: int, precision: str
+) -> dict[str, np.ndarray]:
+    """Return the predictions on each split; what they have in common is computed once."""
     device = next(model.parameters()).device
+    shared: dict[str, Any] = {}
     with evaluating(model), autocast(device, precision):
-        for index in order:
-            rows.append(model(split.batch(index).inputs).scores.float())
-    stacked = torch.cat(rows).cpu().numpy()
-    logits = np.empty_like(stacked)
-    logits[np.concatenate(order)] = stacked
-    return logits
+        return {name: split.predict(model, batch_size, shared) for name, split in splits.items()}

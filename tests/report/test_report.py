@@ -131,3 +131,11 @@ def test_importing_and_rendering_needs_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_rows_that_were_dropped_are_told_under_the_table(tmp_path: Path) -> None:
+    records = [record("scratch", 0, 0.5), record("kd", 0, 0.6)]
+    for made in records:
+        made["data"]["dropped"] = {"empty passages": 2, "repeated pairs": 1}
+    page = write_reports(fill(tmp_path / "results", records), tmp_path / "out").paths[0]
+    assert "Dropped as unusable: 2 empty passages, 1 repeated pairs." in page.read_text()

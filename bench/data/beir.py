@@ -1,0 +1,210 @@
+"""Judged collections from hub and mirror: the BEIR layout, and MS MARCO's own.
+
+BEIR (Thakur et al. 2021, arXiv 2104.08663): ``corpus`` (``_id, title, text``), ``queries``
+(``_id, text``) and ``qrels`` (``query-id, corpus-id, score``) for each split.  MS MARCO's own
+(Bajaj et al. 2016, arXiv 1611.09268): queries with about ten passages each, some selected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bench.data.base import DatasetRef, Source
+from bench.data.fingerprint import digest
+from bench.data.hub_refs import BEIR_CORPUS, BEIR_QRELS, BEIR_QUERIES, MS_MARCO
+from bench.data.judged import Judged, assemble
+from bench.errors import BenchError
+
+AUTOMATIC = "auto"
+CARVED = 1000  # validation queries carved from training ones
+
+
+@dataclass(frozen=True)
+class Beir:
+    """A collection in the BEIR layout.
+
+    On the hub MS MARCO's own validation queries (6,980, "dev") are the test, as in publications,
+    and validation is carved from training; elsewhere the splits are those of the files.
+
+    Args:
+        source: hub or mirror.
+        name: the data set's name; on the hub only MS MARCO is pinned.
+    """
+
+    source: Source
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.source.kind == "hub" and self.name != BEIR_CORPUS.name:
+            raise BenchError(
+                f"'{self.name}' is not among the pinned sets of the hub",
+                f"{BEIR_CORPUS.name} or {MS_MARCO.name}; any other as a mirror",
+            )
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Return the qrels that are read."""
+        own = ("train", "validation", "test")
+        if self.source.kind == "mirror" and self.source.has(self._qrels(), "validation"):
+            return own
+        return ("train", "validation") if self.source.kind == "hub" else ("train", "test")
+
+    def parts(self) -> list[tuple[DatasetRef, tuple[str, ...]]]:
+        """Return what is read: references with their splits."""
+        corpus, queries = (
+            ref if self.source.kind == "hub" else replace(ref, name=self.name)
+            for ref in (BEIR_CORPUS, BEIR_QUERIES)
+        )
+        return [(corpus, ("corpus",)), (queries, ("queries",)), (self._qrels(), self.splits)]
+
+    def read(self) -> Judged:
+        """Read and clean everything."""
+        (corpus, _), (queries, _), (qrels, splits) = self.parts()
+        pairs = {split: self._pairs(qrels, split) for split in splits}
+        if "test" not in pairs:
+            pairs["test"] = pairs.pop("validation")
+        if "validation" not in pairs:
+            pairs["train"], pairs["validation"] = carve_queries(pairs["train"], CARVED)
+        return assemble(self._passages(corpus), self._queries(queries), pairs)
+
+    def _qrels(self) -> DatasetRef:
+        if self.source.kind == "hub":
+            return BEIR_QRELS
+        return replace(BEIR_QRELS, name=self.name, config="qrels")
+
+    def _passages(self, ref: DatasetRef) -> Iterator[tuple[str, str]]:
+        for row in _rows(self.source, ref, "corpus"):
+            yield str(row["_id"]), joined(row["title"], row["text"])
+
+    def _queries(self, ref: DatasetRef) -> Iterator[tuple[str, str]]:
+        for row in _rows(self.source, ref, "queries"):
+            yield str(row["_id"]), row["text"] or ""
+
+    def _pairs(self, ref: DatasetRef, split: str) -> list[tuple[str, str]]:
+        """Return the positive pairs; grades above 1 count as 1, those of 0 as not relevant."""
+        return [
+            (str(row["query-id"]), str(row["corpus-id"]))
+            for row in _rows(self.source, ref, split)
+            if row["score"] > 0
+        ]
+
+
+@dataclass(frozen=True)
+class Selected:
+    """MS MARCO v1.1 in its own layout; the collection is the passages of the queries that are used.
+
+    Its validation queries are the test (those of the test split were chosen by others' systems in
+    later versions), validation is carved from training.
+
+    Args:
+        source: hub or mirror.
+        limits: how many queries of training, validation and test at most; ``None`` for all.
+    """
+
+    source: Source
+    limits: tuple[int | None, int | None, int | None] = (None, None, None)
+
+    @property
+    def name(self) -> str:
+        """Return the data set's name."""
+        return f"{MS_MARCO.name} {MS_MARCO.config}"
+
+    def parts(self) -> list[tuple[DatasetRef, tuple[str, ...]]]:
+        """Return what is read: the reference with its splits."""
+        return [(MS_MARCO, ("train", "validation"))]
+
+    def read(self) -> Judged:
+        """Read and clean everything; equal passages are one passage."""
+        passages: dict[str, str] = {}
+        queries: list[tuple[str, str]] = []
+        pairs: dict[str, list[tuple[str, str]]] = {}
+        for part, split in (("train", "train"), ("validation", "test")):
+            rows = list(_rows(self.source, MS_MARCO, part))
+            chosen = _shuffled([str(row["query_id"]) for row in rows])
+            limit = self._limit(split)
+            kept = set(chosen[:limit])
+            found = pairs.setdefault(split, [])
+            for row in rows:
+                name = f"{part}-{row['query_id']}"
+                if str(row["query_id"]) in kept:
+                    queries.append((name, row["query"]))
+                    found += _selected(name, row["passages"], passages)
+        pairs["train"], pairs["validation"] = carve_queries(
+            pairs["train"], self.limits[1] or CARVED
+        )
+        return assemble(passages.items(), queries, pairs)
+
+    def _limit(self, split: str) -> int | None:
+        training, validation, test = self.limits
+        if split == "test":
+            return test
+        return None if training is None else training + (validation or CARVED)
+
+
+def _selected(query: str, listed: Any, passages: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Put a query's passages among ``passages`` and yield its positive pairs."""
+    for text, selected in zip(listed["passage_text"], listed["is_selected"], strict=True):
+        name = hashlib.sha256((text or "").encode()).hexdigest()[:32]
+        passages.setdefault(name, text or "")
+        if selected:
+            yield query, name
+
+
+def open_judged(
+    source: Source, name: str, limits: tuple[int | None, int | None, int | None]
+) -> Beir | Selected:
+    """Return the reader of the data set called ``name``.
+
+    "auto" is MS MARCO's own layout on the hub, and the BEIR layout in a mirror.
+    """
+    if name == AUTOMATIC:
+        name = MS_MARCO.name if source.kind == "hub" else BEIR_CORPUS.name
+    return Selected(source, limits) if name == MS_MARCO.name else Beir(source, name)
+
+
+def fingerprint(reader: Beir | Selected) -> str:
+    """Return what changes when the data does."""
+    return digest([reader.source.fingerprint(ref, splits) for ref, splits in reader.parts()])
+
+
+def problem(reader: Beir | Selected) -> str | None:
+    """Return in one line why the data cannot be read here, ``None`` when it can."""
+    found = (reader.source.problem(ref, splits) for ref, splits in reader.parts())
+    return next((line for line in found if line), None)
+
+
+def joined(title: str | None, text: str | None) -> str:
+    """Return title and text as one passage; either may be missing."""
+    return " ".join(part.strip() for part in (title, text) if part and part.strip())
+
+
+def carve_queries(
+    pairs: Sequence[tuple[str, str]], count: int
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Split off all pairs of ``count`` queries (at most a tenth), the same for every seed.
+
+    Returns:
+        The pairs that are kept, those that are carved.
+    """
+    names = _shuffled([query for query, _ in pairs])
+    held = set(names[: min(count, len(names) // 10)])
+    return (
+        [pair for pair in pairs if pair[0] not in held],
+        [pair for pair in pairs if pair[0] in held],
+    )
+
+
+def _shuffled(names: Iterable[str]) -> list[str]:
+    distinct = sorted(set(names))
+    order = np.random.Generator(np.random.PCG64(20240913)).permutation(len(distinct))
+    return [distinct[at] for at in order]
+
+
+def _rows(source: Source, ref: DatasetRef, split: str) -> Iterator[dict[str, Any]]:
+    for batch in source.read(ref, split).to_batches(max_chunksize=65_536):
+        yield from batch.to_pylist()
