@@ -52,10 +52,11 @@ class EmbeddingHint(Method):
     def distance(self, batch: Batch, student: Output, teacher: Output) -> Tensor:
         """Return ``‖e_t − r(e_s)‖²`` summed over channels, mean over queries and candidates."""
         assert student.embedding is not None and teacher.embedding is not None
-        square = (teacher.embedding - self.regressor(student.embedding)).pow(2).sum(dim=-1)
+        square: Tensor = (teacher.embedding - self.regressor(student.embedding)).pow(2).sum(dim=-1)
         real = batch.inputs["real"]
         counted = torch.cat([torch.ones_like(real[:, :1]), real], dim=1)
-        return (square * counted).sum() / counted.sum()
+        total: Tensor = (square * counted).sum() / counted.sum()
+        return total
 
 
 @register_method("fitnets_retrieval")

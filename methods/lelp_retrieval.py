@@ -22,7 +22,8 @@ from bench import (
     register_method,
 )
 from bench.errors import NotApplicable
-from methods.lelp import LELPConfig, Subspaces, fit_subspaces, project, subclass_targets
+from methods.lelp import LELPConfig, subclass_targets
+from methods.subspaces import Subspaces, fit_subspaces, project
 
 
 @register_method("lelp_retrieval")

@@ -59,7 +59,7 @@ class ExactSearch:
         return torch.cat([_positions(keys) for keys in self.best if keys is not None])
 
     def _chunks(self) -> list[Tensor]:
-        return list(self.queries.split(QUERIES))
+        return list(torch.split(self.queries, QUERIES))
 
 
 def _keys(scores: Tensor, offset: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench import register_task
 from bench.tasks.base import Origin, Recipe
@@ -92,7 +92,7 @@ PAPER = STANDARD.model_copy(
         "negative_pool": 100,
     }
 )
-CROSS = {
+CROSS: dict[str, dict[str, Any]] = {
     "small": {"teacher": "cross:minilm", "frozen_teacher": False},
     "standard": {"teacher": "cross:hub:cross-encoder/ms-marco-MiniLM-L-6-v2"},
     "paper": {"teacher": "cross:hub:cross-encoder/ms-marco-MiniLM-L-6-v2"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -117,6 +117,9 @@ class RetrievalTask(Task):
         """Return the BM25 index of the collection; built once."""
         return self._index
 
+    def _first_stage(self, queries: Sequence[str]) -> np.ndarray:
+        return self.bm25().ranking(queries, self.depth)
+
     def vocabulary(self) -> str:
         from bench.models.retriever import encoder_name
 
@@ -169,7 +172,7 @@ class RetrievalTask(Task):
                 padded(judged.relevant[name]),
                 depth=self.depth,
                 rerank=min(self.preset.rerank, len(passages)),
-                first_stage=lambda name=name: self.bm25().ranking(judged.queries[name], self.depth),
+                first_stage=partial(self._first_stage, judged.queries[name]),
                 device=device,
             )
             for name in ("validation", "test")

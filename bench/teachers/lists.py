@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.data.splits import View
-from bench.teachers.signals import TeacherSource
+from bench.teachers.signals import LiveTeacher, TeacherSource
 from bench.types import Batch, Output
 
 
@@ -36,6 +36,11 @@ class OwnLists:
     def samples(self) -> int:
         """Return on how many samples the teacher itself has run."""
         return self.source.samples
+
+    @property
+    def live(self) -> LiveTeacher | None:
+        """Return the teacher itself, where it can be run."""
+        return self.source.live
 
     def __call__(self, batch: Batch, hidden: Sequence[int], view: View | None = None) -> Output:
         inputs = {name: value for name, value in batch.inputs.items() if name != "foreign"}

@@ -221,8 +221,8 @@ def collect(wheels: Path) -> list[Row]:
                     rows.append(Row(f"{module}.{name}", group_of(module), *made))
     rows = sorted({row.id: row for row in rows}.values(), key=lambda row: row.id)
     rows = [row for row in rows if _place(f"keep:{row.id}") < KEPT]
-    for text in (lambda row: row.query, lambda row: row.passage):
-        rows = _without_copies(rows, [normalise(text(row)) for row in rows])
+    rows = _without_copies(rows, [normalise(row.query) for row in rows])
+    rows = _without_copies(rows, [normalise(row.passage) for row in rows])
     return rows
 
 
