@@ -55,25 +55,28 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
             else "run `python -m bench all` first",
         )
     # Deferred: drawing libraries take a second to load, and most commands never draw.
-    from bench.report.figure import draw, encode
+    from bench.report.content import Context
+    from bench.report.figures.style import encode
     from bench.report.frame import collect
     from bench.report.leaderboard import render_leaderboard
+    from bench.report.parts import build
 
     collected = collect(records)
     problems += collected.problems
-    page = render_leaderboard(
-        collected.frame,
+    context = Context(
+        frame=collected.frame,
+        costs=costs,
+        records=records,
+        results=results,
         superseded=collected.superseded,
         problems=problems,
-        figure="figures/leaderboard.svg",
-        costs=costs,
     )
-    drawing = draw(collected.frame)
-    files = {
-        out / "leaderboard.md": page.encode(),
-        out / "figures" / "leaderboard.svg": encode(drawing, "svg"),
-        out / "figures" / "leaderboard.png": encode(drawing, "png"),
-    }
+    parts = build(context)
+    files = {out / "leaderboard.md": render_leaderboard(context, parts).encode()}
+    for picture in (picture for part in parts for picture in part.pictures):
+        drawing = picture.draw()
+        for form in ("svg", "png"):
+            files[out / "figures" / f"{picture.name}.{form}"] = encode(drawing, form)
     written = []
     for path, data in files.items():
         if not path.is_file() or path.read_bytes() != data:

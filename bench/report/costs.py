@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.report import text
+from bench.report.content import Block, Bullets, Table, Text, Value
 from bench.report.frame import preset_name
 from bench.report.sections import Section
-from bench.store import Record
+from bench.store import Record, slug
 
 
-def cost_table(costs: Sequence[Record], section: Section) -> list[str]:
-    """Return the lines of the cost table of ``section``; none when nothing was measured."""
+def cost_table(costs: Sequence[Record], section: Section) -> list[Block]:
+    """Return the blocks of the cost table of ``section``; none when nothing was measured."""
     found = _of_section(costs, section)
     if not found:
         return []
@@ -29,16 +30,24 @@ def cost_table(costs: Sequence[Record], section: Section) -> list[str]:
         "inference FLOPs",
         "extra",
     ]
-    lines = ["Cost, measured apart from accuracy:", "", *text.table(head, rows), ""]
+    blocks: list[Block] = [
+        Table(
+            name=slug(f"cost-{section.task}-{section.preset}-{section.source}-{section.device}"),
+            head=head,
+            rows=[[Value(cell) for cell in row] for row in rows],
+            title=f"Cost, measured apart from accuracy: {section.title}, preset {section.preset}",
+            source=_caption(found),
+        )
+    ]
     failed = [
-        f"- {text.escape(label)}, teacher {mode}: {text.escape(record['error']['message'])}"
+        f"{label}, teacher {mode}: {record['error']['message']}"
         for label, modes in sorted(found.items())
         for mode, record in sorted(modes.items())
         if record["status"] != "ok"
     ]
     if failed:
-        lines += ["Costs that could not be measured:", "", *failed, ""]
-    return [*lines, f"<sub>{_caption(found)}</sub>", ""]
+        blocks.append(Bullets("Costs that could not be measured:", tuple(failed)))
+    return [Text("Cost, measured apart from accuracy:"), *blocks]
 
 
 def _of_section(costs: Sequence[Record], section: Section) -> dict[str, dict[str, Record]]:
@@ -64,12 +73,12 @@ def _row(label: str, modes: dict[str, Record]) -> list[str]:
     if whole is None:
         states = {str(record["status"]) for record in modes.values()}
         state = "failed" if "failed" in states else "skipped"
-        return [text.escape(label), state, *[text.NOTHING] * 8]
+        return [label, state, *[text.NOTHING] * 8]
     step = (cheap or whole)["training"]["step"]
     inference = whole["inference"]
     latency = inference["latency"]
     return [
-        text.escape(label),
+        label,
         _rate(cheap["training"]["step"]) if cheap else text.NOTHING,
         _rate(live["training"]["step"]) if live else text.NOTHING,
         f"{step['p5_s'] * 1e3:.1f}–{step['p95_s'] * 1e3:.1f}",
@@ -103,7 +112,7 @@ def _caption(found: dict[str, dict[str, Record]]) -> str:
     )
     days = sorted(str(record["finished"])[:10] for record in records)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    return text.escape(
+    return (
         f"One process at a time, {environment.get('threads')} processor thread(s), on "
         f"{environment.get('device_name')}; medians after warm-up. Train FLOPs count the teacher's "
         f"own pass; train memory is {memory}; extra is parameters that are trained and thrown "

@@ -6,7 +6,7 @@ import pandas as pd
 
 from bench.report.frame import CEILING, REFERENCE
 from bench.report.sections import Section, distinct
-from bench.report.text import count, escape, gain, metric_name, number, scale
+from bench.report.text import count, gain, metric_name, number, scale
 from bench.stats import improvement
 
 # A teacher closer than this to the plain student leaves distillation nothing to transfer:
@@ -55,9 +55,9 @@ def _without_parameters(section: Section) -> list[str]:
         return []
     metric = section.metric
     return [
-        f"{escape(theirs.label)}, which is no neural network, scores "
+        f"{theirs.label}, which is no neural network, scores "
         f"{number(theirs.best.mean, metric)} and beats the best trained student, "
-        f"{escape(ours.label)} with {number(ours.best.mean, metric)}."
+        f"{ours.label} with {number(ours.best.mean, metric)}."
     ]
 
 
@@ -74,7 +74,7 @@ def _noise(section: Section) -> list[str]:
     best = max(gains, key=lambda line: line.gain.mean if line.gain else 0.0)
     return [
         f"No method beats {REFERENCE} by more than the standard deviation of its paired "
-        f"differences (the largest gain, {escape(best.label)}: {gain(best.gain, section.metric)})."
+        f"differences (the largest gain, {best.label}: {gain(best.gain, section.metric)})."
     ]
 
 
@@ -85,10 +85,10 @@ def caption(section: Section) -> str:
     seeds = ", ".join(str(seed) for seed in sorted(set(cells.seed)))
     devices = [section.device, *(name for name in distinct(ok.device_name))]
     parts = [
-        f"Data: {escape(section.source)} source, {_listed(ok.data_name)}; {_rows(ok)}",
-        *(escape(limit.rstrip(".")) for limit in distinct(cells.limits)),
-        f"Preset {escape(section.preset)}, seeds {seeds}, on {escape(': '.join(devices[:2]))}"
-        + "".join(f" and {escape(name)}" for name in devices[2:]),
+        f"Data: {section.source} source, {_listed(ok.data_name)}; {_rows(ok)}",
+        *(limit.rstrip(".") for limit in distinct(cells.limits)),
+        f"Preset {section.preset}, seeds {seeds}, on {': '.join(devices[:2])}"
+        + "".join(f" and {name}" for name in devices[2:]),
         _teacher(section),
         f"Finished {dates(cells)}, revision {_listed(ok.revision)}, torch {_listed(ok.torch)}",
     ]
@@ -121,7 +121,7 @@ def _teacher(section: Section) -> str:
     if section.teacher is None:
         return ""
     names = distinct(section.cells.teacher_name)
-    named = f"Teacher {escape(', '.join(names))}" if names else "Teacher"
+    named = f"Teacher {', '.join(names)}" if names else "Teacher"
     score = number(section.teacher, section.metric)
     line = section.line(CEILING)
     parameters = f" with {count(line.deployed)} parameters" if line and line.deployed else ""
@@ -131,4 +131,4 @@ def _teacher(section: Section) -> str:
 
 def _listed(column: pd.Series) -> str:
     names = distinct(column)
-    return escape(", ".join(names)) if names else "unknown"
+    return ", ".join(names) if names else "unknown"

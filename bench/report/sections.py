@@ -15,6 +15,9 @@ import pandas as pd
 from bench.report.frame import CEILING, FURTHER, REFERENCE
 from bench.stats import Gain, Spread, gap_closed, improvement, mean_and_sd, paired_gain
 
+# Fewer seeds than this name no winner.
+SEEDS_FOR_BOLD = 3
+
 # What must agree before two numbers may stand in one table.
 SECTION = ["task", "preset", "source", "device", "metric"]
 
@@ -99,6 +102,12 @@ class Section:
     def contenders(self) -> list[Line]:
         """Finished distillation methods (no baselines), best mean first."""
         return [line for line in self.lines if line.kind == "method" and line.best]
+
+    @property
+    def winners(self) -> set[str]:
+        """Return the labels to set bold: the best method, if its seeds allow to call it that."""
+        whole = [line for line in self.contenders if line.complete]
+        return {whole[0].label} if whole and whole[0].ok >= SEEDS_FOR_BOLD else set()
 
 
 def sections(frame: pd.DataFrame) -> list[Section]:

@@ -10,7 +10,9 @@ from factory import failure, record
 
 from bench.errors import BenchError
 from bench.report import write_reports
-from bench.report.figure import draw, encode
+from bench.report.content import Context
+from bench.report.figures.dots import draw
+from bench.report.figures.style import encode
 from bench.report.frame import collect
 from bench.store import Record, write_record
 
@@ -106,7 +108,8 @@ def test_a_method_keeps_its_look_across_facets_and_state_stays_clean() -> None:
 
     before = dict(matplotlib.rcParams)
     more = [record("kd", 0, 0.4, task="imdb"), record("m3", 0, 0.5, task="imdb")]
-    figure = draw(collect([*some_records(), *more]).frame)
+    context = Context(collect([*some_records(), *more]).frame)
+    figure = draw(context.sections, context.looks)
     assert encode(figure, "svg").startswith(b"<?xml")
     assert dict(matplotlib.rcParams) == before
     assert plt.get_fignums() == []
@@ -127,7 +130,7 @@ def test_a_method_keeps_its_look_across_facets_and_state_stays_clean() -> None:
 
 def test_importing_and_rendering_needs_no_torch() -> None:
     code = (
-        "import sys, bench.report, bench.report.figure, bench.report.leaderboard; "
+        "import sys, bench.report, bench.report.figures.dots, bench.report.leaderboard; "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
