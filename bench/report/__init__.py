@@ -43,7 +43,7 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
         BenchError: there is no readable record below ``results``.
     """
     records, unreadable = read_records(results)
-    costs, unreadable_costs = read_costs(results)
+    cost_records, unreadable_costs = read_costs(results)
     unreadable += unreadable_costs
     # The reader names whole paths; a report names them from the results on.
     problems = [line.replace(f"{results.as_posix()}/", "") for line in unreadable]
@@ -56,13 +56,15 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
         )
     # Deferred: drawing libraries take a second to load, and most commands never draw.
     from bench.report.content import Context
+    from bench.report.costs import collect_costs
     from bench.report.figures.style import encode
     from bench.report.frame import collect
     from bench.report.leaderboard import render_leaderboard
     from bench.report.parts import build
 
     collected = collect(records)
-    problems += collected.problems
+    costs, unusable = collect_costs(cost_records)
+    problems += [*collected.problems, *unusable]
     context = Context(
         frame=collected.frame,
         costs=costs,

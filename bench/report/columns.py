@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from bench.report import text
 from bench.report.content import Value
-from bench.report.frame import REFERENCE
+from bench.report.frame import REFERENCE, SECOND
 from bench.report.sections import Line, Section
+from bench.stats import SEEDS_FOR_TEST
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,35 @@ def _test(line: Line, section: Section) -> Value:
         return Value(absent(line))
     shown = text.spread(line.best, section.metric)
     return Value(shown, line.best.mean, bold=line.label in section.winners)
+
+
+def _interval(line: Line, section: Section) -> Value:
+    shown = text.interval(line.interval, section.metric)
+    return Value(shown, line.interval.low if line.interval else None)
+
+
+def _tested(section: Section) -> bool:
+    return any(line.interval for line in section.lines)
+
+
+def _versus(other: str, what: str) -> Callable[[Line, Section], Value]:
+    """Return the cells of a column on the differences to ``other``."""
+
+    def value(line: Line, section: Section) -> Value:
+        held = line.versus.get(other)
+        if held is None:
+            return Value(text.NOTHING)
+        if what == "gain":
+            shown = text.gain(held.gain, section.metric)
+            return Value(shown, held.gain.mean, bold=held.significant)
+        if what == "interval":
+            shown = text.interval(held.interval, section.metric, signed=True)
+            return Value(shown, held.interval.low if held.interval else None)
+        if held.adjusted is None:
+            return Value(f"{held.gain.pairs} of {SEEDS_FOR_TEST} seeds")
+        return Value(text.p_value(held.adjusted), held.adjusted)
+
+    return value
 
 
 def _gain(line: Line, section: Section) -> Value:
@@ -85,46 +115,77 @@ def _test_head(section: Section) -> str:
     return f"test {text.metric_name(section.metric)}{text.unit(section.metric)}{better}"
 
 
-def _macro_f1(line: Line, section: Section) -> Value:
-    return Value(
-        text.spread(line.macro_f1, "macro_f1"), line.macro_f1.mean if line.macro_f1 else None
+def _spread(name: str, metric: str = "") -> Callable[[Line, Section], Value]:
+    """Return the cells of a column that shows the spread ``name`` of a line."""
+
+    def value(line: Line, section: Section) -> Value:
+        found = getattr(line, name)
+        return Value(text.spread(found, metric or section.metric), found.mean if found else None)
+
+    return value
+
+
+def _plain(name: str, write: Callable[[float | None], str]) -> Callable[[Line, Section], Value]:
+    """Return the cells of a column that shows the number ``name`` of a line."""
+    return lambda line, section: Value(write(getattr(line, name)), getattr(line, name))
+
+
+def _fixed(head: str) -> Callable[[Section], str]:
+    return lambda section: head
+
+
+def _against(other: str) -> tuple[Column, ...]:
+    """Return the columns on the differences to ``other``, none of them usual."""
+    suffix = f"_{other}"
+
+    def there(section: Section) -> bool:
+        return section.line(other) is not None
+
+    return (
+        Column(
+            f"gain{suffix}",
+            lambda s: f"gain over {other}{_points(s)}",
+            _versus(other, "gain"),
+            there,
+            False,
+        ),
+        Column(
+            f"interval{suffix}",
+            lambda s: f"95 % interval{_points(s)}",
+            _versus(other, "interval"),
+            there,
+            False,
+        ),
+        Column(
+            f"p{suffix}", _fixed(f"p against {other} (Holm)"), _versus(other, "p"), there, False
+        ),
     )
 
 
+def _has_f1(section: Section) -> bool:
+    return section.metric != "macro_f1" and any(line.macro_f1 for line in section.lines)
+
+
 COLUMNS: tuple[Column, ...] = (
-    Column("method", lambda s: "method", _name),
+    Column("method", _fixed("method"), _name),
     Column("test", _test_head, _test),
-    Column(
-        "last",
-        lambda s: f"last epoch{text.unit(s.metric)}",
-        lambda line, s: Value(
-            text.spread(line.last, s.metric), line.last.mean if line.last else None
-        ),
-    ),
-    Column(
-        "macro_f1",
-        lambda s: "macro-F1 (%)",
-        _macro_f1,
-        shown=lambda s: s.metric != "macro_f1" and any(line.macro_f1 for line in s.lines),
-    ),
+    Column("interval", lambda s: f"95 % interval{text.unit(s.metric)}", _interval, _tested),
+    Column("last", lambda s: f"last epoch{text.unit(s.metric)}", _spread("last")),
+    Column("macro_f1", _fixed("macro-F1 (%)"), _spread("macro_f1", "macro_f1"), _has_f1),
     Column("gain", lambda s: f"gain over {REFERENCE}{_points(s)}", _gain),
-    Column("closed", lambda s: "gap closed (%)", _closed),
+    Column("closed", _fixed("gap closed (%)"), _closed),
+    *_against(REFERENCE),
+    *_against(SECOND),
     Column(
-        "parameters",
-        lambda s: "parameters",
-        lambda line, s: Value(text.count(line.deployed), line.deployed),
+        "agreement",
+        _fixed("agreement (%)"),
+        _spread("agreement", "agreement"),
+        lambda s: any(line.agreement for line in s.lines),
     ),
-    Column(
-        "extra",
-        lambda s: "extra",
-        lambda line, s: Value(text.count(line.train_only), line.train_only),
-    ),
-    Column(
-        "train_s",
-        lambda s: "train s",
-        lambda line, s: Value(text.seconds(line.train_seconds), line.train_seconds),
-    ),
-    Column("seeds", lambda s: "seeds", _seeds),
+    Column("parameters", _fixed("parameters"), _plain("deployed", text.count)),
+    Column("extra", _fixed("extra"), _plain("train_only", text.count)),
+    Column("train_s", _fixed("train s"), _plain("train_seconds", text.seconds)),
+    Column("seeds", _fixed("seeds"), _seeds),
 )
 
 

@@ -6,20 +6,23 @@ so that a method named ``<script>`` or ``a_b & c`` needs no thought where a part
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
+from bench.report.groups import Group, groups
 from bench.report.looks import Look, looks
 from bench.report.sections import Section, sections
 from bench.store import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from bench.report.costs import Cost
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Table:
         rows: one sequence of cells a row, as long as ``head``.
         title: what a caption begins with.
         source: where the numbers come from: data, preset, seeds, date, revision, hardware.
+        beside: whether the report shows it beside a table with the same source, which need not be
+            said twice there.
         left: how many columns are set flush left; the others are flush right.
     """
 
@@ -79,6 +84,7 @@ class Table:
     title: str = ""
     source: str = ""
     left: int = 1
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ class Context:
 
     Attributes:
         frame: one row a cell (:mod:`bench.report.frame`).
-        costs: cost records.
+        costs: what methods cost (:func:`bench.report.costs.collect_costs`).
         records: all readable records, for what the frame does not hold (curves, predictions).
         results: where the records lie; ``None`` where they are not on disk.
         superseded: how many records gave way to another one of the same cell.
@@ -133,7 +139,7 @@ class Context:
     """
 
     frame: pd.DataFrame
-    costs: Sequence[Record] = ()
+    costs: Mapping[tuple[str, ...], Mapping[str, Cost]] = field(default_factory=dict)
     records: Sequence[Record] = ()
     results: Path | None = None
     superseded: int = 0
@@ -145,9 +151,19 @@ class Context:
         return sections(self.frame)
 
     @cached_property
+    def groups(self) -> list[Group]:
+        """Return the sections in groups that share preset, source and device."""
+        return groups(self.sections)
+
+    @cached_property
     def looks(self) -> dict[str, Look]:
         """Return the colour and marker of each method."""
         return looks(map(str, self.frame.label))
+
+    def costs_of(self, section: Section) -> Mapping[str, Cost]:
+        """Return what the methods of ``section`` cost; empty when nothing was measured."""
+        place = (section.task, section.preset, section.source, section.device, section.origin)
+        return self.costs.get(place, {})
 
     @cached_property
     def by_key(self) -> dict[str, Record]:

@@ -14,16 +14,18 @@ from bench.report.text import first_line, without_paths
 from bench.stats import DIRECTIONS
 from bench.store import Record
 
-# The two roles a report needs.  No other name of a method has a meaning to it.
+# The roles a report needs: what every gain is held against, what every other method is held
+# against too, and what there is to reach.  No other name of a method has a meaning to it.
 REFERENCE = "scratch"
+SECOND = "kd"
 CEILING = "teacher"
 
-IDENTITY = ["task", "preset", "source", "device", "label", "seed"]
+IDENTITY = ["origin", "task", "preset", "source", "device", "label", "seed"]
 COLUMNS = [
     *IDENTITY,
     *["family", "title", "limits", "classes", "metric", "direction", "method", "kind", "status"],
     *["test_best", "test_last", "validation_best", "best_epoch"],
-    *["deployed", "train_only", "train_seconds", "peak_memory"],
+    *["deployed", "train_only", "train_seconds", "peak_memory", "agreement"],
     *["data_name", "fingerprint", "rows_train", "rows_validation", "rows_test"],
     *["teacher_name", "teacher_score", "device_name", "torch", "revision"],
     *["error_class", "error_message", "finished", "key"],
@@ -106,6 +108,8 @@ def _row(record: Record) -> dict[str, Any]:
     metrics = record.get("metrics") or {}
     best, last = metrics.get("best") or {}, metrics.get("last") or {}
     row: dict[str, Any] = {
+        # whose results these are; nothing imported ever stands in one table with our own
+        "origin": str((record.get("external") or {}).get("origin") or ""),
         "task": str(cell["task"]),
         "preset": preset_name(cell),
         "source": str(cell["source"]),
@@ -129,6 +133,7 @@ def _row(record: Record) -> dict[str, Any]:
         "train_only": _number(parameters.get("train_only")),
         "train_seconds": _number((record.get("timings") or {}).get("train_s")),
         "peak_memory": _number((record.get("memory") or {}).get("peak_rss_bytes")),
+        "agreement": None,
         "data_name": str(data.get("name") or ""),
         "fingerprint": str(data.get("fingerprint") or ""),
         **{f"rows_{split}": _number(rows.get(split)) for split in ("train", "validation", "test")},
@@ -161,14 +166,18 @@ def _row(record: Record) -> dict[str, Any]:
 
 def _fill_devices(rows: list[dict[str, Any]]) -> None:
     """Give a failed cell that died before it named its device the only one its table knows."""
-    known: dict[tuple[str, str, str], set[str]] = {}
+    known: dict[tuple[str, ...], set[str]] = {}
     for row in rows:
         if row["device"] != UNKNOWN_DEVICE:
-            known.setdefault((row["task"], row["preset"], row["source"]), set()).add(row["device"])
+            known.setdefault(_table(row), set()).add(row["device"])
     for row in rows:
-        devices = known.get((row["task"], row["preset"], row["source"]), set())
+        devices = known.get(_table(row), set())
         if row["device"] == UNKNOWN_DEVICE and len(devices) == 1:
             row["device"] = next(iter(devices))
+
+
+def _table(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(row[name] for name in ("origin", "task", "preset", "source"))
 
 
 def _revision(revision: Mapping[str, Any]) -> str:

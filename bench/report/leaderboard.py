@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 import pandas as pd
 
@@ -11,11 +10,13 @@ from bench.report import text
 from bench.report.columns import absent, usual
 from bench.report.content import Block, Bullets, Context, Heading, Part, Table, Text, Value
 from bench.report.costs import cost_table
+from bench.report.differences import differences
 from bench.report.formats import markdown
 from bench.report.frame import CEILING, REFERENCE
-from bench.report.remarks import caption, dates, remarks
-from bench.report.sections import SEEDS_FOR_BOLD, Line, Section
-from bench.store import slug
+from bench.report.groups import Group
+from bench.report.remarks import caption, dates, group_caption, remarks
+from bench.report.sections import Line, Section
+from bench.stats import SEEDS_FOR_TEST
 
 INTRODUCTION = f"""\
 Every number is on the test split and is a mean ± standard deviation over seeds. Nothing was chosen
@@ -24,10 +25,16 @@ column takes the final one. The *gain* is the difference to *{REFERENCE}*, the s
 on hard labels alone, taken seed by seed (same initialisation and batch order) and then averaged;
 positive is better. *Gap closed* is the share of the way from *{REFERENCE}* (0 %) to *{CEILING}*
 (100 %). Rows in italics are baselines; those run once are held against the mean of *{REFERENCE}*
-and marked *unpaired*. *Parameters* are what is deployed, *extra* is what is trained beside the
+and marked *unpaired*. *Agreement* is the share of test samples on which student and teacher predict
+the same. *Parameters* are what is deployed, *extra* is what is trained beside the
 student and thrown away; *train s* is wall time with other cells perhaps running beside it, not
-an isolated cost. The best distillation method is bold only if all its seeds finished and
-there are at least {SEEDS_FOR_BOLD}; bold does not mean significant."""
+an isolated cost.
+
+From {SEEDS_FOR_TEST} seeds on there are 95 % intervals (bootstrap over seeds, widened for few
+values) and tests (paired t-test over seeds, Holm's correction over the rows of a table), and the
+best trained student is bold together with all that are not significantly worse. With fewer seeds
+none of that is given: three runs cannot tell luck from merit. All of it is for one teacher, one
+split of the data and one setting of each method; other choices add noise that no seed shows."""
 
 OVERVIEW = (
     f"Mean gain over {REFERENCE} on each task, in points (in the metric's own unit where it is no "
@@ -47,16 +54,16 @@ def render_leaderboard(context: Context, parts: Sequence[Part]) -> str:
 def overview(context: Context) -> Iterator[Part]:
     """Yield one table of gains for each preset, source and device that has several tasks."""
     made: list[Block] = []
-    for place, group in groupby(context.sections, lambda s: (s.preset, s.source, s.device)):
-        columns = list(group)
-        if len(columns) > 1:
-            preset, source, device = place
-            made += [Heading(f"Preset {preset}, source {source}, {device}"), _overview(columns)]
+    for group in context.groups:
+        if len(group.sections) > 1:
+            where = group.where[0].upper() + group.where[1:]
+            made += [Heading(where), _overview(group)]
     if made:
         yield Part("Overview", (Text(OVERVIEW), *made))
 
 
-def _overview(columns: list[Section]) -> Table:
+def _overview(group: Group) -> Table:
+    columns = group.sections
     kinds = {line.label: line.kind for section in columns for line in section.lines}
     ranked = []
     for label in sorted(kinds.keys() - {REFERENCE}):
@@ -74,11 +81,11 @@ def _overview(columns: list[Section]) -> Table:
         ranked.append((place, [name, *cells, Value(shown, mean)]))
     first = columns[0]
     return Table(
-        name=slug(f"overview-{first.preset}-{first.source}-{first.device}"),
+        name=f"overview-{first.place_slug}",
         head=["method", *(section.task for section in columns), "mean"],
         rows=[row for _, row in sorted(ranked, key=lambda item: item[0])],
-        title=f"Mean gain over {REFERENCE}, preset {first.preset}, source {first.source}, "
-        f"{first.device}",
+        title=f"Mean gain over {REFERENCE}, {first.where}",
+        source=group_caption(group),
     )
 
 
@@ -101,16 +108,16 @@ def tasks(context: Context) -> Iterator[Part]:
         if notes:
             blocks.append(Text(" ".join(notes), "note"))
         blocks += _unfinished(section)
-        blocks += cost_table(context.costs, section)
-        where = f"preset {section.preset}, source {section.source}, {section.device}"
-        yield Part(f"{section.title} ({where})", tuple(blocks))
+        blocks += differences(section)
+        blocks += cost_table(context, section)
+        yield Part(f"{section.title} ({section.where})", tuple(blocks))
 
 
 def score_table(section: Section) -> Table:
     """Return the table of scores of ``section``."""
     columns = usual(section)
     return Table(
-        name=slug(f"{section.task}-{section.preset}-{section.source}-{section.device}"),
+        name=section.slug,
         head=[column.head(section) for column in columns],
         rows=[[column.value(line, section) for column in columns] for line in section.lines],
         title=f"{section.title}, preset {section.preset}",

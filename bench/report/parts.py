@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from bench.report.content import Builder, Context, Part
 from bench.report.leaderboard import overview, tasks
-from bench.report.pictures import scores
+from bench.report.pictures import pictures
+from bench.report.standings import standings
 
 PARTS: tuple[Builder, ...] = (
     overview,
-    scores,
+    standings,
+    pictures,
     tasks,
 )
 

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.report.figures.style import plain, styled
+from bench.report.figures.style import plain, styled, title
 from bench.report.frame import CEILING, REFERENCE
 from bench.report.looks import CEILING_COLOUR, REFERENCE_COLOUR, Look
-from bench.report.sections import Section
+from bench.report.sections import Line, Section
 from bench.report.text import metric_name, scale, unit
 
 SEED_OFFSET = 0.3  # of a line: beneath the mean, which would hide them
@@ -86,7 +86,7 @@ def _facet(ax: Axes, section: Section, looks: Mapping[str, Look]) -> None:
         ax.errorbar(
             line.best.mean * factor,
             place,
-            xerr=None if line.best.sd is None else line.best.sd * factor,
+            xerr=_bar(line, factor),
             color=colour,
             marker=marker,
             markersize=7,
@@ -97,6 +97,16 @@ def _facet(ax: Axes, section: Section, looks: Mapping[str, Look]) -> None:
             zorder=3,
         )
     _label(ax, section)
+
+
+def _bar(line: Line, factor: float) -> list[list[float]] | None:
+    """Return the error bar to both sides: the interval, else the deviation, else nothing."""
+    if line.best is None or line.best.sd is None:
+        return None
+    if line.interval is None:
+        return [[line.best.sd * factor], [line.best.sd * factor]]
+    low, high = line.best.mean - line.interval.low, line.interval.high - line.best.mean
+    return [[max(low, 0.0) * factor], [max(high, 0.0) * factor]]
 
 
 def _label(ax: Axes, section: Section) -> None:
@@ -116,17 +126,16 @@ def _label(ax: Axes, section: Section) -> None:
     ax.grid(visible=True, axis="y", color="#f2f2f2", linewidth=0.7)
     better = ", lower is better" if section.direction == "min" else ""
     ax.set_xlabel(f"test {plain(metric_name(section.metric))}{unit(section.metric)}{better}")
-    where = f"preset {section.preset}, source {section.source}, {section.device}"
-    where = plain(where, 48)
-    ax.set_title(plain(section.title, 38) + "\n" * (where.count("\n") + 1), loc="left", pad=2)
-    ax.text(0, 1.01, where, transform=ax.transAxes, fontsize=8, color="#555555", va="bottom")
+    title(ax, section)
 
 
 def _legend() -> list[Line2D]:
     grey = "#777777"
     return [
         Line2D([], [], ls="", marker="o", ms=3.5, color=grey, alpha=0.6, label="one seed"),
-        Line2D([], [], marker="o", ms=7, mec="white", color=grey, label="mean ± sd over seeds"),
+        Line2D(
+            [], [], marker="o", ms=7, mec="white", color=grey, label="mean, 95 % interval or sd"
+        ),
         Line2D([], [], color=REFERENCE_COLOUR, ls="--", lw=1, label=REFERENCE),
         Line2D([], [], color=CEILING_COLOUR, ls=(0, (1, 1.5)), lw=1, label=CEILING),
     ]

@@ -10,8 +10,14 @@ from typing import Any
 
 import matplotlib
 import seaborn
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
+
+from bench.report.looks import Look
+from bench.report.sections import Section
 
 HASH_SALT = "distillation-bench"
 DPI = 130
@@ -54,3 +60,45 @@ def plain(label: str, width: int = 24) -> str:
     """Return ``label`` on at most two lines, and with no mathematics in it for matplotlib."""
     lines = textwrap.wrap(label, width, max_lines=2, placeholder=" …") or [""]
     return "\n".join(lines).replace("$", r"\$")
+
+
+def legend_beside(figure: Figure, axes: Axes, title: str = "") -> None:
+    """Put the legend of ``axes`` to the right of the figure, in as many columns as it takes."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles,
+            labels,
+            loc="outside right upper",
+            ncols=1 + (len(handles) - 1) // 20,
+            frameon=False,
+            title=title or None,
+        )
+
+
+def handle(label: str, look: Look, *, line: bool = False) -> Line2D:
+    """Return what stands for a method in a legend."""
+    colour, marker = look
+    ends = {"mec": "white", "mew": 0.8}
+    return Line2D(
+        [],
+        [],
+        color=colour,
+        marker=marker,
+        ms=6,
+        ls="-" if line else "",
+        label=plain(label),
+        **ends,
+    )
+
+
+def title(ax: Axes, section: Section) -> None:
+    """Write the section's task above ``ax`` on the left, with where it ran beneath."""
+    ax.set_title(plain(section.title, 38) + "\n", loc="left", pad=2)
+    where = plain(section.where, 56).replace("\n", " ")
+    ax.text(0, 1.01, where, transform=ax.transAxes, fontsize=7, color=GREY, va="bottom")
+
+
+def plain_ticks(ax: Axes) -> None:
+    """Write the numbers of the x axis as 500, 2 k, 1.5 M instead of powers of ten."""
+    ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
