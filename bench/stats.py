@@ -142,17 +142,22 @@ def bootstrap_interval(values: Iterable[float]) -> Interval | None:
     numbers = np.sort(np.fromiter(values, dtype=np.float64))  # resamples do not know an order
     if len(numbers) < SEEDS_FOR_TEST:
         return None
-    means = np.sort(numbers[_resamples(len(numbers))].mean(axis=1))
+    # around the middle, so that a constant is its own interval to the last bit
+    middle = numbers[len(numbers) // 2]
+    means = middle + _resamples(len(numbers)) @ (numbers - middle)
     low, high = np.quantile(means, _expanded_tails(len(numbers)))
     return Interval(float(low), float(high))
 
 
 @functools.cache
 def _resamples(count: int) -> np.ndarray:
-    """Return indices ``(B, count)``: every resample there is, or ten thousand drawn ones."""
-    if count**count <= 50_000:
-        return np.array(list(itertools.product(range(count), repeat=count)), dtype=np.int16)
-    return np.random.default_rng(count).integers(0, count, (10_000, count), dtype=np.int16)
+    """Return weights ``(B, count)``: every resample there is, or five thousand drawn ones."""
+    if count <= SEEDS_FOR_TEST:
+        drawn = np.array(list(itertools.product(range(count), repeat=count)))
+        weights = (drawn[:, :, None] == np.arange(count)).sum(axis=1)
+    else:
+        weights = np.random.default_rng(count).multinomial(count, np.full(count, 1 / count), 5000)
+    return weights / count
 
 
 @functools.cache

@@ -55,6 +55,7 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
             else "run `python -m bench all` first",
         )
     # Deferred: drawing libraries take a second to load, and most commands never draw.
+    from bench.report.agreement import agreements
     from bench.report.content import Context
     from bench.report.costs import collect_costs
     from bench.report.figures.style import encode
@@ -62,7 +63,7 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
     from bench.report.leaderboard import render_leaderboard
     from bench.report.parts import build
 
-    collected = collect(records)
+    collected = collect(records, agreements(records, results))
     costs, unusable = collect_costs(cost_records)
     problems += [*collected.problems, *unusable]
     context = Context(

@@ -56,18 +56,23 @@ def preset_name(cell: Mapping[str, Any]) -> str:
     return "+".join([str(cell["preset"]), *(f"{k}={overrides[k]}" for k in sorted(overrides))])
 
 
-def collect(records: Iterable[Record]) -> Collected:
+def collect(records: Iterable[Record], agreement: Mapping[str, float] | None = None) -> Collected:
     """Flatten ``records`` and keep one row for every cell, in an order that is theirs alone.
 
     Two records are of the same cell when task, preset with overrides, source, device, label and
     seed agree.  The one that finished last counts, except that a failed or skipped record never
     displaces a result: a crash on a full disk says nothing about the number measured before, and
     a published table must not lose rows to it.  Such a newer failure is told among the problems.
+
+    Args:
+        records: in any order.
+        agreement: share of test samples on which student and teacher predict the same, by key.
     """
+    agreement = agreement or {}
     rows, problems = [], []
     for record in records:
         try:
-            rows.append(_row(record))
+            rows.append({**_row(record), "agreement": agreement.get(str(record["key"]))})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             name = str(record.get("key"))[:12]
             problems.append(f"record {name}: malformed ({type(error).__name__}: {error})")

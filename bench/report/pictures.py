@@ -77,7 +77,8 @@ def _pictures(context: Context, group: Group) -> Iterator[Picture]:
             f"curves-{group.slug}",
             learning,
             f"Validation score by epoch, {group.where}",
-            "Means over seeds; bands reach from the lowest seed to the highest.",
+            "Means over seeds; bands reach from the lowest seed to the highest. The first quarter "
+            "may lie outside, so that the ends can be told apart.",
         )
     if any(cost.state == "ok" for of_section in costs for cost in of_section.values()):
         yield Picture(

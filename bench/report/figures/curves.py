@@ -43,20 +43,36 @@ def _facet(
 ) -> None:
     factor = scale(section.metric)
     for label, curve in curves.items():
-        colour, marker = looks[label]
+        colour, marker, dash = looks[label]
         at = np.asarray(curve.epochs)
         ax.plot(
             at,
             np.asarray(curve.mean) * factor,
             color=colour,
             lw=1.4,
+            ls=dash,
             marker=marker if len(at) <= 30 else None,
             markersize=3.5,
         )
         if len(curves) <= MOST_BANDS and curve.seeds > 1:
             low, high = np.asarray(curve.low) * factor, np.asarray(curve.high) * factor
             ax.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
+    _crop(ax, curves, factor)
     ax.set_xlabel("epoch")
     ax.set_ylabel(f"validation {plain(metric_name(section.metric))}{unit(section.metric)}")
     ax.xaxis.get_major_locator().set_params(integer=True)
     title(ax, section)
+
+
+def _crop(ax: Axes, curves: Mapping[str, Curve], factor: float) -> None:
+    """Leave the first quarter out of the scale: what is compared is where the curves end."""
+    late = [
+        value * factor
+        for curve in curves.values()
+        for column in (curve.low, curve.high)
+        for value in column[len(column) // 4 :]
+        if len(column) > 3
+    ]
+    if late:
+        room = 0.06 * (max(late) - min(late)) or 0.01
+        ax.set_ylim(min(late) - room, max(late) + room)

@@ -22,7 +22,7 @@ SEED_OFFSET = 0.3  # of a line: beneath the mean, which would hide them
 
 def draw(parts: Sequence[Section], looks: Mapping[str, Look]) -> Figure:
     """Return one figure: a facet for each section, best method on top."""
-    columns = max(1, 2 if len(parts) == 4 else min(len(parts), 3))
+    columns = max(1, min(len(parts), 2))
     rows = max(1, math.ceil(len(parts) / columns))
     tallest = max((len(section.lines) for section in parts), default=1)
     names = [
@@ -31,7 +31,7 @@ def draw(parts: Sequence[Section], looks: Mapping[str, Look]) -> Figure:
     ]
     longest = max((len(line) for name in names for line in name.split("\n")), default=0)
     pitch = 0.36 if any("\n" in name for name in names) else 0.27  # inches for one method
-    width = max(7.0, (3.4 + 0.075 * longest) * columns)
+    width = max(7.0, (2.2 + 0.075 * longest) * columns)  # what a column of text is wide
     with styled(width, rows * (1.3 + pitch * tallest) + 0.6) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).flatten()
         for ax, section in zip(axes, parts, strict=False):
@@ -75,7 +75,7 @@ def _facet(ax: Axes, section: Section, looks: Mapping[str, Look]) -> None:
             ax=ax,
         )
     for place, line in enumerate(section.lines):
-        colour, marker = looks[line.label]
+        colour, marker, _ = looks[line.label]
         if line.best is None:
             ax.text(
                 0.02, place, "no result", transform=ax.get_yaxis_transform(), va="center",

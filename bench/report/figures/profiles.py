@@ -13,8 +13,6 @@ from bench.report.figures.style import GREY, legend_beside, plain, styled
 from bench.report.groups import Group
 from bench.report.looks import Look
 
-LINES = ("-", "--", "-.", ":")
-
 
 def draw(group: Group, looks: Mapping[str, Look]) -> Figure:
     """Return the profiles of all methods of ``group``."""
@@ -24,14 +22,13 @@ def draw(group: Group, looks: Mapping[str, Look]) -> Figure:
     thresholds = np.linspace(min(low, -0.1), max(high, 0.5), 201)
     with styled(7.0, 3.6) as figure:
         axes = figure.subplots()
-        for at, (label, found) in enumerate(runs.items()):
-            # the middle of a step would be drawn at neither end of it
+        for label, found in runs.items():
             axes.step(
                 thresholds,
                 profile(found, thresholds),
                 where="post",
-                color=looks[label][0],
-                ls=LINES[at // 8 % len(LINES)],
+                color=looks[label].colour,
+                ls=looks[label].dash,
                 lw=1.6,
                 label=plain(label),
             )

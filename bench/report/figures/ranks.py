@@ -28,15 +28,19 @@ def draw(group: Group, looks: Mapping[str, Look]) -> Figure:
             ranks,
             p,
             ax=axes,
-            label_fmt_left="{label}  {rank:.2f}",
-            label_fmt_right="{rank:.2f}  {label}",
-            color_palette={shown[label]: looks[label][0] for label in group.labels},
+            label_fmt_left="{label}  {rank:.2f} ",
+            label_fmt_right=" {rank:.2f}  {label}",
+            color_palette={shown[label]: looks[label].colour for label in group.labels},
             label_props={"fontsize": 9},
             marker_props={"s": 28, "zorder": 3},
             elbow_props={"linewidth": 1.2},
-            crossbar_props={"linewidth": 3, "color": "#222222"},
+            crossbar_props={"linewidth": 2.5, "color": "#222222", "solid_capstyle": "butt"},
+            text_h_margin=0.08,
         )
         axes.set_title("mean rank over tasks (1 is best)", fontsize=9, fontweight="normal", pad=14)
+        for text in axes.texts:  # some of the palette is too light for letters
+            text.set_color("#222222")
+        axes.grid(visible=False)
     return figure
 
 

@@ -78,23 +78,14 @@ def legend_beside(figure: Figure, axes: Axes, title: str = "") -> None:
 
 def handle(label: str, look: Look, *, line: bool = False) -> Line2D:
     """Return what stands for a method in a legend."""
-    colour, marker = look
-    ends = {"mec": "white", "mew": 0.8}
-    return Line2D(
-        [],
-        [],
-        color=colour,
-        marker=marker,
-        ms=6,
-        ls="-" if line else "",
-        label=plain(label),
-        **ends,
-    )
+    dash = look.dash if line else ""
+    style: dict[str, Any] = {"ms": 6, "mec": "white", "mew": 0.8, "ls": dash}
+    return Line2D([], [], color=look.colour, marker=look.marker, label=plain(label), **style)
 
 
 def title(ax: Axes, section: Section) -> None:
     """Write the section's task above ``ax`` on the left, with where it ran beneath."""
-    ax.set_title(plain(section.title, 38) + "\n", loc="left", pad=2)
+    ax.set_title(plain(section.title, 30) + "\n", loc="left", pad=2)
     where = plain(section.where, 56).replace("\n", " ")
     ax.text(0, 1.01, where, transform=ax.transAxes, fontsize=7, color=GREY, va="bottom")
 

@@ -110,7 +110,7 @@ def _panel(
         zorder=1,
     )
     for point in points:
-        colour, marker = looks[point.label]
+        colour, marker, _ = looks[point.label]
         ax.errorbar(
             point.cost,
             point.score,
