@@ -6,6 +6,7 @@ not there (they are large and need not be published) has none.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from bench.data.cache import cache_dir
+from bench.errors import BenchError
 from bench.report.frame import CEILING
 from bench.store import Record, record_path, write_atomically
 
@@ -42,8 +44,8 @@ def agreements(records: Iterable[Record], results: Path) -> dict[str, float]:
             continue  # the frame says what is malformed
     if not students or not teachers:
         return {}
-    store = cache_dir() / "agreement.json"
-    known = _read(store)
+    store = _store()
+    known = _read(store) if store else {}
     fresh: dict[str, float] = {}
     loaded: dict[str, np.ndarray | None] = {}
     made: dict[str, float] = {}
@@ -58,12 +60,18 @@ def agreements(records: Iterable[Record], results: Path) -> dict[str, float]:
             value = _share(_predicted(path, digest), loaded[teacher])
         if value is not None:
             made[key] = fresh[pair] = value
-    if fresh.keys() - known.keys():
-        try:
+    if store and fresh.keys() - known.keys():
+        with contextlib.suppress(OSError):  # then they are computed again next time
             write_atomically(store, json.dumps({**known, **fresh}, sort_keys=True).encode())
-        except OSError:
-            pass  # looked up next time, or not
     return made
+
+
+def _store() -> Path | None:
+    """Return the file of pairs seen before; None where nothing can be kept."""
+    try:
+        return cache_dir() / "agreement.json"
+    except BenchError:
+        return None
 
 
 def _predictions(record: Mapping[str, Any], results: Path) -> tuple[Path, str] | None:
