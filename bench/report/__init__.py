@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.store import read_costs, read_records, write_atomically
+from bench.store import read_costs, read_records
 
 __all__ = ["ReportSummary", "write_reports"]
 
@@ -36,8 +36,9 @@ class ReportSummary:
 def write_reports(results: Path, out: Path) -> ReportSummary:
     """Render all records below ``results`` into ``out``.
 
-    Writes ``leaderboard.md`` and ``figures/leaderboard.svg`` and ``.png``; a file whose bytes
-    would not change is left alone.
+    Writes ``leaderboard.md``, ``index.html``, ``tables/`` (LaTeX, CSV and HTML), ``figures/`` (SVG
+    and PNG) and ``SHA256SUMS`` over all of them.  A file whose bytes would not change is left
+    alone; one that an earlier rendering wrote and this one does not is removed.
 
     Raises:
         BenchError: there is no readable record below ``results``.
@@ -58,8 +59,10 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
     from bench.report.agreement import agreements
     from bench.report.content import Context
     from bench.report.costs import collect_costs
-    from bench.report.figures.style import encode
+    from bench.report.drawing import draw_all
+    from bench.report.files import table_files, write_files
     from bench.report.frame import collect
+    from bench.report.index import render_index
     from bench.report.leaderboard import render_leaderboard
     from bench.report.parts import build
 
@@ -75,16 +78,17 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
         problems=problems,
     )
     parts = build(context)
-    files = {out / "leaderboard.md": render_leaderboard(context, parts).encode()}
-    for picture in (picture for part in parts for picture in part.pictures):
-        drawing = picture.draw()
-        for form in ("svg", "png"):
-            files[out / "figures" / f"{picture.name}.{form}"] = encode(drawing, form)
-    written = []
-    for path, data in files.items():
-        if not path.is_file() or path.read_bytes() != data:
-            write_atomically(path, data)
-            written.append(path)
-    return ReportSummary(
-        tuple(files), tuple(written), len(records), collected.superseded, tuple(problems)
-    )
+    drawn = draw_all([picture for part in parts for picture in part.pictures])
+    svg = {name: forms["svg"] for name, forms in drawn.items()}
+    files = {
+        "leaderboard.md": render_leaderboard(context, parts).encode(),
+        "index.html": render_index(context, parts, svg).encode(),
+        **table_files(context, parts),
+        **{
+            f"figures/{name}.{form}": data
+            for name, forms in drawn.items()
+            for form, data in forms.items()
+        },
+    }
+    paths, written = write_files(out, files)
+    return ReportSummary(paths, written, len(records), collected.superseded, tuple(problems))

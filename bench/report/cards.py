@@ -95,9 +95,7 @@ def _registered(node: ast.ClassDef) -> Iterator[tuple[str, int]]:
                 yield str(call.args[0].value), call.lineno
 
 
-def _attribute(
-    node: ast.ClassDef, name: str, classes: dict[str, ast.ClassDef]
-) -> ast.expr | None:
+def _attribute(node: ast.ClassDef, name: str, classes: dict[str, ast.ClassDef]) -> ast.expr | None:
     """Return the value of a class attribute, looked up in parents of the same file too."""
     for statement in node.body:
         match statement:

@@ -93,7 +93,8 @@ class Picture:
 
     Attributes:
         name: of its files, lower case with hyphens.
-        draw: returns the figure; must not touch pyplot or any other global state.
+        draw: returns the figure; must not touch pyplot or any other global state, and must be
+            picklable (a :func:`functools.partial`), since pictures are drawn by several processes.
         alt: what it shows, for those who cannot see it.
         caption: how to read it.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 from markupsafe import Markup
@@ -63,15 +63,43 @@ def csv_table(table: Table) -> str:
 
     A cell that a spreadsheet would run as a formula is prefixed with an apostrophe.
     """
-    rows = [[_inert(value.text) for value in row] for row in table.rows]
-    frame = pd.DataFrame(rows, columns=[_inert(name) for name in table.head])
+    rows = [[inert(value.text) for value in row] for row in table.rows]
+    frame = pd.DataFrame(rows, columns=[inert(name) for name in table.head])
     return frame.to_csv(index=False, lineterminator="\n")
 
 
-def _inert(shown: str) -> str:
+def inert(shown: str) -> str:
+    """Return ``shown`` so that no spreadsheet runs it as a formula."""
     number = re.fullmatch(r"[+-]?[\d.]+( ± [\d.]+)?( \(.*\))?|-", shown)
     formula = shown.startswith(("=", "+", "-", "@", "\t", "\r")) and not number
     return f"'{shown}" if formula else shown
+
+
+def html_parts(parts: Iterable[Part], pictures: Mapping[str, str]) -> str:
+    """Return ``parts`` as HTML sections; ``pictures`` gives the address of each by name."""
+    out = []
+    for at, part in enumerate(parts):
+        blocks = Markup("\n").join(_html_block(block, pictures) for block in part.blocks)
+        section = '<section id="part-{0}" aria-labelledby="title-{0}"><h2 id="title-{0}">{1}</h2>'
+        out.append(Markup(section + "\n{2}</section>").format(at, part.title, blocks))
+    return str(Markup("\n").join(out))
+
+
+def _html_block(block: Block, pictures: Mapping[str, str]) -> Markup:
+    match block:
+        case Text(written, style):
+            return Markup('<p class="{}">{}</p>').format(style, written)
+        case Heading(written):
+            return Markup("<h3>{}</h3>").format(written)
+        case Bullets(lead, items):
+            listed = Markup("").join(Markup("<li>{}</li>").format(item) for item in items)
+            return Markup("<p>{}</p><ul>{}</ul>").format(lead, listed)
+        case Picture(name, _, alt, caption):
+            image = Markup('<img src="{}" alt="{}" loading="lazy">').format(pictures[name], alt)
+            return Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(image, caption)
+        case Table():
+            region = '<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>'
+            return Markup(region).format(block.title, Markup(html_table(block)))
 
 
 def html_table(table: Table) -> str:

@@ -18,7 +18,7 @@ from bench.report.cards import MethodCard, read_cards
 from bench.report.content import Context, Part
 from bench.report.formats import html_parts
 from bench.report.leaderboard import footnotes
-from bench.report.rows import Row, rows
+from bench.report.rows import HEAD, OURS, Row, rows
 from bench.report.runs import run_data
 
 FOLDER = Path(__file__).parent / "page"
@@ -65,6 +65,8 @@ def render_index(context: Context, parts: Sequence[Part], figures: Mapping[str, 
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         data=_json(run_data(context, found)),
         rows=found,
+        head=HEAD,
+        ours=OURS,
         filters=_filters(found),
         cards=_cards(context, found),
         parts=Markup(html_parts(parts, pictures)),
@@ -122,4 +124,3 @@ def _cost(context: Context, of_method: Sequence[Row]) -> str:
     if extra:
         told.append(f"Trains {', '.join(extra)} parameters that are not deployed.")
     return " ".join(told)
-

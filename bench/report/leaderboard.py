@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import pandas as pd
-
 from bench.report import text
 from bench.report.columns import absent, usual
 from bench.report.content import Block, Bullets, Context, Heading, Part, Table, Text, Value
@@ -47,7 +45,10 @@ def render_leaderboard(context: Context, parts: Sequence[Part]) -> str:
     """Return the leaderboard as Markdown."""
     lines = ["# Distillation Bench: leaderboard", "", INTRODUCTION, ""]
     lines += markdown(parts)
-    lines += _footnotes(context.frame, context.superseded, context.problems)
+    first, *problems = footnotes(context)
+    lines += ["---", "", text.escape(first)]
+    if problems:
+        lines += ["", *(f"- {text.escape(problem)}" for problem in problems)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -140,13 +141,14 @@ def _unfinished(section: Section) -> list[Block]:
     return [Bullets("Cells without a result:", tuple(items))]
 
 
-def _footnotes(frame: pd.DataFrame, superseded: int, problems: Sequence[str]) -> list[str]:
+def footnotes(context: Context) -> list[str]:
+    """Return what stands beneath everything: how many cells, and records to look at."""
+    frame = context.frame
     told = {word: int((frame.status == word).sum()) for word in ("ok", "failed", "skipped")}
     counts = ", ".join(f"{number} {word}" for word, number in told.items())
-    lines = ["---", "", f"Rendered from {len(frame)} cells ({counts}), finished {dates(frame)}."]
-    if superseded:
-        lines[-1] += f" Left out: {superseded} superseded by another record of the same cell."
-    if problems:
-        lines += ["", "Records to look at:", ""]
-        lines += [f"- {text.escape(text.without_paths(problem))}" for problem in problems]
-    return lines
+    lines = [f"Rendered from {len(frame)} cells ({counts}), finished {dates(frame)}."]
+    if context.superseded:
+        lines[0] += (
+            f" Left out: {context.superseded} superseded by another record of the same cell."
+        )
+    return [*lines, *(f"To look at: {text.without_paths(problem)}" for problem in context.problems)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from bench.report.content import Context, Heading, Part, Picture
 from bench.report.curves import curves
@@ -11,6 +13,13 @@ from bench.report.groups import Group
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def draw(module: str, *arguments: Any) -> Figure:
+    """Call ``draw`` of a module of :mod:`bench.report.figures`, which is loaded only now."""
+    loaded = importlib.import_module(f"bench.report.figures.{module}")
+    figure: Figure = loaded.draw(*arguments)
+    return figure
 
 
 def pictures(context: Context) -> Iterator[Part]:
@@ -25,34 +34,9 @@ def _pictures(context: Context, group: Group) -> Iterator[Picture]:
     costs = [context.costs_of(section) for section in sections]
     found = [curves(context, section) for section in sections]
 
-    def dots() -> Figure:
-        from bench.report.figures.dots import draw
-
-        return draw(sections, looks)
-
-    def tradeoff() -> Figure:
-        from bench.report.figures.tradeoff import draw
-
-        return draw(sections, costs, looks)
-
-    def bars() -> Figure:
-        from bench.report.figures.bars import draw
-
-        return draw(sections, costs, looks)
-
-    def learning() -> Figure:
-        from bench.report.figures.curves import draw
-
-        return draw(sections, found, looks)
-
-    def heat() -> Figure:
-        from bench.report.figures.heat import draw
-
-        return draw(group)
-
     yield Picture(
         f"scores-{group.slug}",
-        dots,
+        partial(draw, "dots", sections, looks),
         f"Test scores of every method, seed by seed, {group.where}",
         "Small dots are seeds, large ones means; bars are 95 % intervals where there are seeds "
         "enough, else one standard deviation.",
@@ -60,14 +44,14 @@ def _pictures(context: Context, group: Group) -> Iterator[Picture]:
     if len(sections) > 1 and any(line.gain for s in sections for line in s.lines):
         yield Picture(
             f"gains-{group.slug}",
-            heat,
+            partial(draw, "heat", group),
             f"Mean gain over the plain student, method by task, {group.where}",
             "Mean paired gains in points; grey is not there.",
         )
     if any(line.best and line.trained_student for s in sections for line in s.lines):
         yield Picture(
             f"tradeoff-{group.slug}",
-            tradeoff,
+            partial(draw, "tradeoff", sections, costs, looks),
             f"Test score against training cost and inference cost, {group.where}",
             "Up is better, left is cheaper; no method right of and below the dashed front is worth "
             "its cost on the mean. Bars are one standard deviation.",
@@ -75,7 +59,7 @@ def _pictures(context: Context, group: Group) -> Iterator[Picture]:
     if any(found):
         yield Picture(
             f"curves-{group.slug}",
-            learning,
+            partial(draw, "curves", sections, found, looks),
             f"Validation score by epoch, {group.where}",
             "Means over seeds; bands reach from the lowest seed to the highest. The first quarter "
             "may lie outside, so that the ends can be told apart.",
@@ -83,7 +67,7 @@ def _pictures(context: Context, group: Group) -> Iterator[Picture]:
     if any(cost.state == "ok" for of_section in costs for cost in of_section.values()):
         yield Picture(
             f"cost-{group.slug}",
-            bars,
+            partial(draw, "bars", sections, costs, looks),
             f"Throughput and memory of every method, {group.where}",
             "Measured apart from accuracy; training with the teacher cached where that works.",
         )

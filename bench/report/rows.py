@@ -23,7 +23,7 @@ class Row:
         label: the method with its options.
         method: as registered.
         anchor: id of the method's card on the page.
-        values: the cells after the method and where it ran.
+        cells: the cells after the method and where it ran.
         slowdown: seconds of a training step over those of the plain student; None if unmeasured.
         extra: parameters trained and thrown away.
     """
@@ -38,7 +38,7 @@ class Row:
     source: str
     device: str
     origin: str
-    values: tuple[Value, ...]
+    cells: tuple[Value, ...]
     slowdown: float | None
     extra: Value
     section: Section
@@ -81,7 +81,7 @@ def rows(context: Context) -> list[Row]:
                     source=section.source,
                     device=section.device,
                     origin=section.origin or OURS,
-                    values=_values(line, section, cost),
+                    cells=_cells(line, section, cost),
                     slowdown=step / base if step and base and line.label != REFERENCE else None,
                     extra=Value(text.count(line.train_only)),
                     section=section,
@@ -96,7 +96,7 @@ def _step(cost: Cost | None) -> float | None:
     return 1 / rate if rate else None
 
 
-def _values(line: Line, section: Section, cost: Cost | None) -> tuple[Value, ...]:
+def _cells(line: Line, section: Section, cost: Cost | None) -> tuple[Value, ...]:
     by_key = {column.key: column for column in COLUMNS}
 
     def shown(key: str) -> Value:

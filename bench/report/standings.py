@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from functools import partial
 
 from bench.across import (
     TASKS_FOR_TEST,
@@ -16,13 +16,10 @@ from bench.report import text
 from bench.report.content import Block, Context, Heading, Part, Picture, Table, Text, Value
 from bench.report.frame import REFERENCE, SECOND
 from bench.report.groups import WORTHWHILE_GAP, Group
+from bench.report.looks import Look
+from bench.report.pictures import draw
 from bench.report.remarks import group_caption
 from bench.stats import LEVEL, Interval
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from bench.report.looks import Look
 
 READING = f"""\
 Over the trained students that finished every seed of every task. Mean rank: 1 is best on all tasks;
@@ -130,20 +127,10 @@ def _left_out(group: Group) -> str:
 
 
 def _pictures(group: Group, looks: dict[str, Look]) -> Iterator[Picture]:
-    def draw_ranks() -> Figure:
-        from bench.report.figures.ranks import draw
-
-        return draw(group, looks)
-
-    def draw_profiles() -> Figure:
-        from bench.report.figures.profiles import draw
-
-        return draw(group, looks)
-
     if group.friedman is not None:
         yield Picture(
             f"ranks-{group.slug}",
-            draw_ranks,
+            partial(draw, "ranks", group, looks),
             f"Critical-difference diagram, {group.where}",
             "Mean ranks over tasks, best on the left; a bar joins methods that Nemenyi's test at "
             "5 % does not tell apart.",
@@ -151,7 +138,7 @@ def _pictures(group: Group, looks: dict[str, Look]) -> Iterator[Picture]:
     if group.with_gap and REFERENCE in group.labels:
         yield Picture(
             f"profiles-{group.slug}",
-            draw_profiles,
+            partial(draw, "profiles", group, looks),
             f"Performance profiles, {group.where}",
             "The share of runs that close at least so much of the teacher gap; every task counts "
             "alike. Higher is better.",

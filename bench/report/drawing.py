@@ -1,0 +1,33 @@
+"""Pictures to files, on as many processor cores as help."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+from bench.report.content import Picture
+
+FORMS = ("svg", "png")
+# A worker loads the drawing libraries anew, which takes as long as drawing a few pictures.
+WORTH_A_WORKER = 12
+
+
+def draw_all(pictures: Sequence[Picture]) -> dict[str, dict[str, bytes]]:
+    """Return each picture by name as the bytes of its files, by form; drawn once for all forms."""
+    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 4)
+    if workers > 1 and len(pictures) >= WORTH_A_WORKER:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            made = list(pool.map(_draw, pictures))
+    else:
+        made = [_draw(picture) for picture in pictures]
+    return {picture.name: files for picture, files in zip(pictures, made, strict=True)}
+
+
+def _draw(picture: Picture) -> dict[str, bytes]:
+    from bench.report.figures.style import encode
+
+    figure = picture.draw()
+    return {form: encode(figure, form) for form in FORMS}
