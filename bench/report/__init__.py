@@ -8,9 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import BenchError
-from bench.store import read_costs, read_records
-
 __all__ = ["ReportSummary", "write_reports"]
 
 
@@ -43,40 +40,15 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
     Raises:
         BenchError: there is no readable record below ``results``.
     """
-    records, unreadable = read_records(results)
-    cost_records, unreadable_costs = read_costs(results)
-    unreadable += unreadable_costs
-    # The reader names whole paths; a report names them from the results on.
-    problems = [line.replace(f"{results.as_posix()}/", "") for line in unreadable]
-    if not records:
-        raise BenchError(
-            f"no records under {results}",
-            f"cannot read: {'; '.join(problems)}"
-            if problems
-            else "run `python -m bench all` first",
-        )
-    # Deferred: drawing libraries take a second to load, and most commands never draw.
-    from bench.report.agreement import agreements
-    from bench.report.content import Context
-    from bench.report.costs import collect_costs
+    # Deferred: the libraries behind tables and figures take a second to load.
     from bench.report.drawing import draw_all
     from bench.report.files import table_files, write_files
-    from bench.report.frame import collect
     from bench.report.index import render_index
     from bench.report.leaderboard import render_leaderboard
     from bench.report.parts import build
+    from bench.report.select import load
 
-    collected = collect(records, agreements(records, results))
-    costs, unusable = collect_costs(cost_records)
-    problems += [*collected.problems, *unusable]
-    context = Context(
-        frame=collected.frame,
-        costs=costs,
-        records=records,
-        results=results,
-        superseded=collected.superseded,
-        problems=problems,
-    )
+    context = load(results)
     parts = build(context)
     drawn = draw_all([picture for part in parts for picture in part.pictures])
     svg = {name: forms["svg"] for name, forms in drawn.items()}
@@ -91,4 +63,6 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
         },
     }
     paths, written = write_files(out, files)
-    return ReportSummary(paths, written, len(records), collected.superseded, tuple(problems))
+    return ReportSummary(
+        paths, written, len(context.records), context.superseded, tuple(context.problems)
+    )

@@ -110,10 +110,17 @@ Block = Text | Bullets | Heading | Table | Picture
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the report under a heading of its own."""
+    """A part of the report under a heading of its own.
+
+    Attributes:
+        title: the heading.
+        blocks: what stands beneath it, in order.
+        short: what the page's navigation calls it, if not by its title.
+    """
 
     title: str
     blocks: tuple[Block, ...]
+    short: str = ""
 
     @property
     def tables(self) -> tuple[Table, ...]:

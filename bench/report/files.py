@@ -98,13 +98,18 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> tuple[tuple[Path, ...]
 
     A listed file that was changed by hand since is left alone.
 
+    Args:
+        out: the folder.
+        files: contents by path.
+        earlier: the earlier list, if not the one that lies there.
+
     Returns:
         All paths, and those that were written.
     """
     sums = "".join(
         f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items())
     )
-    for name, digest in read_sums(out / SUMS).items():
+    for name, digest in (read_sums(out / SUMS) if earlier is None else earlier).items():
         path = out / name
         inside = path.resolve().is_relative_to(out.resolve())
         stale = name not in files and inside and path.is_file()

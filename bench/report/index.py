@@ -70,7 +70,7 @@ def render_index(context: Context, parts: Sequence[Part], figures: Mapping[str, 
         filters=_filters(found),
         cards=_cards(context, found),
         parts=Markup(html_parts(parts, pictures)),
-        titles=[(f"part-{at}", part.title) for at, part in enumerate(parts)],
+        titles=[(f"part-{at}", part.short or part.title) for at, part in enumerate(parts)],
         status=context.frame.status.value_counts().to_dict(),
         footnotes=footnotes(context),
     )

@@ -111,7 +111,8 @@ def tasks(context: Context) -> Iterator[Part]:
         blocks += _unfinished(section)
         blocks += differences(section)
         blocks += cost_table(context, section)
-        yield Part(f"{section.title} ({section.where})", tuple(blocks))
+        short = ", ".join(part for part in (section.task, section.preset, section.origin) if part)
+        yield Part(f"{section.title} ({section.where})", tuple(blocks), short)
 
 
 def score_table(section: Section) -> Table:

@@ -85,7 +85,7 @@ def handle(label: str, look: Look, *, line: bool = False) -> Line2D:
 
 def title(ax: Axes, section: Section) -> None:
     """Write the section's task above ``ax`` on the left, with where it ran beneath."""
-    ax.set_title(plain(section.title, 30) + "\n", loc="left", pad=2)
+    ax.set_title(plain(section.title, 27) + "\n", loc="left", pad=2)
     where = plain(section.where, 56).replace("\n", " ")
     ax.text(0, 1.01, where, transform=ax.transAxes, fontsize=7, color=GREY, va="bottom")
 
