@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["ReportSummary", "write_reports"]
+if TYPE_CHECKING:
+    from bench.report.content import Context
+
+__all__ = ["ReportSummary", "render", "write_reports"]
 
 
 @dataclass(frozen=True)
@@ -40,19 +44,29 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
     Raises:
         BenchError: there is no readable record below ``results``.
     """
-    # Deferred: the libraries behind tables and figures take a second to load.
-    from bench.report.drawing import draw_all
-    from bench.report.files import table_files, write_files
-    from bench.report.index import render_index
-    from bench.report.leaderboard import render_leaderboard
-    from bench.report.parts import build
+    from bench.report.files import write_files
     from bench.report.select import load
 
     context = load(results)
+    paths, written = write_files(out, render(context))
+    return ReportSummary(
+        paths, written, len(context.records), context.superseded, tuple(context.problems)
+    )
+
+
+def render(context: Context) -> dict[str, bytes]:
+    """Return the files of the report by path."""
+    # Deferred: the libraries behind tables and figures take a second to load.
+    from bench.report.drawing import draw_all
+    from bench.report.files import table_files
+    from bench.report.index import render_index
+    from bench.report.leaderboard import render_leaderboard
+    from bench.report.parts import build
+
     parts = build(context)
     drawn = draw_all([picture for part in parts for picture in part.pictures])
     svg = {name: forms["svg"] for name, forms in drawn.items()}
-    files = {
+    return {
         "leaderboard.md": render_leaderboard(context, parts).encode(),
         "index.html": render_index(context, parts, svg).encode(),
         **table_files(context, parts),
@@ -62,7 +76,3 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
             for form, data in forms.items()
         },
     }
-    paths, written = write_files(out, files)
-    return ReportSummary(
-        paths, written, len(context.records), context.superseded, tuple(context.problems)
-    )

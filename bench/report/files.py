@@ -109,7 +109,7 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> tuple[tuple[Path, ...]
     sums = "".join(
         f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items())
     )
-    for name, digest in (read_sums(out / SUMS) if earlier is None else earlier).items():
+    for name, digest in read_sums(out / SUMS).items():
         path = out / name
         inside = path.resolve().is_relative_to(out.resolve())
         stale = name not in files and inside and path.is_file()

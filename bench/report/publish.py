@@ -1,17 +1,16 @@
-"""A folder for any static host: the reports, the records behind them, checksums, badge, citation."""
+"""A folder for any static host: reports, the records behind them, checksums, badge, citation."""
 
 from __future__ import annotations
 
 import json
 from datetime import date
-from importlib.resources import files
 from pathlib import Path
 
 from markupsafe import escape
 
 import bench
 from bench.errors import BenchError
-from bench.report import write_reports
+from bench.report import render
 from bench.report.content import Context
 from bench.report.files import SUMS, read_sums, write_files
 from bench.report.sections import distinct
@@ -44,22 +43,15 @@ def publish(results: Path, out: Path, *, predictions: bool = False) -> tuple[Pat
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not _ours(out):
         raise BenchError(f"'{out}' holds something else", "choose a new or empty folder")
     context = load(results)
-    earlier = read_sums(out / SUMS)
-    summary = write_reports(results, out)
     made = {
-        path.relative_to(out).as_posix(): path.read_bytes()
-        for path in summary.paths
-        if path.name != SUMS
-    }
-    made |= _records(source, predictions)
-    made |= {
+        **render(context),
+        **_records(source, predictions),
         "README.md": README.encode(),
         "CITATION.cff": citation(context).encode(),
         "badge.svg": badge(context).encode(),
         ".nojekyll": b"",
-        "schema.json": (files("bench.report") / "page" / "schema.json").read_bytes(),
     }
-    paths, _ = write_files(out, made, earlier)
+    paths, _ = write_files(out, made)
     return paths
 
 
