@@ -104,7 +104,8 @@ def interquartile_interval(runs: Runs) -> Interval | None:
 
 def profile(runs: Runs, thresholds: np.ndarray) -> np.ndarray:
     """Return the share of runs above each threshold, every task counting alike."""
-    return np.mean([(values[:, None] > thresholds).mean(axis=0) for values in runs], axis=0)
+    shares = [(values[:, None] > thresholds).mean(axis=0) for values in runs]
+    return np.asarray(np.mean(shares, axis=0))
 
 
 def probability_of_improvement(ours: Runs, theirs: Runs) -> tuple[float, Interval | None]:
@@ -129,7 +130,7 @@ def probability_of_improvement(ours: Runs, theirs: Runs) -> tuple[float, Interva
 
 def _wins(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     difference = one[:, None] - other[None, :]
-    return (difference > 0) + 0.5 * (difference == 0)
+    return np.asarray((difference > 0) + 0.5 * (difference == 0))
 
 
 def _enough(runs: Runs) -> bool:

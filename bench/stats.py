@@ -157,7 +157,8 @@ def _resamples(count: int) -> np.ndarray:
         weights = (drawn[:, :, None] == np.arange(count)).sum(axis=1)
     else:
         weights = np.random.default_rng(count).multinomial(count, np.full(count, 1 / count), 5000)
-    return weights / count
+    shares: np.ndarray = weights / count
+    return shares
 
 
 @functools.cache

@@ -92,11 +92,11 @@ def cost(modes: Mapping[str, Record]) -> Cost:
         for mode, record in sorted(modes.items())
         if record["status"] != "ok"
     )
-    about = {"environment": newest.get("environment") or {}, "finished": str(newest["finished"])}
+    environment, finished = newest.get("environment") or {}, str(newest["finished"])
     if whole is None:
         states = {str(record["status"]) for record in modes.values()}
         state = "failed" if "failed" in states else "skipped"
-        return Cost(failures=failures, state=state, **about)
+        return Cost(failures=failures, state=state, environment=environment, finished=finished)
     cheapest = cheap or whole
     step, memory = cheapest["training"]["step"], cheapest["training"]["memory"]
     inference = whole["inference"]
@@ -114,7 +114,8 @@ def cost(modes: Mapping[str, Record]) -> Cost:
         flops=_number(inference["flops_per_sample"]),
         extra=_number(whole["parameters"]["train_only"]),
         failures=failures,
-        **about,
+        environment=environment,
+        finished=finished,
     )
 
 

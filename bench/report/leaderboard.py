@@ -137,7 +137,7 @@ def _unfinished(section: Section) -> list[Block]:
     for (label, status, error, message), same in alike:
         seeds = ", ".join(str(seed) for seed in same.seed)
         told = [status, *([] if error == "Skipped" else [error]), message]
-        reason = ": ".join(part for part in told if part)
+        reason = ": ".join(str(part) for part in told if part)
         items.append(f"{label}, seed{'s'[: len(same) - 1]} {seeds}, {reason}")
     return [Bullets("Cells without a result:", tuple(items))]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bench.report.costs import Cost
 from bench.report.figures.style import plain, plain_ticks, styled, title
@@ -56,5 +57,5 @@ def _panel(
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
     ax.set_xlabel(name)
-    ax.xaxis.get_major_locator().set_params(nbins=4)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
     plain_ticks(ax)

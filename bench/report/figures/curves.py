@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bench.report.curves import Curve
 from bench.report.figures.style import handle, plain, styled, title
@@ -60,7 +61,7 @@ def _facet(
     _crop(ax, curves, factor)
     ax.set_xlabel("epoch")
     ax.set_ylabel(f"validation {plain(metric_name(section.metric))}{unit(section.metric)}")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     title(ax, section)
 
 
