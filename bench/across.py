@@ -7,6 +7,7 @@ from a bootstrap stratified by task are those of Agarwal et al. 2021 (arXiv 2108
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,15 +118,21 @@ def probability_of_improvement(ours: Runs, theirs: Runs) -> tuple[float, Interva
     chance = float(np.mean([each.mean() for each in wins]))
     if not _enough(ours) or not _enough(theirs):
         return chance, None
-    rng = np.random.default_rng(0)
     drawn = np.zeros(RESAMPLES)
-    for each in wins:
+    for task, each in enumerate(wins):
         rows, columns = each.shape
-        left = rng.multinomial(rows, np.full(rows, 1 / rows), RESAMPLES) / rows
-        right = rng.multinomial(columns, np.full(columns, 1 / columns), RESAMPLES) / columns
+        left, right = _weights(rows, 2 * task), _weights(columns, 2 * task + 1)
         drawn += ((left @ each) * right).sum(axis=1) / len(wins)
     low, high = np.quantile(drawn, (0.025, 0.975))
     return chance, Interval(float(low), float(high))
+
+
+@functools.cache
+def _weights(count: int, stream: int) -> np.ndarray:
+    """Return the share of each of ``count`` runs in every resample, from a stream of its own."""
+    rng = np.random.default_rng((count, stream))
+    shares: np.ndarray = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
+    return shares
 
 
 def _wins(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ def render(context: Context) -> dict[str, bytes]:
     from bench.report.parts import build
 
     parts = build(context)
-    drawn = draw_all([picture for part in parts for picture in part.pictures])
+    drawn = draw_all([picture for part in parts for picture in part.pictures], len(context.frame))
     svg = {name: forms["svg"] for name, forms in drawn.items()}
     return {
         "leaderboard.md": render_leaderboard(context, parts).encode(),

@@ -11,13 +11,20 @@ from bench.report.content import Picture
 
 FORMS = ("svg", "png")
 # A worker loads the drawing libraries anew, which takes as long as drawing a few pictures.
-WORTH_A_WORKER = 12
+PICTURES_WORTH_WORKERS = 12
+CELLS_WORTH_WORKERS = 2000
 
 
-def draw_all(pictures: Sequence[Picture]) -> dict[str, dict[str, bytes]]:
-    """Return each picture by name as the bytes of its files, by form; drawn once for all forms."""
+def draw_all(pictures: Sequence[Picture], cells: int = 0) -> dict[str, dict[str, bytes]]:
+    """Return each picture by name as the bytes of its files, by form; drawn once for all forms.
+
+    Args:
+        pictures: what to draw.
+        cells: how many records they show.
+    """
     workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 4)
-    if workers > 1 and len(pictures) >= WORTH_A_WORKER:
+    many = len(pictures) >= PICTURES_WORTH_WORKERS or cells >= CELLS_WORTH_WORKERS
+    if workers > 1 and len(pictures) > 1 and many:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
             made = list(pool.map(_draw, pictures))
@@ -27,7 +34,8 @@ def draw_all(pictures: Sequence[Picture]) -> dict[str, dict[str, bytes]]:
 
 
 def _draw(picture: Picture) -> dict[str, bytes]:
-    from bench.report.figures.style import encode
+    from bench.report.figures.style import encode, settle
 
     figure = picture.draw()
+    settle(figure)
     return {form: encode(figure, form) for form in FORMS}

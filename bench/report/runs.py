@@ -17,10 +17,10 @@ POINTS_OF_A_RUN = 60
 
 
 class _Shared:
-    """Things that many runs have in common, kept once."""
+    """Nested settings that many runs have in common: flattened and kept once."""
 
     def __init__(self) -> None:
-        self.values: list[Any] = []
+        self.values: list[dict[str, str]] = []
         self._at: dict[str, int] = {}
 
     def place(self, value: Any) -> int:
@@ -28,7 +28,7 @@ class _Shared:
         written = json.dumps(value, sort_keys=True)
         if written not in self._at:
             self._at[written] = len(self.values)
-            self.values.append(value)
+            self.values.append(_flat(value))
         return self._at[written]
 
 
@@ -57,9 +57,9 @@ def run_data(context: Context, rows: Sequence[Row]) -> dict[str, Any]:
                     "revision": cell["revision"],
                     "key": str(cell["key"])[:12],
                     "curve": _curve(record, row.section.metric, points),
-                    "environment": environments.place(_flat(record.get("environment"))),
+                    "environment": environments.place(record.get("environment")),
                     "configuration": configurations.place(_configuration(record)),
-                    "data": datas.place(_flat(record.get("data"))),
+                    "data": datas.place(record.get("data")),
                 }
             )
         cards.append(
@@ -80,10 +80,9 @@ def run_data(context: Context, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _configuration(record: Mapping[str, Any]) -> dict[str, str]:
+def _configuration(record: Mapping[str, Any]) -> dict[str, Any]:
     cell = record.get("cell") or {}
-    parts = {"method": cell.get("config") or {}, "preset": cell.get("preset_values") or {}}
-    return _flat(parts)
+    return {"method": cell.get("config") or {}, "preset": cell.get("preset_values") or {}}
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:

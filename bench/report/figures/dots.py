@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.report.figures.style import plain, styled, title
+from bench.report.figures.style import Mark, draw_marks, plain, styled, title
 from bench.report.frame import CEILING, REFERENCE
 from bench.report.looks import CEILING_COLOUR, REFERENCE_COLOUR, Look
 from bench.report.sections import Line, Section
@@ -49,33 +47,16 @@ def _facet(ax: Axes, section: Section, looks: Mapping[str, Look]) -> None:
         ax.axvline(reference.best.mean * factor, color=REFERENCE_COLOUR, ls="--", lw=1, zorder=1)
     if section.teacher is not None:
         ax.axvline(section.teacher * factor, color=CEILING_COLOUR, ls=(0, (1, 1.5)), lw=1, zorder=1)
-    seeds = pd.DataFrame(
-        [
-            {"score": score * factor, "place": place + SEED_OFFSET, "label": line.label}
-            for place, line in enumerate(section.lines)
-            for _, score in sorted(line.scores.items())
-        ],
-        columns=["score", "place", "label"],
-    )
-    if not seeds.empty:
-        # Without jitter: it would draw from NumPy's global state.
-        seaborn.stripplot(
-            seeds,
-            x="score",
-            y="place",
-            hue="label",
-            palette={name: look[0] for name, look in looks.items()},
-            jitter=False,
-            native_scale=True,
-            orient="h",
-            size=3.5,
-            alpha=0.7,
-            legend=False,
-            zorder=2,
-            ax=ax,
-        )
+    seeds = [
+        (score * factor, place + SEED_OFFSET, looks[line.label].colour)
+        for place, line in enumerate(section.lines)
+        for _, score in sorted(line.scores.items())
+    ]
+    if seeds:
+        x, y, colours = zip(*seeds, strict=True)
+        ax.scatter(x, y, c=list(colours), s=12, alpha=0.7, linewidths=0, zorder=2)
+    marks = []
     for place, line in enumerate(section.lines):
-        colour, marker, _ = looks[line.label]
         if line.best is None:
             ax.text(
                 0.02, place, "no result", transform=ax.get_yaxis_transform(), va="center",
@@ -83,30 +64,21 @@ def _facet(ax: Axes, section: Section, looks: Mapping[str, Look]) -> None:
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1}, zorder=3,
             )  # fmt: skip
             continue
-        ax.errorbar(
-            line.best.mean * factor,
-            place,
-            xerr=_bar(line, factor),
-            color=colour,
-            marker=marker,
-            markersize=7,
-            markeredgecolor="white",
-            markeredgewidth=0.8,
-            elinewidth=1.6,
-            capsize=2.5,
-            zorder=3,
+        low, high = _bar(line)
+        marks.append(
+            Mark(line.best.mean * factor, place, low * factor, high * factor, looks[line.label])
         )
+    draw_marks(ax, marks, across=True)
     _label(ax, section)
 
 
-def _bar(line: Line, factor: float) -> list[list[float]] | None:
-    """Return the error bar to both sides: the interval, else the deviation, else nothing."""
-    if line.best is None or line.best.sd is None:
-        return None
-    if line.interval is None:
-        return [[line.best.sd * factor], [line.best.sd * factor]]
-    low, high = line.best.mean - line.interval.low, line.interval.high - line.best.mean
-    return [[max(low, 0.0) * factor], [max(high, 0.0) * factor]]
+def _bar(line: Line) -> tuple[float, float]:
+    """Return the ends of the error bar: the interval, else the deviation, else nothing."""
+    assert line.best is not None
+    if line.interval is not None:
+        return line.interval.low, line.interval.high
+    sd = line.best.sd or 0.0
+    return line.best.mean - sd, line.best.mean + sd
 
 
 def _label(ax: Axes, section: Section) -> None:

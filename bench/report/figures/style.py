@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -45,6 +46,13 @@ def styled(width: float, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
+
+
+def settle(figure: Figure) -> None:
+    """Lay ``figure`` out once for all its files; doing so takes as long as writing one."""
+    with matplotlib.rc_context(_STYLE):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
 
 
 def encode(figure: Figure, form: str) -> bytes:
@@ -93,3 +101,43 @@ def title(ax: Axes, section: Section) -> None:
 def plain_ticks(ax: Axes) -> None:
     """Write the numbers of the x axis as 500, 2 k, 1.5 M instead of powers of ten."""
     ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A mean with its error bar: where it lies, the bar's ends, and how the method looks."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    look: Look
+
+
+def draw_marks(ax: Axes, marks: Sequence[Mark], *, across: bool) -> None:
+    """Draw ``marks``; bars run across or upright.
+
+    All bars are one collection, and so are all marks of one shape: with an artist for each,
+    hundreds of methods would take many seconds to draw.
+    """
+    if not marks:
+        return
+    colours = [mark.look.colour for mark in marks]
+    lows, highs = [mark.low for mark in marks], [mark.high for mark in marks]
+    style: dict[str, Any] = {"colors": colours, "linewidth": 1.5, "zorder": 3}
+    if across:
+        ax.hlines([mark.y for mark in marks], lows, highs, **style)
+    else:
+        ax.vlines([mark.x for mark in marks], lows, highs, **style)
+    for shape in sorted({mark.look.marker for mark in marks}):
+        chosen = [mark for mark in marks if mark.look.marker == shape]
+        ax.scatter(
+            [mark.x for mark in chosen],
+            [mark.y for mark in chosen],
+            c=[mark.look.colour for mark in chosen],
+            marker=shape,
+            s=48,
+            edgecolors="white",
+            linewidths=0.8,
+            zorder=4,
+        )

@@ -11,7 +11,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from bench.report.costs import Cost, train_seconds
-from bench.report.figures.style import GREY, handle, plain, plain_ticks, styled, title
+from bench.report.figures.style import (
+    GREY,
+    Mark,
+    draw_marks,
+    handle,
+    plain,
+    plain_ticks,
+    styled,
+    title,
+)
 from bench.report.looks import Look
 from bench.report.sections import Line, Section
 from bench.report.text import metric_name, scale, unit
@@ -109,20 +118,11 @@ def _panel(
         ls="--",
         zorder=1,
     )
-    for point in points:
-        colour, marker, _ = looks[point.label]
-        ax.errorbar(
-            point.cost,
-            point.score,
-            yerr=point.spread or None,
-            color=colour,
-            marker=marker,
-            markersize=7,
-            markeredgecolor="white",
-            markeredgewidth=0.8,
-            elinewidth=1.2,
-            zorder=3,
-        )
+    marks = [
+        Mark(p.cost, p.score, p.score - p.spread, p.score + p.spread, looks[p.label])
+        for p in points
+    ]
+    draw_marks(ax, marks, across=False)
     _cost_axis(ax, [point.cost for point in points])
     ax.margins(0.1, 0.12)
 
