@@ -22,7 +22,7 @@ TASKS_FOR_TEST = 5
 # A bootstrap stratified by task needs something to resample: in every task, over several tasks.
 RUNS_FOR_INTERVAL = 3
 TASKS_FOR_INTERVAL = 3
-RESAMPLES = 2000
+RESAMPLES = 1000
 
 Runs = Sequence[np.ndarray]
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.context
 import os
+import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
@@ -25,12 +28,24 @@ def draw_all(pictures: Sequence[Picture], cells: int = 0) -> dict[str, dict[str,
     workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 4)
     many = len(pictures) >= PICTURES_WORTH_WORKERS or cells >= CELLS_WORTH_WORKERS
     if workers > 1 and len(pictures) > 1 and many:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(workers, mp_context=_processes()) as pool:
             made = list(pool.map(_draw, pictures))
     else:
         made = [_draw(picture) for picture in pictures]
     return {picture.name: files for picture, files in zip(pictures, made, strict=True)}
+
+
+def _processes() -> multiprocessing.context.BaseContext:
+    """Return how to start workers: forked with the libraries loaded, where that is safe.
+
+    A process with threads must not be forked, and torch starts some.
+    """
+    forks = "fork" in multiprocessing.get_all_start_methods()
+    if forks and threading.active_count() == 1 and "torch" not in sys.modules:
+        import bench.report.figures.style  # noqa: F401
+
+        return multiprocessing.get_context("fork")
+    return multiprocessing.get_context("spawn")
 
 
 def _draw(picture: Picture) -> dict[str, bytes]:

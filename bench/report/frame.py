@@ -94,7 +94,9 @@ def collect(records: Iterable[Record], agreement: Mapping[str, float] | None = N
             )
     chosen = [kept[identity] for identity in sorted(kept)]
     extra = sorted({name for row in chosen for name in row} - set(COLUMNS))
-    frame = pd.DataFrame(chosen, columns=[*COLUMNS, *extra])
+    # strings as Python objects: they are read one by one, which other types make slow
+    with pd.option_context("future.infer_string", False):
+        frame = pd.DataFrame(chosen, columns=[*COLUMNS, *extra])
     return Collected(frame, len(rows) - len(chosen), sorted(problems))
 
 

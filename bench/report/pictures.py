@@ -38,8 +38,8 @@ def _pictures(context: Context, group: Group) -> Iterator[Picture]:
         f"scores-{group.slug}",
         partial(draw, "dots", sections, looks),
         f"Test scores of every method, seed by seed, {group.where}",
-        "Small dots are seeds, large ones means; bars are 95 % intervals where there are seeds "
-        "enough, else one standard deviation.",
+        "Small dots are seeds (left out where there are very many), large ones means; bars are "
+        "95 % intervals where there are seeds enough, else one standard deviation.",
     )
     if len(sections) > 1 and any(line.gain for s in sections for line in s.lines):
         yield Picture(

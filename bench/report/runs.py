@@ -38,9 +38,8 @@ def run_data(context: Context, rows: Sequence[Row]) -> dict[str, Any]:
     environments, configurations, datas = _Shared(), _Shared(), _Shared()
     cards = []
     for row in rows:
-        cells = row.section.cells[row.section.cells.label == row.label]
         runs = []
-        for cell in cells.to_dict("records"):
+        for cell in row.section.rows[row.label]:
             record = context.by_key.get(str(cell["key"]), {})
             runs.append(
                 {

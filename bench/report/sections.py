@@ -124,6 +124,7 @@ class Section:
         lines: best mean first; methods without any finished seed come last, by name.
         teacher: the teacher's mean test score: of its own row, else as the methods recorded it.
         cells: the rows of the frame this was made from.
+        rows: the same by label.
     """
 
     task: str
@@ -137,6 +138,7 @@ class Section:
     lines: list[Line]
     teacher: float | None
     cells: pd.DataFrame
+    rows: Mapping[str, Sequence[Row]]
 
     def line(self, label: str) -> Line | None:
         """Return the finished line called ``label``, or None."""
@@ -251,6 +253,7 @@ def _section(cells: pd.DataFrame) -> Section:
         lines=sorted(_corrected(lines), key=place),
         teacher=ceiling,
         cells=cells,
+        rows=rows,
     )
 
 

@@ -15,6 +15,7 @@ from bench.report.looks import CEILING_COLOUR, REFERENCE_COLOUR, Look
 from bench.report.sections import Line, Section
 from bench.report.text import metric_name, scale, unit
 
+MOST_SEEDS = 1500  # of a facet: more are a smear, and a heavy file
 SEED_OFFSET = 0.3  # of a line: beneath the mean, which would hide them
 
 
@@ -52,7 +53,7 @@ def _facet(ax: Axes, section: Section, looks: Mapping[str, Look]) -> None:
         for place, line in enumerate(section.lines)
         for _, score in sorted(line.scores.items())
     ]
-    if seeds:
+    if seeds and len(seeds) <= MOST_SEEDS:
         x, y, colours = zip(*seeds, strict=True)
         ax.scatter(x, y, c=list(colours), s=12, alpha=0.7, linewidths=0, zorder=2)
     marks = []
