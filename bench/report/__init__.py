@@ -57,19 +57,22 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
 def render(context: Context) -> dict[str, bytes]:
     """Return the files of the report by path."""
     # Deferred: the libraries behind tables and figures take a second to load.
-    from bench.report.drawing import draw_all
+    from bench.report.drawing import drawing
     from bench.report.files import table_files
     from bench.report.index import render_index
     from bench.report.leaderboard import render_leaderboard
     from bench.report.parts import build
 
     parts = build(context)
-    drawn = draw_all([picture for part in parts for picture in part.pictures], len(context.frame))
+    pictures = [picture for part in parts for picture in part.pictures]
+    with drawing(pictures, len(context.frame)) as pending:
+        tables = table_files(context, parts)
+        drawn = pending()
     svg = {name: forms["svg"] for name, forms in drawn.items()}
     return {
         "leaderboard.md": render_leaderboard(context, parts).encode(),
         "index.html": render_index(context, parts, svg).encode(),
-        **table_files(context, parts),
+        **tables,
         **{
             f"figures/{name}.{form}": data
             for name, forms in drawn.items()

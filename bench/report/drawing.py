@@ -7,32 +7,39 @@ import multiprocessing.context
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 
 from bench.report.content import Picture
 
 FORMS = ("svg", "png")
+Drawn = dict[str, dict[str, bytes]]
 # A worker loads the drawing libraries anew, which takes as long as drawing a few pictures.
 PICTURES_WORTH_WORKERS = 12
 CELLS_WORTH_WORKERS = 2000
 
 
-def draw_all(pictures: Sequence[Picture], cells: int = 0) -> dict[str, dict[str, bytes]]:
-    """Return each picture by name as the bytes of its files, by form; drawn once for all forms.
+@contextmanager
+def drawing(pictures: Sequence[Picture], cells: int = 0) -> Iterator[Callable[[], Drawn]]:
+    """Draw ``pictures`` while the body runs, each once for all forms.
 
     Args:
         pictures: what to draw.
         cells: how many records they show.
+
+    Yields:
+        A function that waits and returns the files of each picture by name and form.
     """
     workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 4)
     many = len(pictures) >= PICTURES_WORTH_WORKERS or cells >= CELLS_WORTH_WORKERS
+    names = [picture.name for picture in pictures]
     if workers > 1 and len(pictures) > 1 and many:
         with ProcessPoolExecutor(workers, mp_context=_processes()) as pool:
-            made = list(pool.map(_draw, pictures))
+            made = pool.map(_draw, pictures)
+            yield lambda: dict(zip(names, made, strict=True))
     else:
-        made = [_draw(picture) for picture in pictures]
-    return {picture.name: files for picture, files in zip(pictures, made, strict=True)}
+        yield lambda: dict(zip(names, map(_draw, pictures), strict=True))
 
 
 def _processes() -> multiprocessing.context.BaseContext:
