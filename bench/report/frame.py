@@ -94,10 +94,15 @@ def collect(records: Iterable[Record], agreement: Mapping[str, float] | None = N
             )
     chosen = [kept[identity] for identity in sorted(kept)]
     extra = sorted({name for row in chosen for name in row} - set(COLUMNS))
-    # strings as Python objects: they are read one by one, which other types make slow
-    with pd.option_context("future.infer_string", False):
-        frame = pd.DataFrame(chosen, columns=[*COLUMNS, *extra])
+    frame = pd.DataFrame({name: _column(chosen, name) for name in (*COLUMNS, *extra)})
     return Collected(frame, len(rows) - len(chosen), sorted(problems))
+
+
+def _column(rows: Iterable[Mapping[str, Any]], name: str) -> pd.Series:
+    """Return one column; strings as Python objects, since they are read one by one."""
+    values = [row.get(name) for row in rows]
+    plain = any(isinstance(value, str) for value in values) or not values
+    return pd.Series(values, dtype=object if plain else None)
 
 
 def _row(record: Record) -> dict[str, Any]:

@@ -48,7 +48,12 @@ def render_leaderboard(context: Context, parts: Sequence[Part]) -> str:
     first, *problems = footnotes(context)
     lines += ["---", "", text.escape(first)]
     if problems:
-        lines += ["", *(f"- {text.escape(problem)}" for problem in problems)]
+        lines += [
+            "",
+            "Records to look at:",
+            "",
+            *(f"- {text.escape(problem)}" for problem in problems),
+        ]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -152,4 +157,4 @@ def footnotes(context: Context) -> list[str]:
         lines[0] += (
             f" Left out: {context.superseded} superseded by another record of the same cell."
         )
-    return [*lines, *(f"To look at: {text.without_paths(problem)}" for problem in context.problems)]
+    return [*lines, *map(text.without_paths, context.problems)]

@@ -97,7 +97,10 @@ def load(results: Path) -> Context:
     from bench.report.frame import collect
     from bench.store import read_costs, read_records
 
-    records, problems = read_records(results)
+    records, unreadable = read_records(results)
+    # The reader names whole paths; a report names them from the results on.
+    prefix = f"{results.as_posix()}/"
+    problems = [line.replace(prefix, "") for line in unreadable]
     if not records:
         raise BenchError(
             f"no records under {results}",
@@ -106,15 +109,14 @@ def load(results: Path) -> Context:
             else "run `python -m bench all` first",
         )
     collected = collect(records, agreements(records, results))
-    cost_records, unreadable = read_costs(results)
+    cost_records, unreadable_costs = read_costs(results)
     costs, unusable = collect_costs(cost_records)
-    # The reader names whole paths; a report names them from the results on.
-    told = [line.replace(f"{results.as_posix()}/", "") for line in (*problems, *unreadable)]
+    problems += [line.replace(prefix, "") for line in unreadable_costs]
     return Context(
         frame=collected.frame,
         costs=costs,
         records=records,
         results=results,
         superseded=collected.superseded,
-        problems=[*told, *collected.problems, *unusable],
+        problems=[*problems, *collected.problems, *unusable],
     )
