@@ -7,6 +7,7 @@ else was loaded when it was rendered; a method from elsewhere gets a card that s
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("methods", "baselines")
+PROJECT = ("bench.supervised", "methods.", "baselines.")
 NEEDS = {
     "logits": "the teacher's logits",
     "embedding": "its embedding (the input of its last layer)",
@@ -67,15 +69,15 @@ def read_cards() -> dict[str, MethodCard]:
 def read_file(path: Path, package: str) -> Iterator[MethodCard]:
     """Yield the cards of the classes that the source file ``path`` registers."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
-    for node in classes.values():
+    classes = _classes(tree)
+    for node in [each for each in ast.walk(tree) if isinstance(each, ast.ClassDef)]:
         for name, line in _registered(node):
             card = _attribute(node, "card", classes)
             said = _keywords(card) if isinstance(card, ast.Call) else {}
             paragraphs = (ast.get_docstring(node) or "").split("\n\n")
             yield MethodCard(
                 name=name,
-                title=str(said.get("title", "")) or name,
+                title=str(said.get("title") or name),
                 paper=str(said.get("paper", "")),
                 summary=_line(paragraphs[0]),
                 details=tuple(_line(part) for part in paragraphs[1:]),
@@ -128,10 +130,33 @@ def _keywords(call: ast.Call) -> dict[str, Any]:
 
 
 def _literal(node: ast.expr) -> Any:
+    """Return what a literal says; an empty tuple for anything that would have to be run."""
     try:
         return ast.literal_eval(node)
     except ValueError:
         return ()
+
+
+def _classes(tree: ast.Module) -> dict[str, ast.ClassDef]:
+    """Return the classes of a file, and those it imports from the project to inherit from."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PROJECT):
+            names = {alias.name: alias.asname or alias.name for alias in node.names}
+            found |= {names[n]: c for n, c in _module(str(node.module)).items() if n in names}
+    return found | {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+
+@functools.cache
+def _module(name: str) -> dict[str, ast.ClassDef]:
+    """Return the classes of a module's own file, which is read and not run."""
+    try:
+        spec = importlib.util.find_spec(name)
+        path = Path(spec.origin) if spec and spec.origin else None
+        tree = ast.parse(path.read_text(encoding="utf-8")) if path else ast.Module([], [])
+    except (ImportError, OSError, SyntaxError, ValueError):
+        return {}
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def _line(paragraph: str) -> str:

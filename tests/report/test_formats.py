@@ -144,7 +144,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_chosen_columns_in_the_chosen_order(plain: Path) -> None:
     choice = Choice(("amazon",), ("method", "gain", "p_scratch", "seeds"), "-gain", "csv")
     rows = list(csv.reader(io.StringIO(render_choice(load(plain), choice))))
-    assert rows[0] == ["method", "gain over scratch (points)", "p, scratch (Holm)", "seeds"]
+    assert rows[0] == ["method", "gain over scratch (points)", "p against scratch (Holm)", "seeds"]
     gains = [float(row[1].split(" ")[0]) for row in rows[1:] if row[1] != "-"]
     assert gains == sorted(gains) and len(gains) == 3
     assert rows[-1][0] == "scratch"  # what has no value comes last, whichever the order
