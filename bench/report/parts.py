@@ -21,8 +21,8 @@ from bench.report.standings import standings
 PARTS: tuple[Builder, ...] = (
     overview,
     standings,
-    pictures,
     tasks,
+    pictures,
 )
 
 

@@ -157,3 +157,12 @@ def world(seeds: int = 6, tasks: int = 6, methods: int = 8) -> tuple[list[Record
                 costs.append(cost(name, "live", 0.6 * speed, task=task))
         made.append(record("teacher", 0, level + gap, task=task, teacher=None))
     return made, costs
+
+
+def runs_of(task: str, seeds: int = 3) -> list[Record]:
+    """Return the plain student and KD on ``task``."""
+    return [
+        record(name, seed, score + seed / 100, task=task)
+        for name, score in (("scratch", 0.7), ("kd", 0.75))
+        for seed in range(seeds)
+    ]
