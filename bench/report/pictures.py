@@ -48,7 +48,8 @@ def _pictures(context: Context, group: Group) -> Iterator[Picture]:
             f"Mean gain over the plain student, method by task, {group.where}",
             "Mean paired gains in points; grey is not there.",
         )
-    if any(line.best and line.trained_student for s in sections for line in s.lines):
+    measured = any(cost.state == "ok" for each in costs for cost in each.values())
+    if measured and any(line.best and line.trained_student for s in sections for line in s.lines):
         yield Picture(
             f"tradeoff-{group.slug}",
             partial(draw, "tradeoff", sections, costs, looks),
@@ -64,7 +65,7 @@ def _pictures(context: Context, group: Group) -> Iterator[Picture]:
             "Means over seeds; bands reach from the lowest seed to the highest. The first quarter "
             "may lie outside, so that the ends can be told apart.",
         )
-    if any(cost.state == "ok" for of_section in costs for cost in of_section.values()):
+    if measured:
         yield Picture(
             f"cost-{group.slug}",
             partial(draw, "bars", sections, costs, looks),

@@ -179,3 +179,32 @@ def test_a_malformed_cost_record_is_a_problem_not_a_crash() -> None:
     found, problems = collect_costs([whole, broken, {"status": "ok"}])
     assert len(found) == 1
     assert len(problems) == 2 and all("malformed" in problem for problem in problems)
+
+
+def test_the_pareto_front_by_hand() -> None:
+    from bench.report.figures.tradeoff import Point, pareto
+
+    points = [Point(name, cost, score, 0.0) for name, cost, score in (
+        ("cheap", 1.0, 0.5), ("dominated", 2.0, 0.4), ("same cost", 1.0, 0.4),
+        ("best", 3.0, 0.9), ("no better", 4.0, 0.9),
+    )]  # fmt: skip
+    assert [point.label for point in pareto(points, "max")] == ["cheap", "best"]
+    assert [point.label for point in pareto(points, "min")] == ["same cost"]
+
+
+def test_wall_time_is_never_drawn_as_a_cost() -> None:
+    made = context([*runs("scratch", SCRATCH), *runs("kd", KD)])
+    names = {picture.name.split("-")[0] for part in build(made) for picture in part.pictures}
+    assert names == {"scores"}
+
+
+def test_a_method_keeps_its_look_wherever_it_is_drawn() -> None:
+    import seaborn
+
+    from bench.report.looks import PALETTE, looks
+
+    few, many = looks(["kd", "scratch"]), looks(["scratch", "kd", *(f"z{n}" for n in range(30))])
+    assert few["kd"] == many["kd"] and few["scratch"] == many["scratch"]
+    assert len(set(many.values())) == len(many)
+    known = {*seaborn.color_palette("colorblind").as_hex(), "#882255"}
+    assert set(PALETTE) <= known
