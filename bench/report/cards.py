@@ -139,7 +139,7 @@ def _literal(node: ast.expr) -> Any:
 
 def _classes(tree: ast.Module) -> dict[str, ast.ClassDef]:
     """Return the classes of a file, and those it imports from the project to inherit from."""
-    found = {}
+    found: dict[str, ast.ClassDef] = {}
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PROJECT):
             names = {alias.name: alias.asname or alias.name for alias in node.names}
