@@ -2,9 +2,22 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+from scipy import stats as scipy_stats
 
-from bench.stats import Gain, Spread, gap_closed, improvement, mean_and_sd, paired_gain
+from bench.stats import (
+    Gain,
+    Interval,
+    Spread,
+    bootstrap_interval,
+    gap_closed,
+    holm,
+    improvement,
+    mean_and_sd,
+    paired_gain,
+    paired_p,
+)
 
 
 def test_mean_and_sample_standard_deviation_by_hand() -> None:
@@ -71,3 +84,56 @@ def test_unknown_direction_and_missing_scores_are_refused() -> None:
         improvement(1.0, 0.0, "up")
     with pytest.raises(ValueError, match="finite"):
         gap_closed(math.nan, 0.5, 0.9, "max")
+
+
+@pytest.mark.parametrize("count", [5, 6, 12])
+def test_the_interval_is_about_as_wide_as_students(count: int) -> None:
+    values = np.random.default_rng(count).normal(0.8, 0.02, count)
+    interval = bootstrap_interval(values)
+    assert interval is not None
+    half = scipy_stats.t.ppf(0.975, count - 1) * scipy_stats.sem(values)
+    assert (interval.high - interval.low) / (2 * half) == pytest.approx(1.0, abs=0.2)
+    assert interval.low < values.mean() < interval.high
+
+
+def test_the_interval_covers_the_truth_far_more_often_than_the_plain_percentiles() -> None:
+    rng = np.random.default_rng(1)
+    runs = rng.normal(0.0, 1.0, (400, 5))
+    hits = sum(i.low <= 0 <= i.high for i in map(bootstrap_interval, runs) if i)
+    plain = [np.quantile(rng.choice(run, (500, 5)).mean(axis=1), (0.025, 0.975)) for run in runs]
+    assert hits / 400 > 0.90
+    assert hits > sum(low <= 0 <= high for low, high in plain) + 20
+
+
+def test_the_interval_knows_neither_order_nor_chance_and_few_values_have_none() -> None:
+    values = [0.81, 0.79, 0.84, 0.80, 0.82, 0.85]
+    assert bootstrap_interval(values) == bootstrap_interval(values[::-1])
+    assert bootstrap_interval([0.1] * 7) == Interval(0.1, 0.1)
+    assert bootstrap_interval(values[:4]) is None
+
+
+def test_the_paired_test_is_scipys() -> None:
+    ours, theirs = [0.81, 0.85, 0.79, 0.84, 0.90], [0.80, 0.81, 0.80, 0.80, 0.86]
+    expected = scipy_stats.ttest_rel(ours, theirs).pvalue
+    found = paired_p(a - b for a, b in zip(ours, theirs, strict=True))
+    assert found == pytest.approx(expected)
+    assert paired_p([0.1, 0.2, 0.3, 0.2]) is None
+    assert paired_p([0.0] * 5) == 1.0
+    assert paired_p([0.1] * 5) == 0.0
+
+
+def test_holms_correction_is_that_of_statsmodels() -> None:
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    raw = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005, "e": 0.9}
+    expected = multitest.multipletests(list(raw.values()), method="holm")[1]
+    assert [holm(raw)[name] for name in raw] == pytest.approx(list(expected))
+    assert holm({}) == {}
+
+
+def test_holm_keeps_the_false_alarms_of_a_family_at_five_percent() -> None:
+    rng = np.random.default_rng(2)
+    alarms = 0
+    for _ in range(400):
+        p = {str(at): paired_p(rng.normal(0, 1, 5)) or 1.0 for at in range(8)}
+        alarms += min(holm(p).values()) < 0.05
+    assert alarms / 400 < 0.08

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.errors import BenchError
-from bench.store import read_costs, read_records, write_atomically
+if TYPE_CHECKING:
+    from bench.report.content import Context
 
-__all__ = ["ReportSummary", "write_reports"]
+__all__ = ["ReportSummary", "render", "write_reports"]
 
 
 @dataclass(frozen=True)
@@ -36,68 +37,45 @@ class ReportSummary:
 def write_reports(results: Path, out: Path) -> ReportSummary:
     """Render all records below ``results`` into ``out``.
 
-    Writes ``leaderboard.md`` and ``figures/leaderboard.svg`` and ``.png``, where a method was run
-    in several configurations ``ablations.md`` with its figures, and where a method trained a model
-    beside the student the curves of both; a file whose bytes would not change is left alone.
+    Writes ``leaderboard.md``, ``index.html``, ``tables/`` (LaTeX, CSV and HTML), ``figures/`` (SVG
+    and PNG) and ``SHA256SUMS`` over all of them.  A file whose bytes would not change is left
+    alone; one that an earlier rendering wrote and this one does not is removed.
 
     Raises:
         BenchError: there is no readable record below ``results``.
     """
-    records, unreadable = read_records(results)
-    costs, unreadable_costs = read_costs(results)
-    unreadable += unreadable_costs
-    # The reader names whole paths; a report names them from the results on.
-    problems = [line.replace(f"{results.as_posix()}/", "") for line in unreadable]
-    if not records:
-        raise BenchError(
-            f"no records under {results}",
-            f"cannot read: {'; '.join(problems)}"
-            if problems
-            else "run `python -m bench all` first",
-        )
-    # Deferred: drawing libraries take a second to load, and most commands never draw.
-    from bench.report import companions
-    from bench.report.ablation_page import PAGE as ABLATIONS_PAGE
-    from bench.report.ablation_page import ablation_files
-    from bench.report.figure import draw, encode
-    from bench.report.frame import collect
-    from bench.report.leaderboard import render_leaderboard
-    from bench.report.samples import PAGE as SAMPLES_PAGE
-    from bench.report.samples import render_samples
+    from bench.report.files import write_files
+    from bench.report.select import load
 
-    collected = collect(records)
-    samples, unreadable_samples = render_samples(results)
-    problems += [*collected.problems, *unreadable_samples]
-    page = render_leaderboard(
-        collected.frame,
-        superseded=collected.superseded,
-        problems=problems,
-        figure="figures/leaderboard.svg",
-        costs=costs,
-    )
-    further = ablation_files(collected.frame, records)
-    if further:
-        page += f"\nOne method in several configurations: [{ABLATIONS_PAGE}]({ABLATIONS_PAGE}).\n"
-    if samples:
-        page += f"\nWhat generated training inputs look like: [{SAMPLES_PAGE}]({SAMPLES_PAGE}).\n"
-    drawing = draw(collected.frame)
-    beside = companions.panels(collected.frame, records)
-    files = {
-        out / "leaderboard.md": (page + (companions.TEXT if beside else "")).encode(),
-        out / "figures" / "leaderboard.svg": encode(drawing, "svg"),
-        out / "figures" / "leaderboard.png": encode(drawing, "png"),
-        **{out / name: data for name, data in further.items()},
-        **{out / name: data for name, data in samples.items()},
-    }
-    if beside:
-        curves = companions.draw(beside)
-        for form in ("svg", "png"):
-            files[out / "figures" / f"companions.{form}"] = encode(curves, form)
-    written = []
-    for path, data in files.items():
-        if not path.is_file() or path.read_bytes() != data:
-            write_atomically(path, data)
-            written.append(path)
+    context = load(results)
+    paths, written = write_files(out, render(context))
     return ReportSummary(
-        tuple(files), tuple(written), len(records), collected.superseded, tuple(problems)
+        paths, written, len(context.records), context.superseded, tuple(context.problems)
     )
+
+
+def render(context: Context) -> dict[str, bytes]:
+    """Return the files of the report by path."""
+    # Deferred: the libraries behind tables and figures take a second to load.
+    from bench.report.drawing import drawing
+    from bench.report.files import table_files
+    from bench.report.index import render_index
+    from bench.report.leaderboard import render_leaderboard
+    from bench.report.parts import build
+
+    parts = build(context)
+    pictures = [picture for part in parts for picture in part.pictures]
+    with drawing(pictures, len(context.frame)) as pending:
+        tables = table_files(context, parts)
+        drawn = pending()
+    svg = {name: forms["svg"] for name, forms in drawn.items()}
+    return {
+        "leaderboard.md": render_leaderboard(context, parts).encode(),
+        "index.html": render_index(context, parts, svg).encode(),
+        **tables,
+        **{
+            f"figures/{name}.{form}": data
+            for name, forms in drawn.items()
+            for form, data in forms.items()
+        },
+    }

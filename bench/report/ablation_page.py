@@ -1,52 +1,51 @@
-"""The page of ablations: a heat map for each grid, a table for each method and task."""
+"""The part of ablations: a heat map for each grid, a table for each method and task."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
-
-import pandas as pd
 
 from bench.report import text
 from bench.report.ablation import Ablation, Configuration, Grid, ablations, interval
+from bench.report.content import Block, Context, Heading, Part, Picture, Table, Text, Value
+from bench.report.pictures import draw
 from bench.report.sections import SECTION
 from bench.stats import mean_and_sd
-from bench.store import Record, slug
+from bench.store import slug
 
-PAGE = "ablations.md"
-INTRODUCTION = """\
-One method in several configurations, on the test split at the epoch that was best on validation.
-*To the default* is the same-seed difference to the method with its default options, averaged over
-seeds, with the 95 % interval of Student's t over seeds; positive is better. An interval over few
-seeds is wide, and with so many rows one in twenty excludes zero by chance. An *oracle* is given
-finer true labels that no other method has: a bound, not a contender."""
+INTRODUCTION = (
+    "One method in several configurations, on the test split at the epoch that was best on "
+    "validation. “To the default” is the same-seed difference to the method with its default "
+    "options, averaged over seeds, with the 95 % interval of Student's t over seeds; positive is "
+    "better. An interval over few seeds is wide, and with so many rows one in twenty excludes zero "
+    "by chance. An oracle is given finer true labels that no other method has: a bound, not a "
+    "contender."
+)
 
 
-def ablation_files(frame: pd.DataFrame, records: Iterable[Record]) -> dict[str, bytes]:
-    """Return the page and its figures by path below the report's folder; empty without any."""
-    found = ablations(frame, records)
+def ablation_parts(context: Context) -> Iterator[Part]:
+    """Yield the part of ablations; nothing where no method was run in several configurations."""
+    found = ablations(context.frame, context.records)
     if not found:
-        return {}
-    from bench.report.figure import encode
-    from bench.report.heatmap import draw_heatmap
-
-    files: dict[str, bytes] = {}
-    lines = ["# Distillation Bench: ablations", "", INTRODUCTION, ""]
+        return
+    blocks: list[Block] = [Text(INTRODUCTION)]
     for ablation in found:
-        lines += [text.escape(_heading(ablation)).join(("## ", "")), ""]
+        blocks.append(Heading(_heading(ablation)))
         for grid in ablation.grids():
-            path = f"figures/{figure_name(ablation, grid)}"
-            figure = draw_heatmap(ablation, grid)
-            files |= {f"{path}.{form}": encode(figure, form) for form in ("svg", "png")}
-            about = f"Gain of {ablation.method} by {grid.row} and {grid.column}"
-            lines += [f"![{text.escape(about)}]({path}.svg)", ""]
+            blocks.append(
+                Picture(
+                    figure_name(ablation, grid),
+                    partial(draw, "ablation", ablation, grid),
+                    f"Gain of {ablation.method} by {grid.row} and {grid.column}",
+                    "Mean gain; the default is framed.",
+                )
+            )
         if ablation.default is not None:
-            lines += [*_table(ablation), ""]
-            lines += [f"<sub>{text.escape(_default(ablation.default))}</sub>", ""]
-    files[PAGE] = ("\n".join(lines).rstrip() + "\n").encode()
-    return files
+            blocks.append(_table(ablation))
+    yield Part("Ablations", tuple(blocks))
 
 
 def figure_name(ablation: Ablation, grid: Grid) -> str:
@@ -65,46 +64,53 @@ def _heading(ablation: Ablation) -> str:
     return f"{ablation.method} on {ablation.title} ({where})"
 
 
-def _table(ablation: Ablation) -> list[str]:
+def _table(ablation: Ablation) -> Table:
     metric = ablation.metric
     points = " (points)" if text.unit(metric) else ""
     head = [
         "configuration",
-        f"test {text.escape(text.metric_name(metric))}{text.unit(metric)}",
+        f"test {text.metric_name(metric)}{text.unit(metric)}",
         f"to the default{points}",
         "95 % interval",
         *([f"gain over {ablation.reference}{points}"] if ablation.reference else []),
         "seeds",
     ]
-    return text.table(head, [_row(ablation, each) for each in ablation.configurations])
+    assert ablation.default is not None
+    return Table(
+        name="-".join(["ablation", slug(ablation.method), *map(slug, ablation.place)]),
+        head=head,
+        rows=[_row(ablation, each) for each in ablation.configurations],
+        title=_heading(ablation),
+        source=f"Default: {options_text(ablation.default.config)}.",
+    )
 
 
-def _row(ablation: Ablation, configuration: Configuration) -> list[str]:
+def _row(ablation: Ablation, configuration: Configuration) -> list[Value]:
     metric = ablation.metric
     is_default = configuration is ablation.default
     name = "default" if is_default else options_text(ablation.changed(configuration))
     # bold, so that nobody takes an oracle for a way to use the method
-    mark = " **oracle**" if configuration.kind == "oracle" else ""
-    first = text.escape(name) + mark
+    oracle = configuration.kind == "oracle"
+    first = Value(f"{name} (oracle)" if oracle else name, bold=oracle)
     width = 5 if ablation.reference else 4
     if not configuration.scores:
-        return [
-            first,
-            text.escape("; ".join(configuration.unfinished)),
-            *[text.NOTHING] * (width - 1),
-        ]
+        why = Value("; ".join(configuration.unfinished))
+        return [first, why, *[Value(text.NOTHING)] * (width - 1)]
     differences = [] if is_default else ablation.to_default(configuration)
     mean = mean_and_sd(differences).mean if differences else None
     bounds = interval(differences)
+    spread = mean_and_sd(configuration.scores.values())
     return [
         first,
-        text.spread(mean_and_sd(configuration.scores.values()), metric),
-        text.NOTHING if mean is None else text.number(mean, metric, signed=True),
-        text.NOTHING
-        if bounds is None
-        else " to ".join(text.number(bound, metric, signed=True) for bound in bounds),
-        *([text.gain(ablation.gain(configuration), metric)] if ablation.reference else []),
-        _seeds(configuration, ablation),
+        Value(text.spread(spread, metric), spread.mean),
+        Value(text.NOTHING if mean is None else text.number(mean, metric, signed=True), mean),
+        Value(
+            text.NOTHING
+            if bounds is None
+            else " to ".join(text.number(bound, metric, signed=True) for bound in bounds)
+        ),
+        *([Value(text.gain(ablation.gain(configuration), metric))] if ablation.reference else []),
+        Value(_seeds(configuration, ablation)),
     ]
 
 
@@ -112,10 +118,6 @@ def _seeds(configuration: Configuration, ablation: Ablation) -> str:
     planned = {seed for each in ablation.configurations for seed in each.scores}
     done = len(configuration.scores)
     return str(done) if done == len(planned) else f"{done}/{len(planned)}"
-
-
-def _default(configuration: Configuration) -> str:
-    return f"Default: {options_text(configuration.config)}."
 
 
 def options_text(options: Mapping[str, Any]) -> str:

@@ -1,111 +1,209 @@
-"""The cost table that follows a table of scores, rendered from cost records."""
+"""Cost records to one flat line a method, and the cost table that follows a table of scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from bench.report import text
+from bench.report.content import Block, Bullets, Context, Table, Text, Value
 from bench.report.frame import preset_name, shown_label
-from bench.report.sections import Section
+from bench.report.sections import Line, Section
 from bench.store import Record
 
-
-def cost_table(costs: Sequence[Record], section: Section) -> list[str]:
-    """Return the lines of the cost table of ``section``; none when nothing was measured."""
-    found = _of_section(costs, section)
-    if not found:
-        return []
-    rows = [_row(label, modes) for label, modes in sorted(found.items())]
-    head = [
-        "method",
-        "train, teacher cached (samples/s)",
-        "train, teacher live (samples/s)",
-        "step p5–p95 (ms)",
-        "train FLOPs/sample",
-        "train memory (MiB)",
-        "inference (samples/s)",
-        "latency p50 / p95 (ms)",
-        "inference FLOPs",
-        "extra",
-    ]
-    lines = ["Cost, measured apart from accuracy:", "", *text.table(head, rows), ""]
-    failed = [
-        f"- {text.escape(label)}, teacher {mode}: {text.escape(record['error']['message'])}"
-        for label, modes in sorted(found.items())
-        for mode, record in sorted(modes.items())
-        if record["status"] != "ok"
-    ]
-    if failed:
-        lines += ["Costs that could not be measured:", "", *failed, ""]
-    return [*lines, f"<sub>{_caption(found)}</sub>", ""]
+Place = tuple[str, ...]  # task, preset, source, device, origin
 
 
-def _of_section(costs: Sequence[Record], section: Section) -> dict[str, dict[str, Record]]:
-    """Return this section's cost records by method and by how the teacher was served.
+@dataclass(frozen=True)
+class Cost:
+    """What one method costs on one task, measured apart from accuracy; None is not measured.
+
+    Attributes:
+        cached: training samples/s with the teacher read from the cache (or without a teacher).
+        live: training samples/s with the teacher run beside the student.
+        step_p5: seconds of a training step.
+        step_p95: likewise.
+        train_flops: of a sample, the teacher's pass counted.
+        train_memory: bytes.
+        rate: inference samples/s in large batches.
+        p50: seconds of a single prediction.
+        p95: likewise.
+        flops: of a prediction.
+        extra: parameters trained and thrown away.
+        failures: what could not be measured, one line each.
+        state: "ok", "failed" or "skipped".
+    """
+
+    cached: float | None = None
+    live: float | None = None
+    step_p5: float | None = None
+    step_p95: float | None = None
+    train_flops: float | None = None
+    train_memory: float | None = None
+    rate: float | None = None
+    p50: float | None = None
+    p95: float | None = None
+    flops: float | None = None
+    extra: float | None = None
+    failures: tuple[str, ...] = ()
+    state: str = "ok"
+    environment: Mapping[str, Any] | None = None
+    finished: str = ""
+
+
+def collect_costs(
+    records: Iterable[Record],
+) -> tuple[dict[Place, dict[str, Cost]], list[str]]:
+    """Return costs by place and method, and a line for each record that cannot be used.
 
     Of several measurements of one thing the newest counts.
     """
-    found: dict[str, dict[str, Record]] = {}
-    place = (section.task, section.preset, section.source, section.device)
-    for record in sorted(costs, key=lambda record: (str(record["finished"]), str(record["key"]))):
-        cell = record["cell"]
-        device = str((record.get("environment") or {}).get("device"))
-        if (cell["task"], preset_name(cell), cell["source"], device) == place:
-            found.setdefault(shown_label(cell), {})[str(record["teacher_served"])] = record
-    return found
+    found: dict[Place, dict[str, dict[str, Record]]] = {}
+    problems = []
+    for record in sorted(records, key=lambda r: (str(r.get("finished")), str(r.get("key")))):
+        try:
+            cell = record["cell"]
+            device = str((record.get("environment") or {}).get("device"))
+            origin = str((record.get("external") or {}).get("origin") or "")
+            place = (cell["task"], preset_name(cell), cell["source"], device, origin)
+            modes = {str(record["teacher_served"]): record}
+            cost(modes)
+            found.setdefault(place, {}).setdefault(shown_label(cell), {}).update(modes)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            name = str(record.get("key"))[:12]
+            problems.append(f"cost record {name}: malformed ({type(error).__name__}: {error})")
+    flat = {
+        place: {label: cost(modes) for label, modes in sorted(methods.items())}
+        for place, methods in found.items()
+    }
+    return flat, problems
 
 
-def _row(label: str, modes: dict[str, Record]) -> list[str]:
+def cost(modes: Mapping[str, Record]) -> Cost:
+    """Return one flat line from the records of a method, by how the teacher was served."""
     ok = {mode: record for mode, record in modes.items() if record["status"] == "ok"}
     # without a teacher there is one way to train, and it belongs under the cheaper heading
     cheap, live = ok.get("cached") or ok.get("none"), ok.get("live")
     whole = live or cheap
+    newest = max(modes.values(), key=lambda record: str(record.get("finished")))
+    failures = tuple(
+        f"teacher {mode}: {text.without_paths(text.first_line(str(record['error']['message'])))}"
+        for mode, record in sorted(modes.items())
+        if record["status"] != "ok"
+    )
+    environment, finished = newest.get("environment") or {}, str(newest["finished"])
     if whole is None:
         states = {str(record["status"]) for record in modes.values()}
         state = "failed" if "failed" in states else "skipped"
-        return [text.escape(label), state, *[text.NOTHING] * 8]
-    step = (cheap or whole)["training"]["step"]
+        return Cost(failures=failures, state=state, environment=environment, finished=finished)
+    cheapest = cheap or whole
+    step, memory = cheapest["training"]["step"], cheapest["training"]["memory"]
     inference = whole["inference"]
-    latency = inference["latency"]
+    return Cost(
+        cached=float(cheap["training"]["step"]["samples_per_s"]) if cheap else None,
+        live=float(live["training"]["step"]["samples_per_s"]) if live else None,
+        step_p5=float(step["p5_s"]),
+        step_p95=float(step["p95_s"]),
+        train_flops=_number(whole["training"]["flops_per_sample"]),
+        # what CUDA allocated, or by how much the process grew
+        train_memory=_number(memory.get("cuda_allocated_bytes", memory.get("rss_growth_bytes"))),
+        rate=float(inference["throughput"]["samples_per_s"]),
+        p50=float(inference["latency"]["p50_s"]),
+        p95=float(inference["latency"]["p95_s"]),
+        flops=_number(inference["flops_per_sample"]),
+        extra=_number(whole["parameters"]["train_only"]),
+        failures=failures,
+        environment=environment,
+        finished=finished,
+    )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+HEAD = (
+    "method",
+    "train, teacher cached (samples/s)",
+    "train, teacher live (samples/s)",
+    "step p5–p95 (ms)",
+    "train FLOPs/sample",
+    "train memory (MiB)",
+    "inference (samples/s)",
+    "latency p50 / p95 (ms)",
+    "inference FLOPs",
+    "extra",
+)
+
+
+def cost_table(context: Context, section: Section) -> list[Block]:
+    """Return the blocks of the cost table of ``section``; none when nothing was measured."""
+    found = context.costs_of(section)
+    if not found:
+        return []
+    table = Table(
+        name=f"cost-{section.slug}",
+        head=HEAD,
+        rows=[_row(label, cost) for label, cost in found.items()],
+        title=f"Cost, measured apart from accuracy: {section.title}, {section.where}",
+        source=_caption(section, found),
+    )
+    failed = [f"{label}, {line}" for label, cost in found.items() for line in cost.failures]
+    blocks: list[Block] = [Text("Cost, measured apart from accuracy:"), table]
+    if failed:
+        blocks.append(Bullets("Costs that could not be measured:", tuple(failed)))
+    return blocks
+
+
+def _row(label: str, cost: Cost) -> list[Value]:
+    if cost.state != "ok":
+        return [Value(label), Value(cost.state), *[Value(text.NOTHING)] * (len(HEAD) - 2)]
+    step = f"{_ms(cost.step_p5, 1)}–{_ms(cost.step_p95, 1)}"
+    latency = f"{_ms(cost.p50, 2)} / {_ms(cost.p95, 2)}"
+    memory = text.NOTHING if cost.train_memory is None else f"{cost.train_memory / 2**20:.0f}"
     return [
-        text.escape(label),
-        _rate(cheap["training"]["step"]) if cheap else text.NOTHING,
-        _rate(live["training"]["step"]) if live else text.NOTHING,
-        f"{step['p5_s'] * 1e3:.1f}–{step['p95_s'] * 1e3:.1f}",
-        text.count(whole["training"]["flops_per_sample"]),
-        _memory((cheap or whole)["training"]["memory"]),
-        _rate(inference["throughput"]),
-        f"{latency['p50_s'] * 1e3:.2f} / {latency['p95_s'] * 1e3:.2f}",
-        text.count(inference["flops_per_sample"]),
-        text.count(whole["parameters"]["train_only"]),
+        Value(label, label),
+        Value(_rate(cost.cached), cost.cached),
+        Value(_rate(cost.live), cost.live),
+        Value(step, cost.step_p5),
+        Value(text.count(cost.train_flops), cost.train_flops),
+        Value(memory, cost.train_memory),
+        Value(_rate(cost.rate), cost.rate),
+        Value(latency, cost.p50),
+        Value(text.count(cost.flops), cost.flops),
+        Value(text.count(cost.extra), cost.extra),
     ]
 
 
-def _rate(summary: dict[str, Any]) -> str:
-    return f"{summary['samples_per_s']:,.0f}".replace(",", " ")
+def _rate(value: float | None) -> str:
+    return text.NOTHING if value is None else f"{value:,.0f}".replace(",", " ")
 
 
-def _memory(memory: dict[str, int]) -> str:
-    """Write the peak: what CUDA allocated, or by how much the process grew."""
-    value = memory.get("cuda_allocated_bytes", memory.get("rss_growth_bytes"))
-    return text.NOTHING if value is None else f"{value / 2**20:.0f}"
+def _ms(value: float | None, digits: int) -> str:
+    return text.NOTHING if value is None else f"{value * 1e3:.{digits}f}"
 
 
-def _caption(found: dict[str, dict[str, Record]]) -> str:
-    records = [record for modes in found.values() for record in modes.values()]
-    environment = records[0].get("environment") or {}
+def train_seconds(line: Line, cost: Cost | None) -> float | None:
+    """Return seconds to train on a thousand samples, or None where it was not measured."""
+    rate = (cost.cached or cost.live) if cost else None
+    return 1000 / rate if rate and line.trained_student else None
+
+
+def _caption(section: Section, found: Mapping[str, Cost]) -> str:
+    costs = list(found.values())
+    environment = costs[0].environment or {}
     gpu = str(environment.get("device", "")).startswith("cuda")
     memory = (
         "the peak that PyTorch allocated on the device"
         if gpu
         else "the peak growth of the process over the loaded models"
     )
-    days = sorted(str(record["finished"])[:10] for record in records)
+    days = sorted(cost.finished[:10] for cost in costs)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    return text.escape(
+    return (
         f"One process at a time, {environment.get('threads')} processor thread(s), on "
-        f"{environment.get('device_name')}; medians after warm-up. Train FLOPs count the teacher's "
-        f"own pass; train memory is {memory}; extra is parameters that are trained and thrown "
-        f"away. Measured {when}."
+        f"{environment.get('device_name')}; preset {section.preset}, source {section.source}; "
+        f"medians after warm-up. Train FLOPs count the teacher's own pass; train memory is "
+        f"{memory}; extra is parameters that are trained and thrown away. Measured {when}."
     )

@@ -14,16 +14,18 @@ from bench.report.text import first_line, without_paths
 from bench.stats import DIRECTIONS
 from bench.store import Record
 
-# The two roles a report needs.  No other name of a method has a meaning to it.
+# The roles a report needs: what every gain is held against, what every other method is held
+# against too, and what there is to reach.  No other name of a method has a meaning to it.
 REFERENCE = "scratch"
+SECOND = "kd"
 CEILING = "teacher"
 
-IDENTITY = ["task", "preset", "source", "device", "label", "seed"]
+IDENTITY = ["origin", "task", "preset", "source", "device", "label", "seed"]
 COLUMNS = [
     *IDENTITY,
     *["family", "title", "limits", "classes", "metric", "direction", "method", "kind", "status"],
     *["test_best", "test_last", "validation_best", "best_epoch"],
-    *["deployed", "train_only", "train_seconds", "peak_memory"],
+    *["deployed", "train_only", "train_seconds", "peak_memory", "agreement"],
     *["data_name", "fingerprint", "rows_train", "rows_validation", "rows_test", "dropped"],
     *["teacher_name", "teacher_score", "device_name", "torch", "revision"],
     *["error_class", "error_message", "finished", "key"],
@@ -61,18 +63,23 @@ def shown_label(cell: Mapping[str, Any]) -> str:
     return f"{cell['label']} {MARK}" if cell.get("not_like_for_like") else str(cell["label"])
 
 
-def collect(records: Iterable[Record]) -> Collected:
+def collect(records: Iterable[Record], agreement: Mapping[str, float] | None = None) -> Collected:
     """Flatten ``records`` and keep one row for every cell, in an order that is theirs alone.
 
     Two records are of the same cell when task, preset with overrides, source, device, label and
     seed agree.  The one that finished last counts, except that a failed or skipped record never
     displaces a result: a crash on a full disk says nothing about the number measured before, and
     a published table must not lose rows to it.  Such a newer failure is told among the problems.
+
+    Args:
+        records: in any order.
+        agreement: share of test samples on which student and teacher predict the same, by key.
     """
+    agreement = agreement or {}
     rows, problems = [], []
     for record in records:
         try:
-            rows.append(_row(record))
+            rows.append({**_row(record), "agreement": agreement.get(str(record["key"]))})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             name = str(record.get("key"))[:12]
             problems.append(f"record {name}: malformed ({type(error).__name__}: {error})")
@@ -94,8 +101,15 @@ def collect(records: Iterable[Record]) -> Collected:
             )
     chosen = [kept[identity] for identity in sorted(kept)]
     extra = sorted({name for row in chosen for name in row} - set(COLUMNS))
-    frame = pd.DataFrame(chosen, columns=[*COLUMNS, *extra])
+    frame = pd.DataFrame({name: _column(chosen, name) for name in (*COLUMNS, *extra)})
     return Collected(frame, len(rows) - len(chosen), sorted(problems))
+
+
+def _column(rows: Iterable[Mapping[str, Any]], name: str) -> pd.Series:
+    """Return one column; strings as Python objects, since they are read one by one."""
+    values = [row.get(name) for row in rows]
+    plain = any(isinstance(value, str) for value in values) or not values
+    return pd.Series(values, dtype=object if plain else None)
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -115,6 +129,8 @@ def _row(record: Record) -> dict[str, Any]:
     metrics = record.get("metrics") or {}
     best, last = metrics.get("best") or {}, metrics.get("last") or {}
     row: dict[str, Any] = {
+        # whose results these are; nothing imported ever stands in one table with our own
+        "origin": str((record.get("external") or {}).get("origin") or ""),
         "task": str(cell["task"]),
         "preset": preset_name(cell),
         "source": str(cell["source"]),
@@ -138,6 +154,7 @@ def _row(record: Record) -> dict[str, Any]:
         "train_only": _number(parameters.get("train_only")),
         "train_seconds": _number((record.get("timings") or {}).get("train_s")),
         "peak_memory": _number((record.get("memory") or {}).get("peak_rss_bytes")),
+        "agreement": None,
         "data_name": str(data.get("name") or ""),
         "fingerprint": str(data.get("fingerprint") or ""),
         **{f"rows_{split}": _number(rows.get(split)) for split in ("train", "validation", "test")},
@@ -174,14 +191,18 @@ def _row(record: Record) -> dict[str, Any]:
 
 def _fill_devices(rows: list[dict[str, Any]]) -> None:
     """Give a failed cell that died before it named its device the only one its table knows."""
-    known: dict[tuple[str, str, str], set[str]] = {}
+    known: dict[tuple[str, ...], set[str]] = {}
     for row in rows:
         if row["device"] != UNKNOWN_DEVICE:
-            known.setdefault((row["task"], row["preset"], row["source"]), set()).add(row["device"])
+            known.setdefault(_table(row), set()).add(row["device"])
     for row in rows:
-        devices = known.get((row["task"], row["preset"], row["source"]), set())
+        devices = known.get(_table(row), set())
         if row["device"] == UNKNOWN_DEVICE and len(devices) == 1:
             row["device"] = next(iter(devices))
+
+
+def _table(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(row[name] for name in ("origin", "task", "preset", "source"))
 
 
 def _revision(revision: Mapping[str, Any]) -> str:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from bench.report.frame import CEILING, MARK, REFERENCE
+from bench.report.groups import WORTHWHILE_GAP, Group
 from bench.report.sections import Section, distinct
-from bench.report.text import count, escape, gain, metric_name, number, scale
-from bench.stats import improvement
-
-# A teacher closer than this to the plain student leaves distillation nothing to transfer:
-# one point of a metric shown in percent.
-WORTHWHILE_GAP = 0.01
+from bench.report.text import count, gain, metric_name, number, scale
+from bench.stats import SEEDS_FOR_TEST, improvement
 
 
 def remarks(section: Section) -> list[str]:
@@ -41,7 +38,7 @@ def _set_apart(section: Section) -> list[str]:
                 for score, seconds in found
             )
             sentence += f" (teacher's test {metric_name(section.metric)} and training: {listed})"
-        told.append(f"{escape(sentence)}.")
+        told.append(f"{sentence}.")
     return told
 
 
@@ -81,9 +78,9 @@ def _without_parameters(section: Section) -> list[str]:
         return []
     metric = section.metric
     return [
-        f"{escape(theirs.label)}, which is no neural network, scores "
+        f"{theirs.label}, which is no neural network, scores "
         f"{number(theirs.best.mean, metric)} and beats the best trained student, "
-        f"{escape(ours.label)} with {number(ours.best.mean, metric)}."
+        f"{ours.label} with {number(ours.best.mean, metric)}."
     ]
 
 
@@ -93,24 +90,39 @@ def _noise(section: Section) -> list[str]:
         return []
     if all(line.gain is None or line.gain.sd is None for line in gains):
         return ["One common seed only: no spread is known, so small differences mean nothing."]
+    tested = [line.versus[REFERENCE] for line in gains if REFERENCE in line.versus]
+    if any(held.adjusted is not None for held in tested):
+        if any(held.significant and held.gain.mean > 0 for held in tested):
+            return []
+        return [f"No method beats {REFERENCE} significantly (paired t-test, Holm, 5 %)."]
+    few = (
+        f"{_seeds(section)}: too few for intervals and tests ({SEEDS_FOR_TEST} are needed), so "
+        "nothing is set in bold."
+    )
     for line in gains:
         assert line.gain is not None
         if line.gain.sd is not None and line.gain.mean > line.gain.sd:
-            return []
+            return [few]
     best = max(gains, key=lambda line: line.gain.mean if line.gain else 0.0)
     return [
+        few,
         f"No method beats {REFERENCE} by more than the standard deviation of its paired "
-        f"differences (the largest gain, {escape(best.label)}: {gain(best.gain, section.metric)})."
+        f"differences (the largest gain, {best.label}: {gain(best.gain, section.metric)}).",
     ]
 
 
 def _oracles(section: Section) -> list[str]:
     return [
-        f"{escape(line.label)} is given finer true labels that no other method has: a bound, not "
+        f"{line.label} is given finer true labels that no other method has: a bound, not "
         "a contender."
         for line in section.lines
         if line.kind == "oracle"
     ]
+
+
+def _seeds(section: Section) -> str:
+    most = max((line.ok for line in section.lines), default=0)
+    return f"{most} seeds" if most != 1 else "One seed"
 
 
 def caption(section: Section) -> str:
@@ -120,11 +132,11 @@ def caption(section: Section) -> str:
     seeds = ", ".join(str(seed) for seed in sorted(set(cells.seed)))
     devices = [section.device, *(name for name in distinct(ok.device_name))]
     parts = [
-        f"Data: {escape(section.source)} source, {_listed(ok.data_name)}; {_rows(ok)}",
-        *(f"Dropped as unusable: {escape(rows)}" for rows in distinct(ok.dropped)),
-        *(escape(limit.rstrip(".")) for limit in distinct(cells.limits)),
-        f"Preset {escape(section.preset)}, seeds {seeds}, on {escape(': '.join(devices[:2]))}"
-        + "".join(f" and {escape(name)}" for name in devices[2:]),
+        f"Data: {section.source} source, {_listed(ok.data_name)}; {_rows(ok)}",
+        *(f"Dropped as unusable: {rows}" for rows in distinct(ok.dropped)),
+        *(limit.rstrip(".") for limit in distinct(cells.limits)),
+        f"Preset {section.preset}, seeds {seeds}, on {': '.join(devices[:2])}"
+        + "".join(f" and {name}" for name in devices[2:]),
         _teacher(section),
         f"Finished {dates(cells)}, revision {_listed(ok.revision)}, torch {_listed(ok.torch)}",
     ]
@@ -133,6 +145,21 @@ def caption(section: Section) -> str:
     if len(distinct(ok.fingerprint)) > 1:
         parts.append("The fingerprints of the data differ between these records")
     return ". ".join(part for part in parts if part) + "."
+
+
+def group_caption(group: Group) -> str:
+    """Return the line beneath a table across tasks."""
+    cells = pd.concat([section.cells for section in group.sections])
+    ok = cells[cells.status == "ok"]
+    first = group.sections[0]
+    seeds = ", ".join(str(seed) for seed in sorted(set(cells.seed)))
+    hardware = ", ".join(distinct(ok.device_name)) or "an unknown machine"
+    return (
+        f"Data: {first.source} source, {_listed(ok.data_name)}. Tasks "
+        f"{', '.join(section.task for section in group.sections)}. Preset {first.preset}, seeds "
+        f"{seeds}, on {first.device}: {hardware}. Finished {dates(cells)}, revision "
+        f"{_listed(ok.revision)}, torch {_listed(ok.torch)}."
+    )
 
 
 def dates(cells: pd.DataFrame) -> str:
@@ -157,7 +184,7 @@ def _teacher(section: Section) -> str:
     if section.teacher is None:
         return ""
     names = distinct(section.cells.teacher_name)
-    named = f"Teacher {escape(', '.join(names))}" if names else "Teacher"
+    named = f"Teacher {', '.join(names)}" if names else "Teacher"
     score = number(section.teacher, section.metric)
     line = section.line(CEILING)
     parameters = f" with {count(line.deployed)} parameters" if line and line.deployed else ""
@@ -167,4 +194,4 @@ def _teacher(section: Section) -> str:
 
 def _listed(column: pd.Series) -> str:
     names = distinct(column)
-    return escape(", ".join(names)) if names else "unknown"
+    return ", ".join(names) if names else "unknown"

@@ -5,18 +5,57 @@ Tables and figures both read these, so the two can never disagree about a number
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
-from bench.report.frame import CEILING, FURTHER, REFERENCE
-from bench.stats import Gain, Spread, gap_closed, improvement, mean_and_sd, paired_gain
+from bench.report.frame import CEILING, FURTHER, REFERENCE, SECOND
+from bench.stats import (
+    LEVEL,
+    SEEDS_FOR_TEST,
+    Gain,
+    Interval,
+    Spread,
+    bootstrap_interval,
+    gap_closed,
+    holm,
+    improvement,
+    mean_and_sd,
+    paired_gain,
+    paired_p,
+)
+from bench.store import slug
 
 # What must agree before two numbers may stand in one table.
-SECTION = ["task", "preset", "source", "device", "metric"]
+SECTION = ["task", "preset", "source", "device", "metric", "origin"]
+Row = Mapping[Any, Any]
+
+
+@dataclass(frozen=True)
+class Versus:
+    """A line held against another one, seed by seed; positive is better.
+
+    Attributes:
+        gain: mean and standard deviation of the paired differences, in the metric's unit.
+        interval: of the mean difference; None with too few pairs.
+        p: of the paired t-test, not adjusted; None with too few pairs.
+        adjusted: after Holm's correction over all lines held against the same one.
+    """
+
+    gain: Gain
+    interval: Interval | None
+    p: float | None
+    adjusted: float | None = None
+
+    @property
+    def significant(self) -> bool:
+        """Whether the difference is beyond noise at 5 % after Holm's correction."""
+        return self.adjusted is not None and self.adjusted < LEVEL
 
 
 @dataclass(frozen=True)
@@ -25,9 +64,12 @@ class Line:
 
     Attributes:
         scores: test score of each finished seed, at the epoch that validation chose.
+        interval: of the mean test score over seeds; None with too few seeds.
         gain: over the reference, positive is better; None without a reference.
         paired: whether the gain was taken seed by seed, or between two means.
         closed: share of the teacher gap, None where there is no gap.
+        versus: held against the plain student and against plain distillation, by their names.
+        agreement: share of test samples on which student and teacher predict the same.
         further: spread on further held-out splits, by split name.
         planned: seeds this method should have; ``ok + failed + skipped`` may be fewer.
         like_for_like: whether it may be read beside the others as it stands.
@@ -37,12 +79,15 @@ class Line:
     kind: str
     scores: dict[int, float]
     best: Spread | None
+    interval: Interval | None
     last: Spread | None
     macro_f1: Spread | None
     further: dict[str, Spread]
     gain: Gain | None
     paired: bool
     closed: float | None
+    versus: Mapping[str, Versus]
+    agreement: Spread | None
     deployed: float | None
     train_only: float | None
     train_seconds: float | None
@@ -66,15 +111,24 @@ class Line:
         """Whether this is a neural student: neither the teacher nor a model without parameters."""
         return self.label != CEILING and (self.kind != "baseline" or self.deployed is not None)
 
+    @property
+    def ranked(self) -> bool:
+        """Whether it may be called best: a trained student, on the seeds and the terms of all."""
+        fair = self.like_for_like and self.kind != "oracle"
+        run = self.trained_student and self.paired and self.complete and self.best is not None
+        return fair and run
+
 
 @dataclass(frozen=True)
 class Section:
     """All cells of one task, preset, source and device.
 
     Attributes:
+        origin: whose results these are; empty for our own.
         lines: best mean first; methods without any finished seed come last, by name.
         teacher: the teacher's mean test score: of its own row, else as the methods recorded it.
         cells: the rows of the frame this was made from.
+        rows: the same by label.
     """
 
     task: str
@@ -82,11 +136,13 @@ class Section:
     preset: str
     source: str
     device: str
+    origin: str
     metric: str
     direction: str
     lines: list[Line]
     teacher: float | None
     cells: pd.DataFrame
+    rows: Mapping[str, Sequence[Row]]
 
     def line(self, label: str) -> Line | None:
         """Return the finished line called ``label``, or None."""
@@ -102,13 +158,53 @@ class Section:
         """Finished distillation methods (no baselines), best mean first."""
         return [line for line in self.lines if line.kind == "method" and line.best]
 
+    @property
+    def where(self) -> str:
+        """Return preset, source and device (and whose results they are) in words."""
+        words = f"preset {self.preset}, source {self.source}, {self.device}"
+        return f"{words}, external: {self.origin}" if self.origin else words
+
+    @property
+    def place_slug(self) -> str:
+        """Return preset, source, device and origin as a name for files."""
+        return slug("-".join((self.preset, self.source, self.device, self.origin)))
+
+    @property
+    def slug(self) -> str:
+        """Return a name for files."""
+        return f"{slug(self.task)}-{self.place_slug}"
+
+    @cached_property
+    def winners(self) -> frozenset[str]:
+        """Return the labels to set bold: the best trained student and all tied with it.
+
+        Tied is whoever is not significantly worse (paired t-test, Holm's correction).  Nothing is
+        bold where the best has too few seeds to tell.
+        """
+        ranked = [line for line in self.lines if line.ranked]
+        if not ranked or ranked[0].ok < SEEDS_FOR_TEST:
+            return frozenset()
+        best = ranked[0]
+        p = {
+            line.label: held.p
+            for line in ranked[1:]
+            if (held := hold(best.scores, line.scores, self.direction)) and held.p is not None
+        }
+        tied = {label for label, adjusted in holm(p).items() if adjusted >= LEVEL}
+        return frozenset({best.label} | tied)
+
+    @property
+    def best_seeds(self) -> int:
+        """Return the number of seeds of the best trained student, 0 without one."""
+        return next((line.ok for line in self.lines if line.ranked), 0)
+
 
 def sections(frame: pd.DataFrame) -> list[Section]:
     """Cut ``frame`` into sections, ordered by preset, source, device and task."""
     if frame.empty:
         return []
     made = [_section(part) for _, part in frame.groupby(SECTION, sort=True, dropna=False)]
-    return sorted(made, key=lambda s: (s.preset, s.source, s.device, s.task, s.metric))
+    return sorted(made, key=lambda s: (s.origin, s.preset, s.source, s.device, s.task, s.metric))
 
 
 def distinct(values: Iterable[Any]) -> list[str]:
@@ -116,22 +212,34 @@ def distinct(values: Iterable[Any]) -> list[str]:
     return sorted({str(value) for value in values if not pd.isna(value) and str(value)})
 
 
+def hold(scores: Mapping[int, float], other: Mapping[int, float], direction: str) -> Versus | None:
+    """Hold ``scores`` against ``other`` on the seeds both have; None without a common one."""
+    gain = paired_gain(scores, other, direction)
+    if gain is None:
+        return None
+    differences = [
+        improvement(scores[seed], other[seed], direction)
+        for seed in sorted(scores.keys() & other.keys())
+    ]
+    return Versus(gain, bootstrap_interval(differences), paired_p(differences))
+
+
 def _section(cells: pd.DataFrame) -> Section:
     newest = cells.sort_values(["finished", "key"]).iloc[-1]
-    finished = cells[cells.status == "ok"]
+    rows: dict[str, list[Row]] = {}
+    for row in cells.to_dict("records"):
+        rows.setdefault(str(row["label"]), []).append(row)
     direction = str(newest.direction)
-    scores = {label: _by_seed(part, "test_best") for label, part in finished.groupby("label")}
+    scores = {label: _by_seed(part) for label, part in rows.items()}
     teacher = list(scores.get(CEILING, {}).values())
     if not teacher:
+        finished = cells[cells.status == "ok"]
         teacher = _values(finished.drop_duplicates(["teacher_name", "teacher_score"]).teacher_score)
     ceiling = mean_and_sd(teacher).mean if teacher else None
     # Which seeds were meant to run is read off the methods; only a baseline may have just one.
     compared = cells[(cells.kind == "method") | (cells.label == REFERENCE)]
-    seeds = set(compared.seed)
-    lines = [
-        _line(part, seeds, scores.get(REFERENCE, {}), ceiling, direction)
-        for _, part in cells.groupby("label", sort=True)
-    ]
+    seeds = {int(seed) for seed in compared.seed}
+    lines = [_line(rows[label], seeds, scores, ceiling, direction) for label in sorted(rows)]
 
     def place(line: Line) -> tuple[bool, float, str]:
         score = improvement(line.best.mean, 0.0, direction) if line.best else 0.0
@@ -143,24 +251,37 @@ def _section(cells: pd.DataFrame) -> Section:
         preset=str(newest.preset),
         source=str(newest.source),
         device=str(newest.device),
+        origin=str(newest.origin),
         metric=str(newest.metric),
         direction=direction,
-        lines=sorted(lines, key=place),
+        lines=sorted(_corrected(lines), key=place),
         teacher=ceiling,
         cells=cells,
+        rows=rows,
     )
 
 
+def _corrected(lines: Sequence[Line]) -> list[Line]:
+    """Fill in Holm's correction: one family for each line the others are held against."""
+    made = {line.label: dict(line.versus) for line in lines}
+    for reference in (REFERENCE, SECOND):
+        found = {label: versus[reference] for label, versus in made.items() if reference in versus}
+        raw = {label: held.p for label, held in found.items() if held.p is not None}
+        for label, adjusted in holm(raw).items():
+            made[label][reference] = replace(found[label], adjusted=adjusted)
+    return [replace(line, versus=made[line.label]) for line in lines]
+
+
 def _line(
-    part: pd.DataFrame,
+    part: list[Row],
     seeds: set[int],
-    reference: dict[int, float],
+    scores_of: Mapping[str, Mapping[int, float]],
     teacher: float | None,
     direction: str,
 ) -> Line:
-    ok = part[part.status == "ok"]
-    label, kind = str(part.label.iloc[0]), str(part.kind.iloc[0])
-    scores = _by_seed(ok, "test_best")
+    ok = [row for row in part if row["status"] == "ok"]
+    label, kind = str(part[0]["label"]), str(part[0]["kind"])
+    scores, reference = dict(scores_of[label]), scores_of.get(REFERENCE, {})
     # A baseline run once (the teacher, a model without seeds) shares no seed's luck with the
     # reference, so it is held against the reference's mean rather than one seed of it.
     once = kind == "baseline" and label != REFERENCE and len(part) == 1
@@ -168,35 +289,45 @@ def _line(
     gain, closed = _against(scores, reference, teacher, direction, paired=paired)
     if label == REFERENCE:
         gain, closed = None, None  # a difference of zero to itself is no finding
-    own_seeds = set(part.seed)
+    own_seeds = {int(row["seed"]) for row in part}
+    versus = {
+        other: held
+        for other in (REFERENCE, SECOND)
+        if paired
+        and label not in (other, CEILING)
+        and (held := hold(scores, scores_of.get(other, {}), direction))
+    }
     return Line(
         label=label,
         kind=kind,
         scores=scores,
-        best=_spread(ok.test_best),
-        last=_spread(ok.test_last),
-        macro_f1=_spread(ok.test_macro_f1) if "test_macro_f1" in ok else None,
+        best=_spread(ok, "test_best"),
+        interval=bootstrap_interval(scores.values()),
+        last=_spread(ok, "test_last"),
+        macro_f1=_spread(ok, "test_macro_f1"),
         further={
             column.removeprefix(FURTHER): spread
-            for column in map(str, ok.columns)
-            if column.startswith(FURTHER) and (spread := _spread(ok[column]))
+            for column in (map(str, ok[0]) if ok else ())
+            if column.startswith(FURTHER) and (spread := _spread(ok, column))
         },
         gain=gain,
         paired=paired,
         closed=closed,
-        deployed=_median(ok.deployed),
-        train_only=_median(ok.train_only),
-        train_seconds=_median(ok.train_seconds),
-        failed=int((part.status == "failed").sum()),
-        skipped=int((part.status == "skipped").sum()),
+        versus=versus,
+        agreement=_spread(ok, "agreement"),
+        deployed=_median(ok, "deployed"),
+        train_only=_median(ok, "train_only"),
+        train_seconds=_median(ok, "train_seconds"),
+        failed=sum(row["status"] == "failed" for row in part),
+        skipped=sum(row["status"] == "skipped" for row in part),
         planned=len(own_seeds if once else own_seeds | seeds),
-        like_for_like=not part.not_like_for_like.any(),
+        like_for_like=not any(row["not_like_for_like"] for row in part),
     )
 
 
 def _against(
-    scores: dict[int, float],
-    reference: dict[int, float],
+    scores: Mapping[int, float],
+    reference: Mapping[int, float],
     teacher: float | None,
     direction: str,
     *,
@@ -216,19 +347,19 @@ def _against(
     return gain, None if teacher is None else gap_closed(own, base, teacher, direction)
 
 
-def _by_seed(cells: pd.DataFrame, column: str) -> dict[int, float]:
-    return {int(seed): float(value) for seed, value in zip(cells.seed, cells[column], strict=True)}
+def _by_seed(rows: Sequence[Row]) -> dict[int, float]:
+    return {int(row["seed"]): float(row["test_best"]) for row in rows if row["status"] == "ok"}
 
 
-def _values(column: pd.Series) -> list[float]:
-    return [float(value) for value in column if not pd.isna(value)]
+def _values(numbers: Iterable[Any]) -> list[float]:
+    return [float(number) for number in numbers if number is not None and not math.isnan(number)]
 
 
-def _spread(column: pd.Series) -> Spread | None:
-    numbers = _values(column)
+def _spread(rows: Sequence[Row], column: str) -> Spread | None:
+    numbers = _values(row.get(column) for row in rows)
     return mean_and_sd(numbers) if numbers else None
 
 
-def _median(column: pd.Series) -> float | None:
-    numbers = _values(column)
+def _median(rows: Sequence[Row], column: str) -> float | None:
+    numbers = _values(row.get(column) for row in rows)
     return statistics.median(numbers) if numbers else None

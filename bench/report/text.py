@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from bench.stats import Gain, Spread
+from tabulate import tabulate
+
+from bench.stats import Gain, Interval, Spread
 
 NOTHING = "-"
 
@@ -62,6 +64,19 @@ def gain(value: Gain | None, metric: str) -> str:
     return _with_sd(number(value.mean, metric, signed=True), value.sd, metric)
 
 
+def interval(value: Interval | None, metric: str, *, signed: bool = False) -> str:
+    """Write "[86.90, 87.71]"."""
+    if value is None:
+        return NOTHING
+    ends = (number(end, metric, signed=signed) for end in (value.low, value.high))
+    return f"[{', '.join(ends)}]"
+
+
+def p_value(p: float) -> str:
+    """Write a p-value: "0.031", "< 0.001"."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _with_sd(mean: str, sd: float | None, metric: str) -> str:
     return mean if sd is None else f"{mean} ± {number(sd, metric)}"
 
@@ -112,18 +127,7 @@ def escape(text: object) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
     """Return the lines of a Markdown table: the first ``left`` columns left, the rest right."""
-    body = [list(head), *(list(row) for row in rows)]
-    widths = [max(3, *(len(row[at]) for row in body)) for at in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = (
-            cell.ljust(width) if at < left else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return "| " + " | ".join(padded) + " |"
-
-    rule = [
-        ":" + "-" * (width - 1) if at < left else "-" * (width - 1) + ":"
-        for at, width in enumerate(widths)
-    ]
-    return [line(body[0]), line(rule), *(line(row) for row in body[1:])]
+    sides = ["left" if at < left else "right" for at in range(len(head))]
+    body = [list(row) for row in rows]
+    whole: str = tabulate(body, list(head), "pipe", colalign=sides, disable_numparse=True)
+    return whole.split("\n")

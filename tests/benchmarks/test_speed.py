@@ -6,6 +6,7 @@ summary holds them against the ratios kept in ``baseline.json``.
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -166,37 +167,27 @@ def test_evaluation(benchmark: Any, digits: tuple[Any, Any]) -> None:
 
 @pytest.mark.benchmark(group="report")
 def test_report(benchmark: Any, tmp_path: Path) -> None:
-    """Render a report from 10,000 records: 5 tasks, 200 methods, 10 seeds."""
+    """Render the whole report from 10,000 records: 40 methods, 5 tasks, 50 seeds, with curves.
+
+    In a process of its own, as a user runs it: loading the libraries is part of the wait.
+    """
     import json
+    import subprocess
+    import sys
 
-    from bench.report import write_reports
+    sys.path.append(str(Path(__file__).parents[1] / "report"))
+    from factory import world
 
-    for at in range(10_000):
-        task, method, seed = f"task-{at % 5}", f"method-{at // 5 % 200}", at // 1000
-        record = {
-            "schema": 1,
-            "key": f"{at:064x}",
-            "status": "ok",
-            "cell": {
-                "kind": "method",
-                "method": method,
-                "label": method,
-                "options": {},
-                "task": task,
-                "preset": "quick",
-                "overrides": {},
-                "seed": seed,
-                "source": "embedded",
-            },
-            "task": {"metric": "accuracy", "direction": "max", "title": task, "classes": 2},
-            "metrics": {
-                when: {name: {"accuracy": 0.5 + at / 40_000} for name in ("validation", "test")}
-                for when in ("best", "last")
-            },
-            "environment": {"device": "cpu", "torch": "0"},
-            "finished": "2026-01-01T00:00:00+00:00",
-        }
+    records, costs = world(seeds=50, tasks=5, methods=40)
+    for at, record in enumerate(records[:10_000]):
         (tmp_path / f"{at}.json").write_text(json.dumps(record))
-    benchmark.pedantic(
-        write_reports, args=(tmp_path, tmp_path / "reports"), rounds=2, warmup_rounds=1
-    )
+    for at, record in enumerate(costs):
+        (tmp_path / f"{at}.cost.json").write_text(json.dumps(record))
+    command = [sys.executable, "-m", "bench", "report", "--results", str(tmp_path)]
+
+    def render() -> None:
+        # into a new folder each time: what is there already would not be written again
+        out = tempfile.mkdtemp(dir=tmp_path)
+        subprocess.run([*command, "--reports", out], check=True, capture_output=True)
+
+    benchmark.pedantic(render, rounds=3, warmup_rounds=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import numpy as np
+
 from bench.store import Record
 
 
@@ -92,3 +94,87 @@ def failure(method: str, seed: int, message: str, **changes: Any) -> Record:
     """Return the record of a cell that raised a ValueError with ``message``."""
     error = {"class": "ValueError", "message": message, "hint": "", "traceback": "…"}
     return record(method, seed, None, status="failed", error=error, **changes)
+
+
+def learned(made: Record, epochs: int = 6) -> Record:
+    """Return ``made`` with a learning curve that ends at its score."""
+    metric = made["task"]["metric"]
+    final = made["metrics"]["best"]["validation"][metric]
+    made["epochs"] = [
+        {
+            "epoch": at,
+            "stage": "main",
+            "lr": 0.1,
+            "seconds": 2.0,
+            "losses": {"ce": 1.0 / at},
+            "validation": {metric: final * (1 - 0.5**at), "nll": 1.0 / at},
+        }
+        for at in range(1, epochs + 1)
+    ]
+    return made
+
+
+def cost(label: str = "kd", served: str = "cached", speed: float = 1.0, **changes: Any) -> Record:
+    """Return one cost record; ``speed`` scales its rates."""
+    made = record(label, 0, 0.5, **changes)
+    step = {"samples_per_s": 900.0 * speed, "p5_s": 0.09, "p50_s": 0.1, "p95_s": 0.12}
+    kept = ("schema", "key", "status", "cell", "task", "environment", "revision", "finished")
+    return {name: made[name] for name in kept} | {
+        "kind": "cost",
+        "error": None,
+        "teacher_served": served,
+        "training": {
+            "step": {**step, "repetitions": 20, "samples": 128},
+            "memory": {"rss_growth_bytes": int(60e6 / speed)},
+            "flops_per_sample": 3.1e7 / speed,
+        },
+        "inference": {
+            "throughput": {"samples_per_s": 5200.0 * speed},
+            "latency": {"p50_s": 0.0021 / speed, "p95_s": 0.003 / speed},
+            "flops_per_sample": 1.2e7,
+        },
+        "parameters": {"deployed": 412_000, "train_only": 0, "teacher": 2_000_000},
+    }
+
+
+NAMES = ("scratch", "kd", "fitnets", "lelp", "dkd", "gpd", "tgt", "label_smoothing")
+TASKS = ("amazon", "amazon-5", "cifar10", "cifar10-binary", "cifar100", "sentiment140")
+
+
+def world(seeds: int = 6, tasks: int = 6, methods: int = 8) -> tuple[list[Record], list[Record]]:
+    """Return records and cost records of a made-up benchmark with plausible numbers.
+
+    Every method has its own merit, every task its own level and gap, every seed its own luck that
+    all methods share in part; all drawn from a fixed seed.
+    """
+    rng = np.random.default_rng(5)
+    names = [*NAMES, *(f"method-{at}" for at in range(len(NAMES), methods))][:methods]
+    merit = {name: 0.0 if name == "scratch" else float(rng.uniform(-0.15, 0.9)) for name in names}
+    made, costs = [], []
+    for at in range(tasks):
+        task = [*TASKS, *(f"task-{n}" for n in range(len(TASKS), tasks))][at]
+        level, gap = float(rng.uniform(0.55, 0.8)), float(rng.uniform(0.03, 0.12))
+        luck = rng.normal(0, 0.006, seeds)
+        for name in names:
+            taste = merit[name] + (0.0 if name == "scratch" else float(rng.normal(0, 0.2)))
+            scores = level + gap * taste + luck + rng.normal(0, 0.004, seeds)
+            made += [
+                learned(record(name, seed, float(score), task=task, teacher=level + gap))
+                for seed, score in enumerate(scores)
+            ]
+            speed = float(rng.uniform(0.5, 1.0))
+            served = "none" if name in ("scratch", "label_smoothing") else "cached"
+            costs.append(cost(name, served, speed, task=task))
+            if served == "cached":
+                costs.append(cost(name, "live", 0.6 * speed, task=task))
+        made.append(record("teacher", 0, level + gap, task=task, teacher=None))
+    return made, costs
+
+
+def runs_of(task: str, seeds: int = 3) -> list[Record]:
+    """Return the plain student and KD on ``task``."""
+    return [
+        record(name, seed, score + seed / 100, task=task)
+        for name, score in (("scratch", 0.7), ("kd", 0.75))
+        for seed in range(seeds)
+    ]

@@ -10,13 +10,13 @@ from typing import Any
 
 import matplotlib
 import pytest
+from bench.report.heatmap import draw_heatmap
 from factory import record
 
 from bench.report import write_reports
 from bench.report.ablation import Ablation, ablations, interval
 from bench.report.ablation_page import PAGE, ablation_files, options_text
 from bench.report.frame import collect
-from bench.report.heatmap import draw_heatmap
 from bench.store import Record, write_record
 
 DEFAULT = {"parts": 4, "beta": 1.0, "rotation": True, "projection": "pca"}

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.report.figure import encode
 from factory import record
 
 from bench.report import write_reports
 from bench.report.companions import draw, mean_curve, panels
-from bench.report.figure import encode
 from bench.report.frame import collect
 from bench.store import Record, write_record
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from factory import failure, record
 
 from bench.errors import BenchError
 from bench.report import write_reports
-from bench.report.figure import draw, encode
+from bench.report.content import Context
+from bench.report.figures.dots import draw
+from bench.report.figures.style import encode
 from bench.report.frame import collect
 from bench.store import Record, write_record
 
@@ -35,9 +38,11 @@ def test_two_renderings_are_the_same_bytes_wherever_the_records_lie(tmp_path: Pa
     second = fill(tmp_path / "b" / "other", some_records()[::-1])
     one = write_reports(first, tmp_path / "one")
     two = write_reports(second, tmp_path / "two")
-    assert [path.name for path in one.paths] == [
-        *["leaderboard.md", "leaderboard.svg", "leaderboard.png"]
-    ]
+    names = [path.relative_to(tmp_path / "one").as_posix() for path in one.paths]
+    assert {"leaderboard.md", "index.html", "SHA256SUMS", "tables/scores.csv"} <= set(names)
+    assert {"figures/scores-quick-embedded-cpu.svg", "figures/scores-quick-embedded-cpu.png"} <= {
+        *names
+    }
     for left, right in zip(one.paths, two.paths, strict=True):
         assert left.read_bytes() == right.read_bytes()
         assert str(tmp_path).encode() not in left.read_bytes()
@@ -51,7 +56,34 @@ def test_files_with_the_same_bytes_are_left_alone(tmp_path: Path) -> None:
     assert write_reports(results, tmp_path / "out").written == ()
     assert [path.stat().st_mtime_ns for path in summary.paths] == before
     write_record(results, record("gpd", 0, 0.75))
-    assert write_reports(results, tmp_path / "out").written == summary.paths
+    changed = {path.name for path in write_reports(results, tmp_path / "out").written}
+    assert {"leaderboard.md", "index.html", "scores.csv", "SHA256SUMS"} <= changed
+
+
+def test_what_is_no_longer_rendered_is_removed_unless_changed_by_hand(tmp_path: Path) -> None:
+    results = fill(tmp_path / "results", [*some_records()[:4], record("kd", 0, 0.4, task="imdb")])
+    out = tmp_path / "out"
+    write_reports(results, out)
+    gone, edited = (out / "tables" / f"imdb-quick-embedded-cpu.{form}" for form in ("csv", "html"))
+    own = out / "tables" / "mine.csv"
+    own.write_text("mine", encoding="utf-8")
+    edited.write_text("changed", encoding="utf-8")
+    for path in (results / "quick" / "imdb").rglob("*.json"):
+        path.unlink()
+    write_reports(results, out)
+    assert not gone.exists()
+    assert edited.exists() and own.exists()
+
+
+def test_a_list_of_files_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"")
+    out = tmp_path / "out"
+    out.mkdir()
+    empty = hashlib.sha256(b"").hexdigest()
+    (out / "SHA256SUMS").write_text(f"{empty}  ../victim\n{empty}  {victim}\n", encoding="utf-8")
+    write_reports(fill(tmp_path / "results", some_records()[:4]), out)
+    assert victim.exists()
 
 
 def test_the_page_links_the_figure_by_a_relative_path(tmp_path: Path) -> None:
@@ -103,31 +135,32 @@ def test_no_records_is_an_error_with_a_way_out(tmp_path: Path) -> None:
 def test_a_method_keeps_its_look_across_facets_and_state_stays_clean() -> None:
     import matplotlib
     import matplotlib.pyplot as plt
+    from matplotlib.collections import PathCollection
+    from matplotlib.colors import to_hex
 
     before = dict(matplotlib.rcParams)
     more = [record("kd", 0, 0.4, task="imdb"), record("m3", 0, 0.5, task="imdb")]
-    figure = draw(collect([*some_records(), *more]).frame)
+    context = Context(collect([*some_records(), *more]).frame)
+    figure = draw(context.sections, context.looks)
     assert encode(figure, "svg").startswith(b"<?xml")
     assert dict(matplotlib.rcParams) == before
     assert plt.get_fignums() == []
 
-    def colours(facet: int) -> dict[str, str]:
-        ax = figure.axes[facet]
-        names = [label.get_text().split(" (")[0] for label in ax.get_yticklabels()]
-        means = {
-            float(line.get_ydata()[0]): line.get_color()
-            for line in ax.get_lines()
-            if line.get_marker() in ("o", "s", "D", "^") and len(line.get_ydata()) == 1
-        }
-        return {name: means[at] for at, name in enumerate(names) if at in means}
-
-    assert colours(1).items() <= colours(0).items()
-    assert set(colours(1)) == {"kd", "m3"}
+    assert len(figure.axes) == 2
+    shown = {look.colour for look in context.looks.values()}
+    drawn = {
+        to_hex(colour)
+        for ax in figure.axes
+        for marks in ax.collections
+        if isinstance(marks, PathCollection)
+        for colour in marks.get_facecolor()
+    }
+    assert drawn <= shown  # the second facet has no palette of its own
 
 
 def test_importing_and_rendering_needs_no_torch() -> None:
     code = (
-        "import sys, bench.report, bench.report.figure, bench.report.leaderboard; "
+        "import sys, bench.report, bench.report.figures.dots, bench.report.leaderboard; "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

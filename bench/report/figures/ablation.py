@@ -26,7 +26,7 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def draw_heatmap(ablation: Ablation, grid: Grid) -> Figure:
+def draw(ablation: Ablation, grid: Grid) -> Figure:
     """Return the heat map of ``grid``: mean paired gain, a diverging map centred on zero."""
     factor = scale(ablation.metric)
     largest = max(abs(gain.mean) * factor for gain in grid.gains.values()) or 1.0

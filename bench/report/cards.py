@@ -1,0 +1,163 @@
+"""Method cards: what the source of a method says of it, read without importing it.
+
+Only the packages that come with the project are read, so that a report does not depend on what
+else was loaded when it was rendered; a method from elsewhere gets a card that says so.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("methods", "baselines")
+PROJECT = ("bench.supervised", "methods.", "baselines.")
+NEEDS = {
+    "logits": "the teacher's logits",
+    "embedding": "its embedding (the input of its last layer)",
+    "hidden": "its hidden states",
+    "head": "the weight of its last layer",
+    "generator": "a generator of new inputs",
+}
+
+
+@dataclass(frozen=True)
+class MethodCard:
+    """What a method says of itself.
+
+    Attributes:
+        name: as registered.
+        title: the name used in print.
+        paper: authors, year, where.
+        summary: the first paragraph of its documentation.
+        details: the paragraphs after it, equations among them.
+        needs: what it asks of the teacher, in words.
+        confirmed: what follows the paper.
+        choices: what departs from the paper or was left open by it.
+        origin: file and line; empty for a method that is not part of this installation.
+    """
+
+    name: str
+    title: str = ""
+    paper: str = ""
+    summary: str = ""
+    details: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    confirmed: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    origin: str = ""
+
+
+def read_cards() -> dict[str, MethodCard]:
+    """Return the cards of all built-in methods and baselines, by registered name."""
+    found: dict[str, MethodCard] = {}
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)
+        for location in (spec.submodule_search_locations or ()) if spec else ():
+            for path in sorted(Path(location).rglob("*.py")):
+                try:
+                    found |= {card.name: card for card in read_file(path, package)}
+                except (OSError, SyntaxError, ValueError):
+                    continue  # the command that lists methods tells of a broken file
+    return found
+
+
+def read_file(path: Path, package: str) -> Iterator[MethodCard]:
+    """Yield the cards of the classes that the source file ``path`` registers."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    classes = _classes(tree)
+    for node in [each for each in ast.walk(tree) if isinstance(each, ast.ClassDef)]:
+        for name, line in _registered(node):
+            card = _attribute(node, "card", classes)
+            said = _keywords(card) if isinstance(card, ast.Call) else {}
+            paragraphs = (ast.get_docstring(node) or "").split("\n\n")
+            yield MethodCard(
+                name=name,
+                title=str(said.get("title") or name),
+                paper=str(said.get("paper", "")),
+                summary=_line(paragraphs[0]),
+                details=tuple(_line(part) for part in paragraphs[1:]),
+                needs=_needs(node, classes),
+                confirmed=tuple(map(str, said.get("confirmed", ()))),
+                choices=tuple(map(str, said.get("choices", ()))),
+                origin=f"{package}/{path.name}:{line}",
+            )
+
+
+def _registered(node: ast.ClassDef) -> Iterator[tuple[str, int]]:
+    for call in node.decorator_list:
+        if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant):
+            function = call.func
+            name = getattr(function, "id", getattr(function, "attr", ""))
+            if name in ("register_method", "register_baseline"):
+                yield str(call.args[0].value), call.lineno
+
+
+def _attribute(node: ast.ClassDef, name: str, classes: dict[str, ast.ClassDef]) -> ast.expr | None:
+    """Return the value of a class attribute, looked up in parents of the same file too."""
+    for statement in node.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
+                return value
+            case ast.AnnAssign(target=ast.Name(id=found), value=value) if found == name and value:
+                return value
+    for base in node.bases:
+        parent = classes.get(getattr(base, "id", ""))
+        if parent is not None and parent is not node:
+            inherited = _attribute(parent, name, classes)
+            if inherited is not None:
+                return inherited
+    return None
+
+
+def _needs(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> tuple[str, ...]:
+    signals = _attribute(node, "signals", classes)
+    if isinstance(signals, ast.Call):
+        found: Any = _literal(signals.args[0]) if signals.args else ()
+    elif signals is None and any(getattr(base, "id", "") == "Baseline" for base in node.bases):
+        found = ()
+    else:
+        found = ("logits",)  # what a method asks for unless it says otherwise
+    return tuple(words for signal, words in NEEDS.items() if signal in (found or ()))
+
+
+def _keywords(call: ast.Call) -> dict[str, Any]:
+    return {word.arg: _literal(word.value) for word in call.keywords if word.arg}
+
+
+def _literal(node: ast.expr) -> Any:
+    """Return what a literal says; an empty tuple for anything that would have to be run."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ()
+
+
+def _classes(tree: ast.Module) -> dict[str, ast.ClassDef]:
+    """Return the classes of a file, and those it imports from the project to inherit from."""
+    found: dict[str, ast.ClassDef] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PROJECT):
+            names = {alias.name: alias.asname or alias.name for alias in node.names}
+            found |= {names[n]: c for n, c in _module(str(node.module)).items() if n in names}
+    return found | {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+
+@functools.cache
+def _module(name: str) -> dict[str, ast.ClassDef]:
+    """Return the classes of a module's own file, which is read and not run."""
+    try:
+        spec = importlib.util.find_spec(name)
+        path = Path(spec.origin) if spec and spec.origin else None
+        tree = ast.parse(path.read_text(encoding="utf-8")) if path else ast.Module([], [])
+    except (ImportError, OSError, SyntaxError, ValueError):
+        return {}
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _line(paragraph: str) -> str:
+    return " ".join(paragraph.replace("``", "").split())

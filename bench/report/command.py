@@ -1,0 +1,102 @@
+"""What the report commands do, behind the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.errors import EXIT_FAILED_CELLS, EXIT_OK, BenchError
+from bench.report.compare import Comparison, change_table, compare
+from bench.report.content import Context
+from bench.report.formats import WRITERS
+from bench.report.select import Choice, load, render_choice
+
+
+def print_tables(results: Path, choice: Choice, out: Path | None, console: Console) -> None:
+    """Print the chosen tables, or write them to the file ``out``."""
+    written = render_choice(load(results), choice)
+    if out is None:
+        # as it is: a table that is piped on must not be wrapped or coloured
+        console.file.write(written)
+        return
+    from bench.store import write_atomically
+
+    write_atomically(out, written.encode())
+    console.print(f"written: {out}", markup=False, soft_wrap=True)
+
+
+def show_comparison(a: str, b: str, tolerance: float | None, form: str, console: Console) -> int:
+    """Print what changed from ``a`` to ``b``; returns the exit status, 1 when something is worse.
+
+    ``a`` and ``b`` are folders of records, each with ``@REVISION`` behind it for the records of
+    one git revision only.
+    """
+    if form not in WRITERS:
+        from bench.errors import unknown
+
+        raise unknown("format", form, WRITERS)
+    found = compare(_load(a), _load(b), tolerance)
+    if form == "markdown":
+        _say_settings(found, console)
+    console.file.write(WRITERS[form](change_table(found)))
+    if form == "markdown":
+        _say_verdict(found, console)
+    return EXIT_FAILED_CELLS if found.worse else EXIT_OK
+
+
+def _load(place: str) -> Context:
+    folder, at, revision = place.rpartition("@")
+    if not at or Path(place).is_dir():
+        return load(Path(place))
+    context = load(Path(folder))
+    if len(revision) < 4:
+        raise BenchError(f"revision '{revision}' is too short", "give four characters or more")
+    frame = context.frame
+    # the frame keeps ten characters of a revision
+    kept = frame[[str(known).startswith(revision[:10]) for known in frame.revision]]
+    if kept.empty:
+        known = ", ".join(sorted(set(map(str, frame.revision))))
+        raise BenchError(f"no record of revision '{revision}' in '{folder}'", f"there: {known}")
+    keys = set(kept.key)
+    records = [record for record in context.records if record.get("key") in keys]
+    return Context(frame=kept.reset_index(drop=True), records=records, results=context.results)
+
+
+def _say_settings(found: Comparison, console: Console) -> None:
+    for name, a, b in found.settings:
+        console.print(f"{name}: {a} -> {b}", markup=False, soft_wrap=True)
+    console.print()
+
+
+def _say_verdict(found: Comparison, console: Console) -> None:
+    counts: dict[str, int] = {}
+    for change in found.changes:
+        counts[change.verdict] = counts.get(change.verdict, 0) + 1
+    told = ", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items()))
+    console.print(f"\n{told}.", markup=False, soft_wrap=True)
+    for change in found.worse:
+        console.print(
+            f"{change.verdict}: {change.label} on {change.where}", markup=False, soft_wrap=True
+        )
+
+
+def publish_results(results: Path, out: Path, predictions: bool, console: Console) -> None:
+    """Publish and say where."""
+    from bench.report.publish import publish
+
+    paths = publish(results, out, predictions=predictions)
+    console.print(f"{len(paths)} files in {out}", markup=False, soft_wrap=True)
+
+
+def import_file(path: Path, origin: str, results: Path, replace: bool, console: Console) -> None:
+    """Import and say what and where."""
+    from bench.report.external import import_results
+
+    written = import_results(path, origin, results, replace=replace)
+    console.print(
+        f"{len(written)} records of '{origin}' imported, marked as external, in "
+        f"{results / 'external'}",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,205 @@
+"""Two result sets held against each other: what changed beyond noise.
+
+Cells are paired by task, preset, source, method and seed.  The device is no part of the pair, since
+comparing machines is one use of this; both are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from bench.report import text
+from bench.report.content import Context, Table, Value
+from bench.report.sections import Line, Section, Versus, distinct, hold
+from bench.stats import SEEDS_FOR_TEST, holm
+
+Verdict = Literal[
+    "same",
+    "within noise",
+    "better",
+    "worse",
+    "too few seeds",
+    "failing",
+    "fixed",
+    "only A",
+    "only B",
+]
+BAD = frozenset({"worse", "failing", "only A"})
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one method on one task from A to B.
+
+    Attributes:
+        where: task and preset, source.
+        label: the method.
+        metric: of the scores.
+        a: the line in A; None when it is only in B.
+        b: the line in B; None when it is only in A.
+        held: B against A on the common seeds, positive is better.
+        verdict: in one or two words.
+    """
+
+    where: str
+    label: str
+    metric: str
+    a: Line | None
+    b: Line | None
+    held: Versus | None
+    verdict: Verdict = "same"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All changes, and how the two sets differ in where they come from.
+
+    Attributes:
+        changes: in the order of A's tables, then what is only in B.
+        settings: name, values in A, values in B, where these differ.
+    """
+
+    changes: tuple[Change, ...]
+    settings: tuple[tuple[str, str, str], ...]
+
+    @property
+    def worse(self) -> tuple[Change, ...]:
+        """Return the changes that should stop a release."""
+        return tuple(change for change in self.changes if change.verdict in BAD)
+
+
+def compare(a: Context, b: Context, tolerance: float | None = None) -> Comparison:
+    """Hold ``b`` against ``a``.
+
+    Args:
+        a: the older set, or the one to be held to.
+        b: the newer one.
+        tolerance: in points (in the metric's own unit where it is no share): a mean that fell by
+            more counts as worse however few the seeds are, and one that fell by less as noise
+            where there are too few to test.
+    """
+    changes = list(_pairs(a, b))
+    raw = {
+        str(at): change.held.p
+        for at, change in enumerate(changes)
+        if change.held is not None and change.held.p is not None
+    }
+    adjusted = holm(raw)
+    judged = []
+    for at, change in enumerate(changes):
+        if change.held is not None and str(at) in adjusted:
+            change = replace(change, held=replace(change.held, adjusted=adjusted[str(at)]))
+        judged.append(replace(change, verdict=_verdict(change, tolerance)))
+    return Comparison(tuple(judged), tuple(_settings(a, b)))
+
+
+def _key(section: Section) -> tuple[str, ...]:
+    return (section.task, section.preset, section.source, section.metric)
+
+
+def _lines(context: Context) -> dict[tuple[str, ...], tuple[Section, Line]]:
+    """Return lines by key; of several devices the first in the order of the tables."""
+    found: dict[tuple[str, ...], tuple[Section, Line]] = {}
+    for section in context.sections:
+        for line in section.lines:
+            found.setdefault((*_key(section), line.label), (section, line))
+    return found
+
+
+def _pairs(a: Context, b: Context) -> Iterator[Change]:
+    ours, theirs = _lines(a), _lines(b)
+    for key in [*ours, *(key for key in theirs if key not in ours)]:
+        section, _ = ours.get(key) or theirs[key]
+        one = ours[key][1] if key in ours else None
+        other = theirs[key][1] if key in theirs else None
+        held = hold(other.scores, one.scores, section.direction) if one and other else None
+        where = f"{section.task}, preset {section.preset}, {section.source} data"
+        yield Change(where, key[-1], section.metric, one, other, held)
+
+
+def _verdict(change: Change, tolerance: float | None) -> Verdict:
+    a, b, held = change.a, change.b, change.held
+    if a is None:
+        return "only B"
+    if b is None:
+        return "only A"
+    if b.ok < a.ok and b.failed > a.failed:
+        return "failing"
+    if held is None:
+        return "fixed" if b.ok > a.ok else "same" if a.ok == b.ok == 0 else "only A"
+    if a.failed > b.failed and b.ok > a.ok:
+        return "fixed"
+    if a.scores == b.scores:
+        return "same"
+    points = held.gain.mean * text.scale(change.metric)
+    if tolerance is not None and points < -tolerance:
+        return "worse"
+    if held.adjusted is None:
+        return "too few seeds" if tolerance is None else "within noise"
+    if not held.significant:
+        return "within noise"
+    return "better" if held.gain.mean > 0 else "worse"
+
+
+def _settings(a: Context, b: Context) -> Iterator[tuple[str, str, str]]:
+    columns = ("revision", "device", "device_name", "torch", "fingerprint", "teacher_name")
+    for column in columns:
+        one, other = (", ".join(distinct(context.frame[column])) for context in (a, b))
+        if one != other:
+            yield column.replace("_", " "), one or "unknown", other or "unknown"
+    one_versions, other_versions = _versions(a), _versions(b)
+    for name in sorted(one_versions.keys() | other_versions.keys()):
+        pair = one_versions.get(name, "none"), other_versions.get(name, "none")
+        if pair[0] != pair[1]:
+            yield name, *pair
+
+
+def _versions(context: Context) -> dict[str, str]:
+    """Return the versions of libraries and the threads used, all values of the set in one."""
+    told = {"revision", "device", "device_name", "torch"}
+    found: dict[str, set[str]] = {}
+    for record in context.records:
+        environment: Mapping[str, Any] = record.get("environment") or {}
+        for name, value in environment.items():
+            if name not in told:
+                found.setdefault(str(name), set()).add(str(value))
+    return {name: ", ".join(sorted(values)) for name, values in found.items()}
+
+
+def change_table(comparison: Comparison) -> Table:
+    """Return all changes as a table."""
+    head = ["task", "method", "A", "B", "B over A", "95 % interval", "p (Holm)", "verdict"]
+    rows = [
+        [
+            Value(change.where),
+            Value(change.label),
+            Value(_score(change.a, change.metric)),
+            Value(_score(change.b, change.metric)),
+            Value(text.gain(change.held.gain, change.metric) if change.held else text.NOTHING),
+            Value(
+                text.interval(change.held.interval, change.metric, signed=True)
+                if change.held
+                else text.NOTHING
+            ),
+            Value(_p(change.held)),
+            Value(change.verdict, bold=change.verdict in BAD),
+        ]
+        for change in comparison.changes
+    ]
+    return Table("compare", head, rows, left=2)
+
+
+def _score(line: Line | None, metric: str) -> str:
+    if line is None:
+        return "not there"
+    return text.spread(line.best, metric) if line.best else "failed" if line.failed else "skipped"
+
+
+def _p(held: Versus | None) -> str:
+    if held is None:
+        return text.NOTHING
+    if held.adjusted is None:
+        return f"{held.gain.pairs} of {SEEDS_FOR_TEST} seeds"
+    return text.p_value(held.adjusted)

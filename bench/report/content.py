@@ -1,0 +1,182 @@
+"""What a report is made of: parts that hold paragraphs, lists, tables and pictures.
+
+All text in here is plain.  Escaping is the business of the renderer (:mod:`bench.report.formats`),
+so that a method named ``<script>`` or ``a_b & c`` needs no thought where a part is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+from bench.report.groups import Group, groups
+from bench.report.looks import Look, looks
+from bench.report.sections import Section, sections
+from bench.store import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from bench.report.costs import Cost
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph.
+
+    Attributes:
+        text: plain text.
+        style: "plain", "note" (set off: what a reader must know first) or "small" (a caption).
+    """
+
+    text: str
+    style: Literal["plain", "note", "small"] = "plain"
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list with a line above it."""
+
+    lead: str
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading within a part."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Value:
+    """One cell of a table: what is shown, what it sorts by, and how it is set."""
+
+    text: str
+    sort: float | str | None = None
+    bold: bool = False
+    italic: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        name: of its files, lower case with hyphens; empty for a table that gets none.
+        head: column heads.
+        rows: one sequence of cells a row, as long as ``head``.
+        title: what a caption begins with.
+        source: where the numbers come from: data, preset, seeds, date, revision, hardware.
+        beside: whether the report shows it beside a table with the same source, which need not be
+            said twice there.
+        left: how many columns are set flush left; the others are flush right.
+    """
+
+    name: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Value]]
+    title: str = ""
+    source: str = ""
+    left: int = 1
+    beside: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, drawn only when its file is written.
+
+    Attributes:
+        name: of its files, lower case with hyphens.
+        draw: returns the figure; must not touch pyplot or any other global state, and must be
+            picklable (a :func:`functools.partial`), since pictures are drawn by several processes.
+        alt: what it shows, for those who cannot see it.
+        caption: how to read it.
+    """
+
+    name: str
+    draw: Callable[[], Figure]
+    alt: str
+    caption: str = ""
+
+
+Block = Text | Bullets | Heading | Table | Picture
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the report under a heading of its own.
+
+    Attributes:
+        title: the heading.
+        blocks: what stands beneath it, in order.
+        short: what the page's navigation calls it, if not by its title.
+    """
+
+    title: str
+    blocks: tuple[Block, ...]
+    short: str = ""
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Return the tables, in order."""
+        return tuple(block for block in self.blocks if isinstance(block, Table))
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """Return the pictures, in order."""
+        return tuple(block for block in self.blocks if isinstance(block, Picture))
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a part may be built from.
+
+    Attributes:
+        frame: one row a cell (:mod:`bench.report.frame`).
+        costs: what methods cost (:func:`bench.report.costs.collect_costs`).
+        records: all readable records, for what the frame does not hold (curves, predictions).
+        results: where the records lie; ``None`` where they are not on disk.
+        superseded: how many records gave way to another one of the same cell.
+        problems: records that could not be used, one line each.
+    """
+
+    frame: pd.DataFrame
+    costs: Mapping[tuple[str, ...], Mapping[str, Cost]] = field(default_factory=dict)
+    records: Sequence[Record] = ()
+    results: Path | None = None
+    superseded: int = 0
+    problems: Sequence[str] = ()
+
+    @cached_property
+    def sections(self) -> list[Section]:
+        """Return the frame cut into like-with-like sections, computed once."""
+        return sections(self.frame)
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """Return the sections in groups that share preset, source and device."""
+        return groups(self.sections)
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        """Return the colour and marker of each method."""
+        return looks(map(str, self.frame.label))
+
+    def costs_of(self, section: Section) -> Mapping[str, Cost]:
+        """Return what the methods of ``section`` cost; empty when nothing was measured."""
+        place = (section.task, section.preset, section.source, section.device, section.origin)
+        return self.costs.get(place, {})
+
+    @cached_property
+    def by_key(self) -> dict[str, Record]:
+        """Return the records by key."""
+        return {str(record.get("key")): record for record in self.records}
+
+
+Builder = Callable[[Context], Iterable[Part]]

@@ -1,0 +1,57 @@
+"""The table of paired differences: every method against the plain student and against plain KD."""
+
+from __future__ import annotations
+
+from bench.report.columns import COLUMNS
+from bench.report.content import Block, Table, Text, Value
+from bench.report.frame import REFERENCE, SECOND
+from bench.report.remarks import caption
+from bench.report.sections import Section
+from bench.stats import SEEDS_FOR_TEST
+
+SHOWN = (
+    "method",
+    *(f"{what}_{other}" for other in (REFERENCE, SECOND) for what in ("gain", "interval", "p")),
+)
+
+
+def differences(section: Section) -> list[Block]:
+    """Return the table and how to read it; nothing where no method has a pair of runs."""
+    lines = [line for line in section.lines if line.versus]
+    if not lines:
+        return []
+    tested = any(held.p is not None for line in lines for held in line.versus.values())
+    columns = [
+        column
+        for column in COLUMNS
+        if column.key in SHOWN
+        and column.shown(section)
+        and (tested or not column.key.startswith(("p_", "interval_")))
+    ]
+    if not tested and section.line(SECOND) is None:
+        return []  # the gain over the plain student stands in the table above
+    rows: list[list[Value]] = [
+        [column.value(line, section) for column in columns] for line in lines
+    ]
+    table = Table(
+        name=f"differences-{section.slug}",
+        head=[column.head(section) for column in columns],
+        rows=rows,
+        source=caption(section),
+        beside=True,
+        title=f"Paired differences: {section.title}, {section.where}",
+    )
+    return [Text("Paired differences, seed by seed:"), table, Text(_reading(section, tested))]
+
+
+def _reading(section: Section, tested: bool) -> str:
+    if not tested:
+        return (
+            f"Too few seeds for intervals and tests: {SEEDS_FOR_TEST} are needed, so these "
+            "differences may be luck."
+        )
+    others = f"{REFERENCE} or {SECOND}" if section.line(SECOND) else REFERENCE
+    return (
+        f"Differences to {others} in bold are significant at 5 % (paired t-test over seeds, "
+        "Holm's correction over the rows)."
+    )

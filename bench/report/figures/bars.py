@@ -1,0 +1,61 @@
+"""Memory and throughput of every method, as bars: a row a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bench.report.costs import Cost
+from bench.report.figures.style import plain, plain_ticks, styled, title
+from bench.report.looks import Look
+from bench.report.sections import Section
+
+PANELS: tuple[tuple[str, Callable[[Cost], float | None]], ...] = (
+    ("training, samples/s", lambda cost: cost.cached or cost.live),
+    ("inference, samples/s", lambda cost: cost.rate),
+    ("training memory, MiB", lambda cost: cost.train_memory and cost.train_memory / 2**20),
+)
+
+
+def draw(
+    sections: Sequence[Section],
+    costs: Sequence[Mapping[str, Cost]],
+    looks: Mapping[str, Look],
+) -> Figure:
+    """Return the figure: three panels for each section that was measured."""
+    rows = [(s, cost) for s, cost in zip(sections, costs, strict=True) if measured(cost)]
+    heights = [1.1 + 0.22 * len(measured(cost)) for _, cost in rows]
+    with styled(7.0, sum(heights) + 0.3) as figure:
+        axes = figure.subplots(len(rows), 3, squeeze=False, sharey="row", height_ratios=heights)
+        for panels, (section, cost) in zip(axes, rows, strict=True):
+            for ax, (name, read) in zip(panels, PANELS, strict=True):
+                _panel(ax, measured(cost), name, read, looks)
+            title(panels[0], section)
+    return figure
+
+
+def measured(costs: Mapping[str, Cost]) -> dict[str, Cost]:
+    """Return the costs that were measured, by name of the method."""
+    return {label: cost for label, cost in sorted(costs.items()) if cost.state == "ok"}
+
+
+def _panel(
+    ax: Axes,
+    costs: Mapping[str, Cost],
+    name: str,
+    read: Callable[[Cost], float | None],
+    looks: Mapping[str, Look],
+) -> None:
+    labels = list(costs)
+    values = [read(costs[label]) or 0.0 for label in labels]
+    colours = [looks[label][0] if label in looks else "#777777" for label in labels]
+    ax.barh(range(len(labels)), values, color=colours, height=0.7)
+    ax.set_yticks(range(len(labels)), [plain(label) for label in labels], fontsize=8)
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel(name)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
+    plain_ticks(ax)

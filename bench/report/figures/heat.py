@@ -1,0 +1,62 @@
+"""Gains of every method on every task as a heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import seaborn
+from matplotlib.figure import Figure
+
+from bench.report.figures.style import plain, styled
+from bench.report.frame import REFERENCE
+from bench.report.groups import Group
+from bench.report.text import scale
+
+
+def gains(group: Group) -> dict[str, dict[str, float]]:
+    """Return gains over the plain student in points, by method and task.
+
+    Tasks whose metric is no share are left out: their gains are on no common scale.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for section in group.sections:
+        if scale(section.metric) != 100.0:
+            continue
+        for line in section.lines:
+            if line.gain is not None and line.trained_student:
+                found.setdefault(line.label, {})[section.task] = 100 * line.gain.mean
+    return found
+
+
+def draw(group: Group) -> Figure:
+    """Return the map: best mean gain on top, what is missing left blank."""
+    found: Mapping[str, Mapping[str, float]] = gains(group)
+    tasks = [s.task for s in group.sections if any(s.task in row for row in found.values())]
+    labels = sorted(found, key=lambda name: (-np.mean(list(found[name].values())), name))
+    values = np.array([[found[label].get(task, np.nan) for task in tasks] for label in labels])
+    extent = max(float(np.nanmax(np.abs(values))), 0.1)
+    width = max(4.6, 2.4 + 0.72 * len(tasks))
+    with styled(min(width, 12.0), 1.3 + 0.3 * len(labels)) as figure:
+        ax = figure.subplots()
+        ax.set_facecolor("#eeeeee")
+        seaborn.heatmap(
+            values,
+            cmap="PuOr_r",  # told apart whatever one's colour vision
+            vmin=-extent,
+            vmax=extent,
+            center=0,
+            annot=True,
+            fmt="+.1f",
+            annot_kws={"fontsize": 8},
+            linewidths=1,
+            cbar_kws={"label": f"gain over {REFERENCE} (points)"},
+            xticklabels=[plain(task, 14) for task in tasks],
+            yticklabels=[plain(label) for label in labels],
+            ax=ax,
+        )
+        ax.tick_params(axis="y", rotation=0)
+        ax.tick_params(axis="x", rotation=30 if len(tasks) > 4 else 0)
+        for row, column in zip(*np.where(np.isnan(values)), strict=True):
+            ax.text(column + 0.5, row + 0.5, "–", ha="center", va="center", color="#777777")
+    return figure

@@ -1,0 +1,143 @@
+"""What all figures share: the look of text and axes, how names are written, how files are made."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
+
+from bench.report.looks import Look
+from bench.report.sections import Section
+
+HASH_SALT = "distillation-bench"
+DPI = 130
+GREY, PALE = "#555555", "#777777"
+_STYLE: dict[Any, Any] = {  # matplotlib types its keys one by one
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 9,
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
+    "legend.fontsize": 8,
+    "svg.fonttype": "path",
+    "svg.hashsalt": HASH_SALT,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 9,
+}
+
+
+@contextmanager
+def styled(width: float, height: float) -> Iterator[Figure]:
+    """Yield an empty figure of ``width`` × ``height`` inches to draw on.
+
+    No pyplot state is touched, so nothing has to be closed and no display is needed.
+    """
+    with matplotlib.rc_context({**seaborn.axes_style("whitegrid"), **_STYLE}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def settle(figure: Figure) -> None:
+    """Lay ``figure`` out once for all its files; doing so takes as long as writing one."""
+    with matplotlib.rc_context(_STYLE):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
+def encode(figure: Figure, form: str) -> bytes:
+    """Return ``figure`` as the bytes of an "svg" or "png" file, the same bytes every time."""
+    buffer = io.BytesIO()
+    metadata = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(buffer, format=form, dpi=DPI, metadata=metadata)
+    return buffer.getvalue()
+
+
+def plain(label: str, width: int = 24) -> str:
+    """Return ``label`` on at most two lines, and with no mathematics in it for matplotlib."""
+    lines = textwrap.wrap(label, width, max_lines=2, placeholder=" …") or [""]
+    return "\n".join(lines).replace("$", r"\$")
+
+
+def legend_beside(figure: Figure, axes: Axes, title: str = "") -> None:
+    """Put the legend of ``axes`` to the right of the figure, in as many columns as it takes."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles,
+            labels,
+            loc="outside right upper",
+            ncols=1 + (len(handles) - 1) // 20,
+            frameon=False,
+            title=title or None,
+        )
+
+
+def handle(label: str, look: Look, *, line: bool = False) -> Line2D:
+    """Return what stands for a method in a legend."""
+    dash = look.dash if line else ""
+    style: dict[str, Any] = {"ms": 6, "mec": "white", "mew": 0.8, "ls": dash}
+    return Line2D([], [], color=look.colour, marker=look.marker, label=plain(label), **style)
+
+
+def title(ax: Axes, section: Section) -> None:
+    """Write the section's task above ``ax`` on the left, with where it ran beneath."""
+    ax.set_title(plain(section.title, 27) + "\n", loc="left", pad=2)
+    where = plain(section.where, 56).replace("\n", " ")
+    ax.text(0, 1.01, where, transform=ax.transAxes, fontsize=7, color=GREY, va="bottom")
+
+
+def plain_ticks(ax: Axes) -> None:
+    """Write the numbers of the x axis as 500, 2 k, 1.5 M instead of powers of ten."""
+    ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A mean with its error bar: where it lies, the bar's ends, and how the method looks."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    look: Look
+
+
+def draw_marks(ax: Axes, marks: Sequence[Mark], *, across: bool) -> None:
+    """Draw ``marks``; bars run across or upright.
+
+    All bars are one collection, and so are all marks of one shape: with an artist for each,
+    hundreds of methods would take many seconds to draw.
+    """
+    if not marks:
+        return
+    colours = [mark.look.colour for mark in marks]
+    lows, highs = [mark.low for mark in marks], [mark.high for mark in marks]
+    style: dict[str, Any] = {"colors": colours, "linewidth": 1.5, "zorder": 3}
+    if across:
+        ax.hlines([mark.y for mark in marks], lows, highs, **style)
+    else:
+        ax.vlines([mark.x for mark in marks], lows, highs, **style)
+    for shape in sorted({mark.look.marker for mark in marks}):
+        chosen = [mark for mark in marks if mark.look.marker == shape]
+        ax.scatter(
+            [mark.x for mark in chosen],
+            [mark.y for mark in chosen],
+            c=[mark.look.colour for mark in chosen],
+            marker=shape,
+            s=48,
+            edgecolors="white",
+            linewidths=0.8,
+            zorder=4,
+        )

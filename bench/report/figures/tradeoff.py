@@ -1,0 +1,149 @@
+"""Scores against what they cost: training on the left, inference on the right, a row a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from bench.report.costs import Cost, train_seconds
+from bench.report.figures.style import (
+    GREY,
+    Mark,
+    draw_marks,
+    handle,
+    plain,
+    plain_ticks,
+    styled,
+    title,
+)
+from bench.report.looks import Look
+from bench.report.sections import Line, Section
+from bench.report.text import metric_name, scale, unit
+from bench.stats import improvement
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method in one panel: its cost, its mean score and half the length of its error bar."""
+
+    label: str
+    cost: float
+    score: float
+    spread: float
+
+
+def draw(
+    sections: Sequence[Section],
+    costs: Sequence[Mapping[str, Cost]],
+    looks: Mapping[str, Look],
+) -> Figure:
+    """Return the figure: two panels for each section.
+
+    Args:
+        sections: of one group.
+        costs: of each section's methods; where they were not measured, the training panel says so
+            and inference cost is the number of deployed parameters.
+        looks: colour and marker of each method.
+    """
+    shown = sorted({line.label for section in sections for line in drawn(section)})
+    rows = -(-len(shown) // 4)
+    with styled(7.0, 2.7 * len(sections) + 0.5 + 0.19 * rows) as figure:
+        axes = figure.subplots(len(sections), 2, squeeze=False, sharey="row")
+        for (left, right), section, cost in zip(axes, sections, costs, strict=True):
+            _training(left, section, cost, looks)
+            _inference(right, section, cost, looks)
+            left.set_ylabel(f"test {plain(metric_name(section.metric))}{unit(section.metric)}")
+            title(left, section)
+        handles = [handle(label, looks[label]) for label in shown]
+        front = Line2D([], [], color=GREY, lw=1, ls="--", label="Pareto front")
+        figure.legend(handles=[*handles, front], loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def drawn(section: Section) -> list[Line]:
+    """Return the lines that have a place in the figure: finished, trained students."""
+    return [line for line in section.lines if line.best and line.trained_student]
+
+
+def _training(
+    ax: Axes, section: Section, costs: Mapping[str, Cost], looks: Mapping[str, Look]
+) -> None:
+    measured = {line.label: train_seconds(line, costs.get(line.label)) for line in drawn(section)}
+    if any(measured.values()):
+        _panel(ax, section, measured, looks)
+        ax.set_xlabel("training (s for 1000 samples)")
+    else:  # the wall time of cells that ran beside others would pass for a cost here
+        ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", color=GREY)
+        ax.set_xticks([])
+        ax.set_xlabel("training")
+
+
+def _inference(
+    ax: Axes, section: Section, costs: Mapping[str, Cost], looks: Mapping[str, Look]
+) -> None:
+    measured = {
+        line.label: 1000 * cost.p50
+        for line in drawn(section)
+        if (cost := costs.get(line.label)) and cost.p50
+    }
+    if measured:
+        _panel(ax, section, measured, looks)
+        ax.set_xlabel("inference (ms for one sample)")
+    else:
+        _panel(ax, section, {line.label: line.deployed for line in drawn(section)}, looks)
+        ax.set_xlabel("inference (deployed parameters)")
+
+
+def _panel(
+    ax: Axes, section: Section, costs: Mapping[str, float | None], looks: Mapping[str, Look]
+) -> None:
+    factor = scale(section.metric)
+    points = [
+        Point(line.label, cost, line.best.mean * factor, (line.best.sd or 0.0) * factor)
+        for line in drawn(section)
+        if line.best and (cost := costs.get(line.label))
+    ]
+    front = pareto(points, section.direction)
+    ax.plot(
+        [point.cost for point in front],
+        [point.score for point in front],
+        drawstyle="steps-post",
+        color=GREY,
+        lw=1,
+        ls="--",
+        zorder=1,
+    )
+    marks = [
+        Mark(p.cost, p.score, p.score - p.spread, p.score + p.spread, looks[p.label])
+        for p in points
+    ]
+    draw_marks(ax, marks, across=False)
+    _cost_axis(ax, [point.cost for point in points])
+    ax.margins(0.1, 0.12)
+
+
+def _cost_axis(ax: Axes, costs: Sequence[float]) -> None:
+    """Set a logarithmic axis where costs differ by much, with plain numbers on it."""
+    if costs and max(costs) > 5 * min(costs):
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    elif costs and max(costs) == min(costs):
+        # one cost for all: show where it lies, not a made-up spread around it
+        ax.set_xlim(0.5 * costs[0], 1.5 * costs[0])
+    plain_ticks(ax)
+
+
+def pareto(points: Sequence[Point], direction: str) -> list[Point]:
+    """Return the points that no other beats in cost without losing in score, cheapest first."""
+    front: list[Point] = []
+    ordered = sorted(points, key=lambda p: (p.cost, -improvement(p.score, 0.0, direction), p.label))
+    for point in ordered:
+        if not front or improvement(point.score, front[-1].score, direction) > 0:
+            front.append(point)
+    return front

@@ -1,0 +1,126 @@
+"""The page ``index.html``: one file with everything in it, for any browser, from disk or a host."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench.report.cards import MethodCard, read_cards
+from bench.report.content import Context, Part
+from bench.report.formats import html_parts
+from bench.report.leaderboard import footnotes
+from bench.report.rows import HEAD, OURS, Row, rows
+from bench.report.runs import run_data
+
+FOLDER = Path(__file__).parent / "page"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A method card with what this report has on it.
+
+    Attributes:
+        card: what the method says of itself.
+        anchor: id on the page.
+        rows: its rows of the leaderboard.
+        cost: its cost in words; empty when it was not measured.
+    """
+
+    card: MethodCard
+    anchor: str
+    rows: Sequence[Row]
+    cost: str
+
+
+def render_index(context: Context, parts: Sequence[Part], figures: Mapping[str, bytes]) -> str:
+    """Return the page.
+
+    Args:
+        context: what the parts were built from.
+        parts: the report's parts.
+        figures: the SVG of each picture by name; they are put into the page.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    found = rows(context)
+    pictures = {name: _data_uri(data) for name, data in figures.items()}
+    return environment.get_template("index.html.jinja").render(
+        style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        data=_json(run_data(context, found)),
+        rows=found,
+        head=HEAD,
+        ours=OURS,
+        filters=_filters(found),
+        cards=_cards(context, found),
+        parts=Markup(html_parts(parts, pictures)),
+        titles=[(f"part-{at}", part.short or part.title) for at, part in enumerate(parts)],
+        status=context.frame.status.value_counts().to_dict(),
+        footnotes=footnotes(context),
+    )
+
+
+def _json(data: Any) -> Markup:
+    """Return ``data`` as JSON that can stand in a script element: no ``<`` to end it by."""
+    written = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return Markup(written.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _data_uri(svg: bytes) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+
+
+def _filters(found: Sequence[Row]) -> list[tuple[str, str, list[str]]]:
+    """Return the fields to filter by that have more than one value: name, label, values."""
+    fields = ("task", "preset", "source", "device", "origin")
+    labels = dict(zip(fields, ("Task", "Preset", "Source", "Device", "Whose"), strict=True))
+    return [
+        (field, labels[field], sorted({getattr(row, field) for row in found})) for field in fields
+    ]
+
+
+def _cards(context: Context, found: Sequence[Row]) -> list[Shown]:
+    known = read_cards()
+    by_method: dict[str, list[Row]] = {}
+    for row in found:
+        by_method.setdefault(row.method, []).append(row)
+    return [
+        Shown(
+            card=known.get(method, MethodCard(method, method)),
+            anchor=of_method[0].anchor,
+            rows=of_method,
+            cost=_cost(context, of_method),
+        )
+        for method, of_method in sorted(by_method.items())
+    ]
+
+
+def _cost(context: Context, of_method: Sequence[Row]) -> str:
+    """Say what a method costs beside the plain student, as the median over tasks."""
+    slower = [row.slowdown for row in of_method if row.slowdown is not None]
+    extra = sorted({row.extra.text for row in of_method if row.extra.text not in ("-", "0")})
+    told = []
+    if slower:
+        told.append(
+            f"A training step takes {statistics.median(slower):.2f} times that of the plain "
+            f"student (median over {len(slower)} task{'s'[: len(slower) - 1]})."
+        )
+    if extra:
+        told.append(f"Trains {', '.join(extra)} parameters that are not deployed.")
+    return " ".join(told)

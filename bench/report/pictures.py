@@ -1,0 +1,74 @@
+"""The parts that are pictures; what draws them is loaded only when a file has to be written."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bench.report.content import Context, Heading, Part, Picture
+from bench.report.curves import curves
+from bench.report.groups import Group
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw(module: str, *arguments: Any) -> Figure:
+    """Call ``draw`` of a module of :mod:`bench.report.figures`, which is loaded only now."""
+    loaded = importlib.import_module(f"bench.report.figures.{module}")
+    figure: Figure = loaded.draw(*arguments)
+    return figure
+
+
+def pictures(context: Context) -> Iterator[Part]:
+    """Yield the pictures of each group of sections."""
+    for group in context.groups:
+        heading = Heading(group.where[0].upper() + group.where[1:])
+        yield Part("Figures", (heading, *_pictures(context, group)))
+
+
+def _pictures(context: Context, group: Group) -> Iterator[Picture]:
+    sections, looks = group.sections, context.looks
+    costs = [context.costs_of(section) for section in sections]
+    found = [curves(context, section) for section in sections]
+
+    yield Picture(
+        f"scores-{group.slug}",
+        partial(draw, "dots", sections, looks),
+        f"Test scores of every method, seed by seed, {group.where}",
+        "Small dots are seeds (left out where there are very many), large ones means; bars are "
+        "95 % intervals where there are seeds enough, else one standard deviation.",
+    )
+    if len(sections) > 1 and any(line.gain for s in sections for line in s.lines):
+        yield Picture(
+            f"gains-{group.slug}",
+            partial(draw, "heat", group),
+            f"Mean gain over the plain student, method by task, {group.where}",
+            "Mean paired gains in points; grey is not there.",
+        )
+    measured = any(cost.state == "ok" for each in costs for cost in each.values())
+    if measured and any(line.best and line.trained_student for s in sections for line in s.lines):
+        yield Picture(
+            f"tradeoff-{group.slug}",
+            partial(draw, "tradeoff", sections, costs, looks),
+            f"Test score against training cost and inference cost, {group.where}",
+            "Up is better, left is cheaper; no method right of and below the dashed front is worth "
+            "its cost on the mean. Bars are one standard deviation.",
+        )
+    if any(found):
+        yield Picture(
+            f"curves-{group.slug}",
+            partial(draw, "curves", sections, found, looks),
+            f"Validation score by epoch, {group.where}",
+            "Means over seeds; bands reach from the lowest seed to the highest. The first quarter "
+            "may lie outside, so that the ends can be told apart.",
+        )
+    if measured:
+        yield Picture(
+            f"cost-{group.slug}",
+            partial(draw, "bars", sections, costs, looks),
+            f"Throughput and memory of every method, {group.where}",
+            "Measured apart from accuracy; training with the teacher cached where that works.",
+        )

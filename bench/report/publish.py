@@ -1,0 +1,124 @@
+"""A folder for any static host: reports, the records behind them, checksums, badge, citation."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+
+from markupsafe import escape
+
+import bench
+from bench.errors import BenchError
+from bench.report import render
+from bench.report.content import Context
+from bench.report.files import SUMS, read_sums, write_files
+from bench.report.sections import distinct
+from bench.report.select import load
+
+README = """# Distillation Bench: published results
+
+`index.html` is the page, `leaderboard.md` the same as text, `tables/` and `figures/` for papers,
+`results/` the records that all of it is rendered from (one JSON file a cell). Check that nothing
+changed on the way with `sha256sum --check SHA256SUMS`, and render it again with
+`python -m bench report --results results --reports again`.
+"""
+
+
+def publish(results: Path, out: Path, *, predictions: bool = False) -> tuple[Path, ...]:
+    """Write the publication of the records below ``results`` into ``out``; returns its files.
+
+    Args:
+        results: folder of the records.
+        out: a new or empty folder, or one that this has written before.
+        predictions: publish the saved predictions too, which are large.
+
+    Raises:
+        BenchError: ``out`` holds something else, lies within ``results`` or holds it, or there
+            are no records.
+    """
+    source, target = results.resolve(), out.resolve()
+    if target.is_relative_to(source) or source.is_relative_to(target):
+        raise BenchError(f"'{out}' and '{results}' lie within each other", "choose another --out")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not _ours(out):
+        raise BenchError(f"'{out}' holds something else", "choose a new or empty folder")
+    context = load(results)
+    made = {
+        **render(context),
+        **_records(source, predictions),
+        "README.md": README.encode(),
+        "CITATION.cff": citation(context).encode(),
+        "badge.svg": badge(context).encode(),
+        ".nojekyll": b"",
+    }
+    paths, _ = write_files(out, made)
+    return paths
+
+
+def _ours(out: Path) -> bool:
+    return {"index.html", "CITATION.cff"} <= read_sums(out / SUMS).keys()
+
+
+def _records(source: Path, predictions: bool) -> dict[str, bytes]:
+    """Return records and cost records by path; links that lead elsewhere are left out."""
+    kinds = (".json", ".npz") if predictions else (".json",)
+    found = {}
+    for path in sorted(source.rglob("*")):
+        inside = path.is_file() and path.resolve().is_relative_to(source)
+        if inside and path.suffix in kinds and not path.name.startswith("."):
+            found[f"results/{path.relative_to(source).as_posix()}"] = path.read_bytes()
+    return found
+
+
+def citation(context: Context) -> str:
+    """Return a citation file (Citation File Format 1.2.0) for the results."""
+    days = distinct(moment[:10] for moment in context.frame.finished)
+    released = next((day for day in reversed(days) if _is_day(day)), "")
+    ours = context.frame[context.frame.origin == ""]
+    revisions = [name.removesuffix("+uncommitted") for name in distinct(ours.revision)]
+    lines = [
+        "cff-version: 1.2.0",
+        'message: "If you use these results, please cite them."',
+        "type: dataset",
+        'title: "Distillation Bench: results"',
+        "authors:",
+        '  - name: "The contributors of Distillation Bench"',
+        f"version: {json.dumps(bench.__version__)}",
+        *([f"date-released: {released}"] if released else []),
+        *([f"commit: {json.dumps(revisions[-1])}"] if len(revisions) == 1 else []),
+        "license: MIT",
+        f"abstract: {json.dumps(_count(context) + ', one protocol.')}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _count(context: Context) -> str:
+    frame = context.frame[context.frame.status == "ok"]
+    numbers = (frame.method.nunique(), frame.task.nunique(), len(frame))
+    words = ("method", "task", "run")
+    return ", ".join(f"{n} {w}{'' if n == 1 else 's'}" for n, w in zip(numbers, words, strict=True))
+
+
+def badge(context: Context) -> str:
+    """Return an SVG badge that says how much was run."""
+    left, right = "distillation bench", _count(context)
+    widths = [round(6.4 * len(part)) + 12 for part in (left, right)]
+    whole = sum(widths)
+    centres = widths[0] / 2, widths[0] + widths[1] / 2
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{whole}" height="20" role="img" '
+        f'aria-label="{escape(left)}: {escape(right)}">'
+        f'<rect width="{widths[0]}" height="20" fill="#444444"/>'
+        f'<rect x="{widths[0]}" width="{widths[1]}" height="20" fill="#0157a8"/>'
+        '<g fill="#ffffff" text-anchor="middle" font-family="Verdana,DejaVu Sans,sans-serif" '
+        f'font-size="11"><text x="{centres[0]:g}" y="14">{escape(left)}</text>'
+        f'<text x="{centres[1]:g}" y="14">{escape(right)}</text></g></svg>\n'
+    )

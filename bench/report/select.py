@@ -1,0 +1,122 @@
+"""One table on the command line: chosen tasks and columns, sorted, in a chosen format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import BenchError, unknown
+from bench.report.columns import COLUMNS, Column, further, usual
+from bench.report.content import Context, Table, Value
+from bench.report.formats import WRITERS
+from bench.report.remarks import caption
+from bench.report.sections import Section
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to print.
+
+    Attributes:
+        tasks: names; empty for all.
+        columns: names; empty for the usual ones.
+        sort: a column, best or largest first; a leading ``-`` turns the order round.
+        format: one of :data:`~bench.report.formats.WRITERS`.
+    """
+
+    tasks: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    sort: str = ""
+    format: str = "markdown"
+
+
+def render_choice(context: Context, choice: Choice) -> str:
+    """Return the chosen tables, one for each section.
+
+    Raises:
+        BenchError: an unknown task, column or format, naming the nearest one.
+    """
+    if choice.format not in WRITERS:
+        raise unknown("format", choice.format, WRITERS)
+    tasks = {section.task for section in context.sections}
+    for task in choice.tasks:
+        if task not in tasks:
+            raise unknown("task with records", task, tasks)
+    chosen = [s for s in context.sections if not choice.tasks or s.task in choice.tasks]
+    write = WRITERS[choice.format]
+    return "\n".join(write(_table(section, choice)) for section in chosen)
+
+
+def _table(section: Section, choice: Choice) -> Table:
+    columns = _columns(section, choice.columns)
+    lines = list(section.lines)
+    if choice.sort:
+        name = choice.sort.removeprefix("-")
+        (by,) = _columns(section, [name])
+        keyed = [(by.value(line, section), line) for line in lines]
+        numbers = [item for item in keyed if isinstance(item[0].sort, float | int)]
+        words = [item for item in keyed if isinstance(item[0].sort, str)]
+        rest = [line for value, line in keyed if value.sort is None]
+        backwards = choice.sort.startswith("-")
+        smaller_first = by.key == "test" and section.direction == "min"
+        numbers.sort(key=lambda item: _number(item[0]), reverse=backwards == smaller_first)
+        words.sort(key=lambda item: str(item[0].sort), reverse=backwards)
+        lines = [line for _, line in (*numbers, *words)] + rest
+    return Table(
+        name=section.slug,
+        head=[column.head(section) for column in columns],
+        rows=[[column.value(line, section) for column in columns] for line in lines],
+        title=f"{section.title}, {section.where}",
+        source=caption(section),
+    )
+
+
+def _number(value: Value) -> float:
+    return float(value.sort) if value.sort is not None else 0.0
+
+
+def _columns(section: Section, names: Sequence[str]) -> list[Column]:
+    if not names:
+        return usual(section)
+    known = {column.key: column for column in (*COLUMNS, *further(section))}
+    for name in names:
+        if name not in known:
+            raise unknown("column", name, known)
+    return [known[name] for name in names]
+
+
+def load(results: Path) -> Context:
+    """Return the context of the records below ``results``, for tables alone.
+
+    Raises:
+        BenchError: there is no readable record.
+    """
+    from bench.report.agreement import agreements
+    from bench.report.costs import collect_costs
+    from bench.report.frame import collect
+    from bench.store import read_costs, read_records
+
+    records, unreadable = read_records(results)
+    # The reader names whole paths; a report names them from the results on.
+    prefix = f"{results.as_posix()}/"
+    problems = [line.replace(prefix, "") for line in unreadable]
+    if not records:
+        raise BenchError(
+            f"no records under {results}",
+            f"cannot read: {'; '.join(problems)}"
+            if problems
+            else "run `python -m bench all` first",
+        )
+    collected = collect(records, agreements(records, results))
+    cost_records, unreadable_costs = read_costs(results)
+    costs, unusable = collect_costs(cost_records)
+    problems += [line.replace(prefix, "") for line in unreadable_costs]
+    return Context(
+        frame=collected.frame,
+        costs=costs,
+        records=records,
+        results=results,
+        superseded=collected.superseded,
+        problems=[*problems, *collected.problems, *unusable],
+    )

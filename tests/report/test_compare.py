@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from factory import failure, record
+
+from bench.errors import BenchError
+from bench.report.compare import Comparison, compare
+from bench.report.content import Context
+from bench.report.frame import collect
+from bench.store import Record, write_record
+
+ROOT = Path(__file__).resolve().parents[2]
+NOISE = [0.001, -0.002, 0.0015, -0.0005, 0.002, -0.001]
+
+
+def runs(shift: float = 0.0, seeds: int = 6, method: str = "kd", noise: int = 0) -> list[Record]:
+    return [
+        record(method, seed, 0.8 + seed / 100 + shift + NOISE[(seed + noise) % 6] * (noise > 0))
+        for seed in range(seeds)
+    ]
+
+
+def held(a: list[Record], b: list[Record], tolerance: float | None = None) -> Comparison:
+    return compare(
+        Context(collect(a).frame, records=a), Context(collect(b).frame, records=b), tolerance
+    )
+
+
+def verdicts(a: list[Record], b: list[Record], tolerance: float | None = None) -> list[str]:
+    return [change.verdict for change in held(a, b, tolerance).changes]
+
+
+@pytest.mark.parametrize(
+    ("shift", "noise", "verdict"),
+    [
+        (0.0, 0, "same"),
+        (0.0, 2, "within noise"),
+        (-0.03, 2, "worse"),
+        (0.03, 2, "better"),
+    ],
+)
+def test_a_change_is_told_from_noise(shift: float, noise: int, verdict: str) -> None:
+    assert verdicts(runs(), runs(shift, noise=noise)) == [verdict]
+
+
+def test_few_seeds_are_no_evidence_unless_a_tolerance_is_given() -> None:
+    before, after = runs(seeds=3), runs(-0.03, seeds=3, noise=1)
+    assert verdicts(before, after) == ["too few seeds"]
+    assert verdicts(before, after, tolerance=1.0) == ["worse"]
+    assert verdicts(before, after, tolerance=5.0) == ["within noise"]
+
+
+def test_a_metric_where_smaller_is_better_is_turned_round() -> None:
+    names = {"metric": "rmse", "direction": "min"}
+    before = [record("kd", s, 1.0 + s / 10, **names) for s in range(6)]  # type: ignore[arg-type]
+    after = [record("kd", s, 1.5 + s / 10 + NOISE[s], **names) for s in range(6)]  # type: ignore[arg-type]
+    assert verdicts(before, after) == ["worse"]
+    assert verdicts(after, before) == ["better"]
+
+
+def test_what_is_gone_or_fails_now_is_worse_and_what_is_new_is_not() -> None:
+    lost = [*runs(seeds=5), failure("kd", 5, "no")]
+    assert verdicts(runs(), lost) == ["failing"]
+    assert verdicts(lost, runs()) == ["fixed"]
+    found = held(runs(), runs(method="dkd"))
+    assert {change.label: change.verdict for change in found.changes} == {
+        "kd": "only A",
+        "dkd": "only B",
+    }
+    assert [change.label for change in found.worse] == ["kd"]
+    assert verdicts([failure("kd", 0, "no")], [failure("kd", 0, "no")]) == ["same"]
+
+
+def test_machines_are_compared_and_their_differences_told() -> None:
+    here, there = runs(), runs(noise=2)
+    for made in there:
+        made["environment"] = {**made["environment"], "device": "cuda", "torch": "3.0"}
+        made["revision"] = {"git": "fedcba9876543210", "clean": True}
+    found = held(here, there)
+    assert [change.verdict for change in found.changes] == ["within noise"]
+    settings = {name: (a, b) for name, a, b in found.settings}
+    assert settings["device"] == ("cpu", "cuda")
+    assert settings["torch"] == ("2.9.0", "3.0")
+    assert settings["revision"] == ("0123456789", "fedcba9876")
+    assert held(here, here).settings == ()
+
+
+def test_unrelated_sets_do_not_change_alarms_at_five_percent_each() -> None:
+    """Many comparisons without a difference: Holm's correction keeps alarms of the whole rare."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(30):
+        a, b = (
+            [record(f"m{m}", s, float(rng.normal(0.8, 0.01))) for m in range(8) for s in range(5)]
+            for _ in range(2)
+        )
+        alarms += bool({"worse", "better"} & set(verdicts(a, b)))
+    assert alarms <= 5
+
+
+def bench(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_exit_status_is_for_continuous_integration(tmp_path: Path) -> None:
+    for name, shift in (("a", 0.0), ("b", -0.05)):
+        for made in runs(shift, noise=int(shift < 0)):
+            write_record(tmp_path / name, made)
+    worse = bench("compare", "a", "b", cwd=tmp_path)
+    assert worse.returncode == 1, worse.stderr
+    assert "worse: kd on amazon" in worse.stdout
+    better = bench("compare", "b", "a", "--format", "csv", cwd=tmp_path)
+    assert better.returncode == 0
+    assert better.stdout.splitlines()[1].endswith(",better")
+    one = bench("compare", "a@0123456", "a@01234567", cwd=tmp_path)
+    assert one.returncode == 0 and "1 same." in one.stdout
+    none = bench("compare", "a@ffff", "b", cwd=tmp_path)
+    assert none.returncode == 2 and "no record of revision 'ffff'" in none.stderr
+
+
+def test_a_revision_must_be_told_well_enough(tmp_path: Path) -> None:
+    from bench.report.command import _load
+
+    write_record(tmp_path / "a", runs()[0])
+    with pytest.raises(BenchError, match="too short"):
+        _load(f"{tmp_path / 'a'}@01")

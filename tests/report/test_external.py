@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from factory import record, runs_of
+
+from bench.errors import BenchError
+from bench.report import write_reports
+from bench.report.external import csv_schema, import_results
+from bench.report.select import load
+from bench.store import read_records, write_record
+
+HEAD = "task,method,seed,score,teacher,teacher_score,setting,url,date,kind\n"
+ROWS = [
+    "cifar10,scratch,0,0.6906,resnet56,0.7234,resnet20,,2020-01-01,baseline",
+    "cifar10,kd,0,0.7066,resnet56,0.7234,resnet20,https://example.org/a,2020-01-01,method",
+]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "paper.csv"
+    path.write_text(HEAD + "\n".join(ROWS) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_table_becomes_marked_records_with_gains_of_their_own(
+    table: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    for made in runs_of("cifar10"):
+        write_record(results, made)
+    assert len(import_results(table, "A Paper (2020)", results)) == 2
+    context = load(results)
+    assert context.problems == []
+    ours, theirs = context.sections
+    assert (ours.origin, theirs.origin) == ("", "A Paper (2020)")
+    kd = theirs.line("kd")
+    assert kd is not None and kd.gain is not None and kd.closed is not None
+    assert kd.gain.mean == pytest.approx(0.016)
+    assert kd.closed == pytest.approx(0.0160 / 0.0328)
+    assert {line.label for line in ours.lines} == {"scratch", "kd"}
+    write_reports(results, tmp_path / "out")
+    page = (tmp_path / "out" / "leaderboard.md").read_text(encoding="utf-8")
+    assert "external: A Paper (2020)" in page
+    assert "Epoch chosen by: unknown" in page
+
+
+def test_importing_twice_changes_nothing_and_a_different_number_needs_to_be_meant(
+    table: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    first = import_results(table, "A", results)
+    assert import_results(table, "A", results) == first
+    table.write_text(table.read_text(encoding="utf-8").replace("0.7066", "0.9"), encoding="utf-8")
+    with pytest.raises(BenchError, match="imported before and differs"):
+        import_results(table, "A", results)
+    import_results(table, "A", results, replace=True)
+    assert len(read_records(results)[0]) == 2
+    import_results(table, "B", results)
+    assert len(read_records(results)[0]) == 4
+
+
+def test_a_record_of_another_machine_is_marked_and_cannot_pass_for_ours(tmp_path: Path) -> None:
+    made = record("kd", 0, 0.8)
+    made["predictions"] = {"file": "../x.npz", "sha256": "0"}
+    path = write_record(tmp_path / "theirs", made)
+    import_results(path, "Somebody", tmp_path / "results")
+    (kept,) = read_records(tmp_path / "results")[0]
+    assert kept["external"]["origin"] == "Somebody"
+    assert kept["external"]["file"] == path.name
+    assert kept["key"] != made["key"]  # or a run of ours would be taken for done
+    assert "predictions" not in kept
+    assert kept["metrics"] == made["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("0.7066", "70.66", "line 3: score = 70.66 is no share"),
+        ("0.7066", "much", "line 3: score"),
+        ("0.7066", "nan", "line 3: score"),
+        ("kd,0", "kd,-1", "line 3: seed"),
+        ("setting", "seting", "has no option 'seting'"),
+        ("https://example.org/a", "javascript:alert(1)", "line 3: url"),
+        ("2020-01-01,method", "yesterday,method", "line 3: date"),
+        (",method\n", ",method,more\n", "line 3: 10 cells expected"),
+        ("cifar10,kd,0,0.7066", "cifar10,scratch,0,0.7066", "the same run as line 2"),
+        ("cifar10,kd", ",kd", "line 3: task"),
+    ],
+)
+def test_a_bad_line_is_named_and_nothing_is_written(
+    table: Path, tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    text = table.read_text(encoding="utf-8")
+    assert old in text
+    table.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(BenchError, match=r"paper\.csv") as caught:
+        import_results(table, "A", tmp_path / "results")
+    assert said in str(caught.value)
+    assert not (tmp_path / "results").exists()
+
+
+def test_other_bad_input(tmp_path: Path) -> None:
+    def refused(path: Path, said: str, origin: str = "A") -> None:
+        with pytest.raises(BenchError, match=said):
+            import_results(path, origin, tmp_path / "results")
+
+    empty = tmp_path / "empty.csv"
+    empty.write_text(HEAD, encoding="utf-8")
+    refused(empty, "holds no results")
+    latin = tmp_path / "latin.csv"
+    latin.write_bytes(HEAD.encode() + b"caf\xe9")
+    refused(latin, "not UTF-8 at byte")
+    refused(tmp_path / "nowhere.csv", "cannot be read")
+    refused(tmp_path, "cannot be read")
+    text = tmp_path / "text.txt"
+    text.write_text("x", encoding="utf-8")
+    refused(text, "no .json record and no .csv table")
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps({"schema": 0}), encoding="utf-8")
+    refused(old, "record schema 0")
+    made = record()
+    del made["task"]["metric"]
+    malformed = tmp_path / "malformed.json"
+    malformed.write_text(json.dumps(made), encoding="utf-8")
+    refused(malformed, "malformed")
+    for origin in ("", "  ", "this project", "x" * 81):
+        refused(empty, "does not say whose", origin)
+    assert not (tmp_path / "results").exists()
+
+
+def test_names_cannot_lead_out_of_the_results(table: Path, tmp_path: Path) -> None:
+    text = table.read_text(encoding="utf-8").replace("cifar10,kd", "../../../etc,../kd")
+    table.write_text(text, encoding="utf-8")
+    results = tmp_path / "results"
+    for path in import_results(table, "../../up", results):
+        assert path.resolve().is_relative_to(results.resolve())
+
+
+def test_the_schema_names_every_column() -> None:
+    schema = json.loads(csv_schema())
+    assert set(HEAD.strip().split(",")) <= schema["properties"].keys()
+    assert set(schema["required"]) == {"task", "method", "seed", "score"}

@@ -1,0 +1,171 @@
+"""Tables in every format: what is escaped, what is marked, and whether TeX takes it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from factory import failure, record, world
+
+from bench.errors import BenchError
+from bench.report import write_reports
+from bench.report.content import Table, Value
+from bench.report.formats import WRITERS, csv_table, html_table, inert, latex_escape, latex_table
+from bench.report.select import Choice, load, render_choice
+from bench.store import Record, write_record
+
+NASTY = "<script>alert('x')</script> a_b & 50% $x^2$ #1 {y} ~z \\input{secret} 中 é |"
+TABLE = Table(
+    "scores",
+    ["method", "test (%)"],
+    [
+        [Value(NASTY, bold=True), Value("80.00 ± 1.00", 0.8)],
+        [Value("=cmd()", italic=True), Value("-")],
+    ],
+    title="T_1",
+    source="Data: a & b.",
+)
+
+
+class Tags(HTMLParser):
+    """Collects the tags of a document."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+
+def test_html_holds_no_markup_of_a_name() -> None:
+    parser = Tags()
+    parser.feed(html_table(TABLE))
+    assert "script" not in parser.tags
+    assert parser.tags.count("td") == 2 and parser.tags.count("strong") == 2
+    assert "&lt;script&gt;" in html_table(TABLE)
+
+
+def test_csv_is_read_back_and_runs_no_formula() -> None:
+    rows = list(csv.reader(io.StringIO(csv_table(TABLE))))
+    assert rows[1] == [NASTY, "80.00 ± 1.00"]
+    assert rows[2] == ["'=cmd()", "-"]
+    assert [inert(cell) for cell in ("+4.00 ± 1.00", "-0.20", "+1 (unpaired)", "-")] == [
+        *["+4.00 ± 1.00", "-0.20", "+1 (unpaired)", "-"]
+    ]
+    assert [inert(cell) for cell in ("+a()", "@x", "-1+2")] == ["'+a()", "'@x", "'-1+2"]
+
+
+def test_latex_leaves_no_active_character() -> None:
+    written = latex_escape(NASTY)
+    for command in (r"\textbackslash{}", r"\textless{}", r"\_", r"\%", r"\$", r"\#", r"\&"):
+        assert command in written
+    rest = re.sub(r"\\[a-zA-Z]+\{\}|\\[&%$#_{}]|\{[\[\]]\}", "", written)
+    assert not re.search(r"[\\&%$#_{}~^]", rest)
+    assert written.isascii()
+    assert latex_escape("\n a \t b") == "a b"
+
+
+def test_latex_has_the_structure_of_a_booktabs_table() -> None:
+    lines = latex_table(TABLE).splitlines()
+    places = [lines.index(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")]
+    assert places == sorted(places)
+    body = lines[places[1] + 1 : places[2]]
+    assert [len(re.findall(r"(?<!\\)&", row)) for row in body] == [1, 1]
+    assert all(row.endswith(r" \\") for row in body)
+    assert body[0].startswith(r"\textbf{") and body[1].startswith(r"\emph{")
+
+
+def nasty_records() -> list[Record]:
+    names = ["scratch", "kd", NASTY, "$ {", "\\", "αβ–…±"]
+    return [
+        record("kd", seed, 0.7 + at / 50 + seed / 200, label=name, task=task)
+        for task in ("a_1", "<script>")
+        for at, name in enumerate(names)
+        for seed in range(5)
+    ] + [failure("fitnets", 0, "bad & worse_%", task="a_1")]
+
+
+@pytest.fixture(scope="module")
+def nasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("nasty")
+    for made in nasty_records():
+        write_record(folder / "results", made)
+    write_reports(folder / "results", folder / "out")
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX engine here")
+def test_all_tables_compile(nasty: Path, tmp_path: Path) -> None:
+    for path in (nasty / "out" / "tables").glob("*.tex"):
+        shutil.copy(path, tmp_path)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "all.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout[-2000:].decode("utf-8", "replace")
+    assert (tmp_path / "all.pdf").stat().st_size > 10_000
+
+
+def test_nothing_rendered_holds_live_markup(nasty: Path) -> None:
+    for path in (nasty / "out").rglob("*"):
+        if path.suffix in (".html", ".md", ".svg"):
+            body = path.read_text(encoding="utf-8")
+            assert "<script>alert" not in body, path
+            assert str(nasty) not in body
+
+
+def test_every_table_says_where_it_comes_from(nasty: Path) -> None:
+    tables = [p for p in (nasty / "out" / "tables").glob("*.tex") if p.name != "all.tex"]
+    assert len(tables) >= 5
+    for path in tables:
+        body = path.read_text(encoding="utf-8")
+        caption = next(line for line in body.splitlines() if line.startswith(r"\caption"))
+        for part in ("embedded source", "quick", "seeds 0, 1", "2025-03-01", "0123456789", "a cpu"):
+            assert part in caption, (path.name, part)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plain")
+    for made in world(seeds=5, tasks=2, methods=3)[0]:
+        write_record(folder, made)
+    return folder
+
+
+def test_chosen_columns_in_the_chosen_order(plain: Path) -> None:
+    choice = Choice(("amazon",), ("method", "gain", "p_scratch", "seeds"), "-gain", "csv")
+    rows = list(csv.reader(io.StringIO(render_choice(load(plain), choice))))
+    assert rows[0] == ["method", "gain over scratch (points)", "p against scratch (Holm)", "seeds"]
+    gains = [float(row[1].split(" ")[0]) for row in rows[1:] if row[1] != "-"]
+    assert gains == sorted(gains) and len(gains) == 3
+    assert rows[-1][0] == "scratch"  # what has no value comes last, whichever the order
+
+
+@pytest.mark.parametrize("form", sorted(WRITERS))
+def test_every_format_prints_every_task(plain: Path, form: str) -> None:
+    written = render_choice(load(plain), Choice(format=form))
+    assert written.count("fitnets") == 2
+
+
+@pytest.mark.parametrize(
+    ("choice", "said", "hint"),
+    [
+        (Choice(("amazn",)), "unknown task with records 'amazn'", "amazon"),
+        (Choice(columns=("gian",)), "unknown column 'gian'", "gain"),
+        (Choice(sort="-tset"), "unknown column 'tset'", "test"),
+        (Choice(format="latx"), "unknown format 'latx'", "latex"),
+    ],
+)
+def test_what_is_not_there_is_named(plain: Path, choice: Choice, said: str, hint: str) -> None:
+    with pytest.raises(BenchError, match=said) as caught:
+        render_choice(load(plain), choice)
+    assert f"'{hint}'" in caught.value.hint

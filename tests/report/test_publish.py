@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+import yaml
+from factory import record, world
+
+from bench.errors import BenchError
+from bench.report.publish import publish
+from bench.report.select import load
+from bench.store import read_records, record_path, write_predictions, write_record
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    root = tmp_path / "results"
+    made, costs = world(seeds=2, tasks=1, methods=2)
+    for each in made:
+        write_record(root, each)
+    (root / "a.cost.json").write_text(json.dumps(costs[0]), encoding="utf-8")
+    path = record_path(root, made[0]).with_suffix(".npz")
+    write_predictions(path, {})
+    (root / "notes.txt").write_text("private", encoding="utf-8")
+    return root
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_publication_is_whole_and_its_checksums_hold(results: Path, tmp_path: Path) -> None:
+    out = tmp_path / "site"
+    publish(results, out)
+    files = everything(out)
+    for name in ("index.html", "leaderboard.md", "CITATION.cff", "badge.svg", ".nojekyll"):
+        assert name in files
+    sums = dict(reversed(line.split("  ", 1)) for line in files["SHA256SUMS"].decode().splitlines())
+    assert sums.keys() == files.keys() - {"SHA256SUMS"}
+    assert all(hashlib.sha256(files[name]).hexdigest() == sum_ for name, sum_ in sums.items())
+    assert not any(name.endswith((".npz", ".txt")) for name in files)
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in out.rglob("*") if path.is_file())
+    assert len(read_records(out / "results")[0]) == len(read_records(results)[0])
+    assert str(tmp_path).encode() not in b"".join(files.values())
+
+
+def test_publishing_again_writes_the_same_and_drops_what_is_gone(
+    results: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "site"
+    publish(results, out)
+    before = everything(out)
+    publish(results, out)
+    assert everything(out) == before
+    gone = next(results.rglob("seed1-*.json"))
+    gone.unlink()
+    publish(results, out)
+    assert f"results/{gone.relative_to(results).as_posix()}" not in everything(out)
+
+
+def test_predictions_only_when_asked_for(results: Path, tmp_path: Path) -> None:
+    publish(results, tmp_path / "site", predictions=True)
+    assert sum(name.endswith(".npz") for name in everything(tmp_path / "site")) == 1
+
+
+def test_a_link_out_of_the_results_is_not_published(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text("{}", encoding="utf-8")
+    (results / "link.json").symlink_to(tmp_path / "secret.json")
+    publish(results, tmp_path / "site")
+    assert "results/link.json" not in everything(tmp_path / "site")
+
+
+def test_a_folder_with_something_else_is_left_alone(results: Path, tmp_path: Path) -> None:
+    out = tmp_path / "site"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(BenchError, match="holds something else"):
+        publish(results, out)
+    assert everything(out) == {"mine.txt": b"mine"}
+    for place in (results, results / "site", tmp_path):
+        with pytest.raises(BenchError, match="within each other"):
+            publish(results, place)
+
+
+def test_citation_and_badge_are_well_formed(results: Path, tmp_path: Path) -> None:
+    odd = record('<b>&"', 0, 0.5)
+    write_record(results, odd)
+    publish(results, tmp_path / "site")
+    cited = yaml.safe_load((tmp_path / "site" / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["cff-version"] == "1.2.0" and cited["type"] == "dataset"
+    assert str(cited["date-released"]) == "2025-03-01"
+    assert cited["commit"] == "0123456789"
+    badge = ET.fromstring((tmp_path / "site" / "badge.svg").read_text(encoding="utf-8"))
+    assert "4 methods, 1 task" in "".join(badge.itertext())
+    assert load(tmp_path / "site" / "results").problems == []

@@ -1,0 +1,210 @@
+"""What the tables say and do not say about noise."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factory import failure, record, world
+
+from bench.report.agreement import agreements
+from bench.report.content import Context
+from bench.report.costs import collect_costs
+from bench.report.frame import collect
+from bench.report.leaderboard import render_leaderboard
+from bench.report.parts import build
+from bench.report.sections import Section
+from bench.store import Record, record_path, write_predictions, write_record
+
+SCRATCH = [0.70, 0.71, 0.69, 0.70, 0.72]
+KD = [0.80, 0.82, 0.79, 0.81, 0.82]
+CLOSE = [0.80, 0.81, 0.80, 0.805, 0.82]
+
+
+def runs(name: str, scores: list[float], **changes: object) -> list[Record]:
+    return [record(name, seed, score, **changes) for seed, score in enumerate(scores)]  # type: ignore[arg-type]
+
+
+def context(records: list[Record], costs: list[Record] | None = None) -> Context:
+    return Context(collect(records).frame, collect_costs(costs or [])[0], records)
+
+
+def section(records: list[Record]) -> Section:
+    (found,) = context(records).sections
+    return found
+
+
+def page(made: Context) -> str:
+    return render_leaderboard(made, build(made))
+
+
+def test_the_best_and_the_tied_are_winners_and_the_rest_is_not() -> None:
+    records = [*runs("scratch", SCRATCH), *runs("kd", KD), *runs("dkd", CLOSE)]
+    assert section(records).winners == {"kd", "dkd"}
+    shown = page(context(records))
+    # two scores, two gains over scratch, and the plain student's loss against kd
+    assert shown.count("**") == 2 * (2 + 2 + 1)
+    assert "significant at 5 %" in shown
+
+
+def test_a_plain_student_that_wins_is_the_winner() -> None:
+    records = [*runs("scratch", KD), *runs("kd", SCRATCH)]
+    assert section(records).winners == {"scratch"}
+    assert "No method beats scratch significantly" in page(context(records))
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 4])
+def test_few_seeds_give_no_winner_no_test_no_interval(seeds: int) -> None:
+    records = [*runs("scratch", SCRATCH[:seeds]), *runs("kd", KD[:seeds])]
+    found = section(records)
+    assert found.winners == frozenset()
+    for line in found.lines:
+        assert line.interval is None
+        assert all(held.p is None and held.interval is None for held in line.versus.values())
+    shown = page(context(records))
+    assert "**" not in shown and "(Holm)" not in shown
+    assert "too few" in shown or "One common seed" in shown
+
+
+def test_holm_is_taken_over_the_rows_of_one_reference() -> None:
+    made = section([*runs("scratch", SCRATCH), *runs("kd", KD), *runs("dkd", CLOSE)])
+    kd = made.line("kd")
+    assert kd is not None and set(kd.versus) == {"scratch"}
+    held = kd.versus["scratch"]
+    assert held.p is not None and held.adjusted is not None
+    assert held.p <= held.adjusted <= 2 * held.p
+
+
+def test_a_method_that_lacks_a_seed_is_never_tied() -> None:
+    records = [*runs("scratch", SCRATCH), *runs("kd", KD), *runs("dkd", CLOSE[:4])]
+    assert section([*records, failure("dkd", 4, "no")]).winners == {"kd"}
+
+
+def test_across_tasks_with_enough_of_them() -> None:
+    records, costs = world(seeds=3, tasks=5, methods=4)
+    made = context(records, costs)
+    shown = page(made)
+    assert "Friedman's test" in shown and "Nemenyi's critical difference" in shown
+    (group,) = made.groups
+    assert group.labels == ["fitnets", "kd", "lelp", "scratch"]
+    assert group.ranks.sum() == pytest.approx(1 + 2 + 3 + 4)
+    pictures = {picture.name.split("-")[0] for part in build(made) for picture in part.pictures}
+    assert pictures == {"ranks", "profiles", "scores", "gains", "tradeoff", "curves", "cost"}
+
+
+def test_across_few_tasks_there_is_no_test_and_it_says_so() -> None:
+    made = context(world(seeds=3, tasks=2, methods=3)[0])
+    assert "2 tasks are too few for a test of ranks" in page(made)
+    assert not [p for part in build(made) for p in part.pictures if p.name.startswith("ranks")]
+
+
+def test_an_incomplete_method_is_left_out_across_tasks_and_named() -> None:
+    whole, _ = world(seeds=2, tasks=2, methods=3)
+    records = [r for r in whole if (r["cell"]["label"], r["cell"]["seed"]) != ("fitnets", 1)]
+    made = context(records)
+    assert made.groups[0].labels == ["kd", "scratch"]
+    assert "a seed or a task is missing: fitnets" in page(made)
+
+
+def test_a_task_without_a_gap_is_no_part_of_the_gap_closed_and_named() -> None:
+    records = [
+        made
+        for task, teacher in (("amazon", 0.9), ("imdb", 0.702))
+        for made in (
+            *runs("scratch", SCRATCH, task=task, teacher=teacher),
+            *runs("kd", KD, task=task, teacher=teacher),
+        )
+    ]
+    made = context(records)
+    assert [s.task for s in made.groups[0].with_gap] == ["amazon"]
+    assert "not part of the gap closed: imdb" in page(made)
+
+
+def test_external_results_never_share_a_table_with_ours() -> None:
+    theirs = runs("kd", [0.99] * 5)
+    for made in theirs:
+        made["external"] = {"origin": "Some Paper"}
+    found = context([*runs("scratch", SCRATCH), *runs("kd", KD), *theirs])
+    assert [s.origin for s in found.sections] == ["", "Some Paper"]
+    assert "99.00" not in str(found.sections[0].lines)
+    assert "external: Some Paper" in page(found)
+
+
+def saved(root: Path, made: Record, predicted: list[int], **changes: object) -> Record:
+    """Write ``made`` with predictions beside it."""
+    path = record_path(root, made).with_suffix(".npz")
+    logits = np.eye(3, dtype=np.float32)[predicted]
+    made["predictions"] = {
+        "file": path.name,
+        "sha256": write_predictions(path, {"best_test": logits}),
+        **changes,
+    }
+    write_record(root, made)
+    return made
+
+
+def test_agreement_is_read_off_the_predictions_and_the_checksum_guards_it(tmp_path: Path) -> None:
+    teacher = record("teacher", 0, 0.9)
+    teacher["teacher"] = {"key": "t", "name": "big", "test": {"accuracy": 0.9}}
+    kd, altered = record("kd", 0, 0.8), record("kd", 1, 0.8)
+    records = [
+        saved(tmp_path, teacher, [0, 1, 2, 0]),
+        saved(tmp_path, kd, [0, 1, 0, 0]),
+        saved(tmp_path, altered, [0, 1, 2, 0], sha256=hashlib.sha256(b"").hexdigest()),
+        saved(tmp_path, record("kd", 2, 0.8), [0], file="../../../etc/passwd"),
+        record("kd", 3, 0.8),
+    ]
+    found = agreements(records, tmp_path)
+    assert found == {kd["key"]: 0.75}
+    assert agreements(records, tmp_path) == found  # the second time from the cache
+    line = Context(collect(records, found).frame).sections[0].line("kd")
+    assert line is not None and line.agreement is not None and line.agreement.mean == 0.75
+
+
+def test_agreement_of_other_shapes_is_none(tmp_path: Path) -> None:
+    teacher = record("teacher", 0, 0.9)
+    teacher["teacher"] = {"key": "t", "name": "big", "test": {"accuracy": 0.9}}
+    records = [
+        saved(tmp_path, teacher, [0, 1, 2]),
+        saved(tmp_path, record("kd", 0, 0.8), [0, 1]),
+    ]
+    assert agreements(records, tmp_path) == {}
+
+
+def test_a_malformed_cost_record_is_a_problem_not_a_crash() -> None:
+    _, (whole, *_) = world(seeds=1, tasks=1, methods=1)
+    broken = {**whole, "training": {}}
+    found, problems = collect_costs([whole, broken, {"status": "ok"}])
+    assert len(found) == 1
+    assert len(problems) == 2 and all("malformed" in problem for problem in problems)
+
+
+def test_the_pareto_front_by_hand() -> None:
+    from bench.report.figures.tradeoff import Point, pareto
+
+    points = [Point(name, cost, score, 0.0) for name, cost, score in (
+        ("cheap", 1.0, 0.5), ("dominated", 2.0, 0.4), ("same cost", 1.0, 0.4),
+        ("best", 3.0, 0.9), ("no better", 4.0, 0.9),
+    )]  # fmt: skip
+    assert [point.label for point in pareto(points, "max")] == ["cheap", "best"]
+    assert [point.label for point in pareto(points, "min")] == ["same cost"]
+
+
+def test_wall_time_is_never_drawn_as_a_cost() -> None:
+    made = context([*runs("scratch", SCRATCH), *runs("kd", KD)])
+    names = {picture.name.split("-")[0] for part in build(made) for picture in part.pictures}
+    assert names == {"scores"}
+
+
+def test_a_method_keeps_its_look_wherever_it_is_drawn() -> None:
+    import seaborn
+
+    from bench.report.looks import PALETTE, looks
+
+    few, many = looks(["kd", "scratch"]), looks(["scratch", "kd", *(f"z{n}" for n in range(30))])
+    assert few["kd"] == many["kd"] and few["scratch"] == many["scratch"]
+    assert len(set(many.values())) == len(many)
+    known = {*seaborn.color_palette("colorblind").as_hex(), "#882255"}
+    assert set(PALETTE) <= known
