@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from bench.config import content_hash
+from bench.privacy import public
 
 # Raised whenever the training loop, the data handling or the metrics change what a cell measures.
 PROTOCOL = 1
@@ -141,7 +142,11 @@ class Cell:
         return f"{self.label} · {self.task} · seed {self.seed}"
 
     def described(self) -> dict[str, Any]:
-        """Return the record's ``cell`` part."""
+        """Return the record's ``cell`` part, fit to be published: without a user's paths."""
+        described: dict[str, Any] = public(self._described())
+        return described
+
+    def _described(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
             "method": self.method,

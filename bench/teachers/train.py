@@ -15,14 +15,13 @@ from filelock import FileLock
 from bench import TASKS
 from bench.cells import TeacherSpec
 from bench.config import Config
-from bench.data.cache import cache_dir
 from bench.errors import BenchError
 from bench.models.base import Model, parameter_count
 from bench.supervised import Supervised
 from bench.tasks.base import Data, Task
 from bench.teachers.features import embed
 from bench.teachers.store import TeacherFiles
-from bench.training.checkpoint import CheckpointDamaged
+from bench.training.checkpoint import CheckpointDamaged, checkpoint_path, discard_checkpoints
 from bench.training.evaluate import predict
 from bench.training.loop import Setting, train
 from bench.training.streams import stream_seed
@@ -30,17 +29,24 @@ from bench.training.streams import stream_seed
 Report = Callable[[dict[str, Any]], None]
 
 
-def ensure_teacher(spec: TeacherSpec, report: Report = lambda event: None) -> dict[str, Any]:
+def ensure_teacher(
+    spec: TeacherSpec, report: Report = lambda event: None, *, micro_batches: int = 1
+) -> dict[str, Any]:
     """Train the teacher unless it is there; returns its manifest.
 
     Two processes that ask at once train it once: the second waits for the first.
+
+    Args:
+        spec: what shapes the teacher.
+        report: called after each epoch with its entry.
+        micro_batches: into how many parts each batch is cut; noted in the manifest.
     """
     files = TeacherFiles.of(spec.task, spec.key)
     files.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(files.folder / ".lock"):
         manifest = files.read()
         if manifest is None:
-            manifest = _train(spec, files, report)
+            manifest = _train(spec, files, report, micro_batches)
     return manifest
 
 
@@ -56,7 +62,9 @@ def load_teacher(spec: TeacherSpec, task: Task, data: Data) -> tuple[Model, dict
     return model.to(data.train.labels.device), manifest
 
 
-def _train(spec: TeacherSpec, files: TeacherFiles, report: Report) -> dict[str, Any]:
+def _train(
+    spec: TeacherSpec, files: TeacherFiles, report: Report, micro_batches: int
+) -> dict[str, Any]:
     started = time.perf_counter()
     task = TASKS.get(spec.task)(
         spec.preset,
@@ -69,11 +77,11 @@ def _train(spec: TeacherSpec, files: TeacherFiles, report: Report) -> dict[str, 
     if task.preset.teacher_checkpoint is not None:
         load_checkpoint(model, Path(task.preset.teacher_checkpoint))
     elif task.preset.frozen_teacher:
-        fit_head(model, data, task)
+        fit_head(model, data, task, micro_batches)
     else:
-        model, best, epochs = _train_whole(spec, task, data, model, report)
+        model, best, epochs = _train_whole(spec, task, data, model, report, micro_batches)
     precision = task.preset.teacher_recipe.precision
-    size = task.preset.evaluation_batch
+    size = max(task.preset.evaluation_batch // micro_batches, 1)
     predictions, scores = {}, {}
     for name, split in data.held_out().items():
         predictions[name] = predict(model, split, batch_size=size, precision=precision)
@@ -91,6 +99,7 @@ def _train(spec: TeacherSpec, files: TeacherFiles, report: Report) -> dict[str, 
         "width": model.width,
         "seconds": time.perf_counter() - started,
         **scores,
+        **({"micro_batches": micro_batches} if micro_batches > 1 else {}),
     }
     files.write(model, predictions, manifest)
     return manifest
@@ -102,7 +111,7 @@ def _fresh(spec: TeacherSpec, task: Task, data: Data) -> Model:
 
 
 def _train_whole(
-    spec: TeacherSpec, task: Task, data: Data, model: Model, report: Report
+    spec: TeacherSpec, task: Task, data: Data, model: Model, report: Report, micro_batches: int
 ) -> tuple[Model, int, int]:
     setting = Setting(
         train=data.train,
@@ -113,9 +122,10 @@ def _train_whole(
         metric=task.metric,
         direction=task.direction,
         evaluation_batch=task.preset.evaluation_batch,
+        micro_batches=micro_batches,
     )
     method = Supervised(Config())
-    checkpoint = cache_dir() / "running" / f"teacher-{spec.key[:16]}.pt"
+    name = f"teacher-{spec.key[:16]}"
     try:
         trained = train(
             student=model,
@@ -123,12 +133,13 @@ def _train_whole(
             teacher=None,
             setting=setting,
             report=report,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint_path(name, micro_batches),
         )
     except CheckpointDamaged:  # the model may hold part of it: start from a fresh one
-        return _train_whole(spec, task, data, _fresh(spec, task, data), report)
+        fresh = _fresh(spec, task, data)
+        return _train_whole(spec, task, data, fresh, report, micro_batches)
     trained.model.load_state_dict(trained.best_state)
-    checkpoint.unlink(missing_ok=True)
+    discard_checkpoints(name)
     return trained.model, trained.best_epoch, len(trained.epochs)
 
 
@@ -153,14 +164,15 @@ def load_checkpoint(model: Model, path: Path) -> None:
         ) from error
 
 
-def fit_head(model: Model, data: Data, task: Task) -> None:
+def fit_head(model: Model, data: Data, task: Task, micro_batches: int = 1) -> None:
     """Fit the last linear layer on frozen embeddings by logistic regression (scikit-learn).
 
     The inverse regularisation strength is selected on validation from 0.1, 1, 10 and 100.
     """
     from sklearn.linear_model import LogisticRegression
 
-    recipe, size = task.preset.teacher_recipe, task.preset.evaluation_batch
+    recipe = task.preset.teacher_recipe
+    size = max(task.preset.evaluation_batch // micro_batches, 1)
     features = {
         name: embed(model, split, batch_size=size, precision=recipe.precision)
         for name, split in (("train", data.train), ("validation", data.validation))
