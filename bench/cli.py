@@ -266,7 +266,7 @@ def _suite(
     source: str | None,
     settings: list[str] | None,
 ) -> Any:
-    from bench.commands import parse_seeds, parse_settings, split_names
+    from bench.arguments import parse_seeds, parse_settings, split_names
     from bench.config import build
     from bench.suites import Suite
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import BASELINES, METHODS, TASKS
+from bench.arguments import parse_retry
 from bench.errors import (
     EXIT_FAILED_CELLS,
     EXIT_INTERRUPTED,
@@ -22,7 +23,6 @@ from bench.errors import (
     BenchError,
     unknown,
 )
-from bench.failures import BROKEN
 from bench.privacy import one_line
 from bench.registry import Registry, load_plugins
 from bench.suites import Suite
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from bench.drive import Summary
     from bench.plan import Plan
     from bench.runner import Policy
-
-
-MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -305,49 +302,3 @@ def show_data(suite: Suite, prefetch: bool, console: Console) -> int:
     for line in problems:
         console.print(f"cannot be read: {line}", style="red", markup=False, soft_wrap=True)
     return EXIT_USER if problems else EXIT_OK
-
-
-def split_names(text: str) -> list[str]:
-    """Split a comma-separated list."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Read ``3`` as three seeds (0, 1, 2) and ``0,5`` as those two.
-
-    Raises:
-        BenchError: for anything else.
-    """
-    try:
-        numbers = [int(part) for part in split_names(text)]
-    except ValueError:
-        numbers = []
-    counted = len(numbers) == 1 and "," not in text
-    if not numbers or min(numbers) < 0 or (counted and not numbers[0]):
-        raise BenchError(f"cannot read seeds '{text}'", "a count (3) or a list (0,5,7)")
-    if counted and numbers[0] > MOST_SEEDS:
-        raise BenchError(f"{numbers[0]} seeds are too many", f"at most {MOST_SEEDS}")
-    return list(range(numbers[0])) if counted else numbers
-
-
-def parse_retry(text: str) -> frozenset[str]:
-    """Read which statuses of earlier records are run again: names, "all" or "none"."""
-    known = (*BROKEN, "skipped")
-    names = split_names(text)
-    if names == ["none"]:
-        return frozenset()
-    for name in names:
-        if name not in (*known, "all"):
-            raise unknown("status to retry", name, [*known, "all", "none"])
-    return frozenset(known if "all" in names else names)
-
-
-def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
-    """Read ``FIELD=VALUE`` pairs."""
-    found = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise BenchError(f"cannot read setting '{pair}'", "write FIELD=VALUE, say epochs=2")
-        found[key] = value
-    return found

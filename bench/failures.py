@@ -15,6 +15,7 @@ from bench.privacy import scrub
 
 # Of the statuses of a record, those that are no result and no decision.
 BROKEN = ("failed", "oom", "diverged", "timeout")
+MISSING = "MissingPackage"  # the class of the error of a cell that lacks one
 OWN = ("bench", "methods", "baselines")
 FULL = {
     errno.ENOSPC: "the disk is full",
@@ -41,15 +42,16 @@ _HINTS = {
 def failure(error: BaseException) -> dict[str, Any]:
     """Return the fields of a record that say how ``error`` ended a cell, fit to be published."""
     status = status_of(error)
-    missing = _missing_package(error)
+    missing, kind = missing_package(error), type(error).__name__
     message = error.message if isinstance(error, BenchError) else str(error)
     hint = error.hint if isinstance(error, BenchError) else ""
     if missing:
+        kind = MISSING
         message = f"needs the package '{missing}', which is not installed"
         hint = f"install '{missing}'; the next run tries again"
     quiet = status == "skipped"
     trace = "" if quiet else "".join(traceback.format_exception(error))
-    return ended(status, type(error).__name__, message, hint=hint, trace=trace)
+    return ended(status, kind, message, hint=hint, trace=trace)
 
 
 def ended(
@@ -75,7 +77,7 @@ def ended(
 
 def status_of(error: BaseException) -> str:
     """Return the status of a cell that ``error`` ended."""
-    if isinstance(error, NotApplicable) or _missing_package(error):
+    if isinstance(error, NotApplicable) or missing_package(error):
         return "skipped"
     if isinstance(error, Diverged):
         return "diverged"
@@ -114,7 +116,7 @@ def _chain(error: BaseException, *, handled: bool = True) -> Iterator[BaseExcept
         each = each.__cause__ or (each.__context__ if handled else None)
 
 
-def _missing_package(error: BaseException) -> str | None:
+def missing_package(error: BaseException) -> str | None:
     """Return the package that ``error`` says is not installed; the suite's own do not count."""
     for each in _chain(error, handled=False):
         if isinstance(each, ModuleNotFoundError) and each.name:

@@ -12,12 +12,13 @@ from bench.cells import Cell
 from bench.drive import Driver, Mark, Summary, cell_path, mark
 from bench.executors.local import LocalExecutor
 from bench.executors.worker import Job
+from bench.failures import MISSING
 from bench.interrupts import interrupts
 from bench.leases import Leases
 from bench.measure.cost import CostSpec, cost_path
 from bench.plan import Plan
 from bench.progress import Progress
-from bench.store import Record, read_records
+from bench.store import Record, read_records, remove_leftovers
 from bench.teachers.serve import SignalsSpec
 
 __all__ = ["RETRIED", "Policy", "Summary", "measure_plan", "run_plan"]
@@ -52,7 +53,7 @@ def runs_again(record: Record, retry: frozenset[str]) -> bool:
     A cell that was skipped for want of a package is: installing it is all that was asked.
     """
     error = record.get("error") or {}
-    if record["status"] == "skipped" and error.get("class") == "ModuleNotFoundError":
+    if record["status"] == "skipped" and error.get("class") == MISSING:
         return True
     return record["status"] in retry
 
@@ -125,6 +126,7 @@ def run_plan(
     Raises:
         BenchError: when nothing more can be written.
     """
+    remove_leftovers(results)
     # looked at before the records are read: one that another runner writes from now on is noticed
     marks = {cell.key: mark(cell_path(results, cell)) for cell in plan.cells}
     there = earlier(results)

@@ -63,7 +63,7 @@ def _row(label: str, modes: dict[str, Record]) -> list[str]:
     whole = live or cheap
     if whole is None:
         states = {str(record["status"]) for record in modes.values()}
-        state = "failed" if "failed" in states else "skipped"
+        state = "skipped" if states == {"skipped"} else "failed"
         return [text.escape(label), state, *[text.NOTHING] * 8]
     step = (cheap or whole)["training"]["step"]
     inference = whole["inference"]

@@ -7,6 +7,7 @@ from itertools import groupby
 
 import pandas as pd
 
+from bench.failures import BROKEN
 from bench.report import text
 from bench.report.costs import cost_table
 from bench.report.frame import CEILING, REFERENCE
@@ -217,8 +218,10 @@ def _unfinished(section: Section) -> list[str]:
 
 
 def _footnotes(frame: pd.DataFrame, superseded: int, problems: Sequence[str]) -> list[str]:
-    told = {word: int((frame.status == word).sum()) for word in ("ok", "failed", "skipped")}
-    counts = ", ".join(f"{number} {word}" for word, number in told.items())
+    told = {word: int((frame.status == word).sum()) for word in ("ok", *BROKEN, "skipped")}
+    always = ("ok", "failed", "skipped")
+    shown = {word: number for word, number in told.items() if number or word in always}
+    counts = ", ".join(f"{number} {word}" for word, number in shown.items())
     lines = ["---", "", f"Rendered from {len(frame)} cells ({counts}), finished {dates(frame)}."]
     if superseded:
         lines[-1] += f" Left out: {superseded} superseded by another record of the same cell."

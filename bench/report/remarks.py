@@ -16,7 +16,19 @@ WORTHWHILE_GAP = 0.01
 
 def remarks(section: Section) -> list[str]:
     """Return what a reader must know before believing the section's order, one sentence each."""
-    return [*_gap(section), *_without_parameters(section), *_noise(section)]
+    return [*_gap(section), *_without_parameters(section), *_noise(section), *_cut(section)]
+
+
+def _cut(section: Section) -> list[str]:
+    """Name the results whose batches were cut into parts because memory ran out."""
+    cut = section.cells[(section.cells.status == "ok") & (section.cells.micro_batches > 1)]
+    if cut.empty:
+        return []
+    named = (f"{escape(row.label)} (seed {row.seed})" for row in cut.itertuples())
+    return [
+        f"Memory ran out for {', '.join(sorted(named))}: run with each batch cut into parts, "
+        "the same effective batch, but batch statistics of the parts."
+    ]
 
 
 def _gap(section: Section) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.failures import BROKEN
 from bench.report.frame import CEILING, FURTHER, REFERENCE
 from bench.stats import Gain, Spread, gap_closed, improvement, mean_and_sd, paired_gain
 
@@ -29,6 +30,7 @@ class Line:
         paired: whether the gain was taken seed by seed, or between two means.
         closed: share of the teacher gap, None where there is no gap.
         further: spread on further held-out splits, by split name.
+        failed: seeds that ended without a result, in whatever way.
         planned: seeds this method should have; ``ok + failed + skipped`` may be fewer.
     """
 
@@ -185,7 +187,7 @@ def _line(
         deployed=_median(ok.deployed),
         train_only=_median(ok.train_only),
         train_seconds=_median(ok.train_seconds),
-        failed=int((part.status == "failed").sum()),
+        failed=int(part.status.isin(BROKEN).sum()),
         skipped=int((part.status == "skipped").sum()),
         planned=len(own_seeds if once else own_seeds | seeds),
     )

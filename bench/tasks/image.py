@@ -31,9 +31,12 @@ class ImageTask(Task):
         """Return what a training view does to an image of this source."""
 
     def load(self, device: str = "cpu") -> Data:
+        from bench.data.columns import check_labels
         from bench.data.splits import ImageSplit
 
         arrays = self.arrays()
+        for name, (_, labels) in arrays.items():
+            check_labels(labels, self.num_classes, f"task '{self.name}', split '{name}'")
         if self.preset.train_limit is not None:
             images, labels = arrays["train"]
             arrays["train"] = (images[: self.preset.train_limit], labels[: self.preset.train_limit])
