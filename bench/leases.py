@@ -65,13 +65,13 @@ class Leases:
             self.folder.rmdir()
 
     def acquire(self, name: str) -> bool:
-        """Take the lease called ``name``; false while somebody else who lives holds it.
+        """Take the lease called ``name``, or keep it; false while another who lives holds it.
 
         Raises:
             OSError: when the folder cannot be written.
         """
         path = self.folder / f"{name}.lease"
-        if self._create(name, path):
+        if name in self._own or self._create(name, path):
             return True
         token = self._dead(name, path)
         if token is None:
