@@ -1,7 +1,9 @@
 """Killed anywhere, started again: the records of a run that nothing disturbed, bit for bit.
 
 The moments are drawn from a seed that is printed; ``KILL_SEED`` repeats them, as far as the
-machine is as fast.  ``KILL_TALLY`` names a file to which each kill adds a line.
+machine is as fast.  ``KILL_TALLY`` names a file to which each kill and each round adds a line::
+
+    KILL_TALLY=tally.jsonl python -m pytest -m slow tests/test_kill_anywhere.py
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ GRID = [
     *["--set", "teacher_recipe.epochs=6"],
 ]
 CELLS = 3
+PHASES = ("starting", "teacher", "filling the cache", "cells", "report")
+RECORD = "writing a record"
 CODE = """
 import sys
 from bench.cli import main
@@ -90,16 +94,18 @@ class Grid:
 
     def phase(self) -> str:
         """Tell by what lies on disk how far the run has come."""
-        records = len(list(self.results.rglob("seed*.json")))
-        if list((self.base / "reports").rglob("leaderboard.md")) and records == CELLS:
+        if len(list(self.results.rglob("seed*.json"))) == CELLS:
             return "report"
-        if records:
-            return f"{records} of {CELLS} records"
         if list((self.base / "cache").glob("signals/*/manifest.json")):
-            return "cells, cache filled"
+            return "cells"
         if list((self.base / "cache").glob("teachers/*/manifest.json")):
             return "filling the cache"
         return "teacher" if (self.base / "cache" / "teachers").exists() else "starting"
+
+    def written(self) -> int:
+        """Return how many files lie among the results, half-written ones among them."""
+        folder = self.results / "quick" / "cifar10"
+        return sum(len(list(each.iterdir())) for each in folder.glob("*"))
 
     def outcome(self) -> dict[str, Any]:
         """Return all that must not depend on what happened on the way."""
@@ -167,26 +173,37 @@ def new_grid(tmp_path: Path) -> Iterator[Callable[[str], Grid]]:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A run that nothing disturbed, and when in it what began (seconds from its start)."""
+    """The outcome of a run that nothing disturbed, and how many seconds its phases took."""
 
     outcome: dict[str, Any]
-    first_worker: float
-    end: float
+    seconds: dict[str, float]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    grid = Grid(tmp_path_factory.mktemp("undisturbed"))
-    begun = time.monotonic()
-    process = grid.start()
-    wait_for(lambda: workers(process.pid) or process.poll() is not None, 120, "a worker")
-    first = time.monotonic() - begun
+def left_alone(grid: Grid) -> Undisturbed:
+    process, seconds = grid.start(), dict.fromkeys(PHASES, 0.0)
+    before = time.monotonic()
+    while process.poll() is None:
+        phase = grid.phase()
+        time.sleep(0.01)
+        now = time.monotonic()
+        seconds[phase] += now - before
+        before = now
+    return Undisturbed(checked(grid, process), seconds)
+
+
+def checked(grid: Grid, process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Wait for a run that nothing disturbs; returns its outcome."""
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     outcome = grid.outcome()
     assert sorted(outcome) == ["fitnets", "kd", "scratch"]
     assert {found["status"] for found in outcome.values()} == {"ok"}
-    return Undisturbed(outcome, first, time.monotonic() - begun)
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    return left_alone(Grid(tmp_path_factory.mktemp("undisturbed")))
 
 
 def half_done(grid: Grid, expected: dict[str, Any]) -> list[str]:
@@ -198,76 +215,121 @@ def half_done(grid: Grid, expected: dict[str, Any]) -> list[str]:
     ]
 
 
+def until_done(grid: Grid, expected: dict[str, Any]) -> None:
+    """Start the grid again and again until it is done; the outcome is as expected."""
+    for _ in range(4):
+        process = grid.start()
+        if not outlived(grid, process, expected):
+            break
+    assert process.returncode == 0
+    assert grid.outcome() == expected
+    assert (grid.base / "reports" / "leaderboard.md").is_file()
+    assert not (grid.results / ".leases").exists()
+
+
+def outlived(grid: Grid, process: subprocess.Popen[str], expected: dict[str, Any]) -> bool:
+    """Wait for a run to end, killed or not; returns whether something is left to do."""
+    said, _ = process.communicate(timeout=300)
+    wait_for(lambda: not processes(process.pid), 20, "the workers to go away")
+    assert not half_done(grid, expected), said
+    return process.returncode != 0
+
+
 def kill_and_restart(
     new_grid: Callable[[str], Grid], undisturbed: Undisturbed, kills: int, seed: int
 ) -> Counter[str]:
     """Kill runner and workers ``kills`` times in all, in as many grids as that takes."""
     draw, tally, rounds = random.Random(seed), Counter[str](), 0
-    print(f"KILL_SEED={seed}")
+    note({"KILL_SEED": seed})
     while sum(tally.values()) < kills:
         rounds += 1
-        grid = new_grid(f"round{rounds}")
-        while True:
+        grid, again = new_grid(f"round{rounds}"), True
+        while again and sum(tally.values()) < kills:
             process = grid.start()
-            done = sum(tally.values()) >= kills
-            if not done:
-                _strike(grid, process, undisturbed, draw, tally)
-            said, _ = process.communicate(timeout=300)
-            wait_for(lambda p=process: not processes(p.pid), 20, "the workers to go away")
-            assert not half_done(grid, undisturbed.outcome), said
-            if process.returncode == 0:
-                break
+            where = strike(grid, process, undisturbed.seconds, draw)
+            again = outlived(grid, process, undisturbed.outcome)
+            if where:
+                tally[where] += 1
+        if again:
+            until_done(grid, undisturbed.outcome)
         assert grid.outcome() == undisturbed.outcome
-        assert (grid.base / "reports" / "leaderboard.md").is_file()
-        assert not (grid.results / ".leases").exists()
-        print(f"round {rounds}: equal to an undisturbed run")
+        note({"round": rounds, "records": len(grid.outcome()), "equal to an undisturbed run": True})
     return tally
 
 
-def _strike(
-    grid: Grid,
-    process: subprocess.Popen[str],
-    undisturbed: Undisturbed,
-    draw: random.Random,
-    tally: Counter[str],
-) -> None:
-    """Wait for a random moment of the run, then kill it or one of its workers."""
+def strike(
+    grid: Grid, process: subprocess.Popen[str], seconds: dict[str, float], draw: random.Random
+) -> str | None:
+    """Kill the run or one of its workers at a random moment; returns whom and when.
+
+    A phase is drawn, all that are left being equally likely, then a moment in it.
+    """
     victim = draw.choice(["runner", "worker"])
-    moment = draw.uniform(0, undisturbed.end)
-    if draw.random() < 0.75:  # most of a short run is imports: strike while something is done
-        wait_for(lambda: workers(process.pid) or process.poll() is not None, 120, "a worker")
-        moment = draw.uniform(0, undisturbed.end - undisturbed.first_worker)
-    deadline = time.monotonic() + moment
-    while time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.005)
+    left = list(PHASES[PHASES.index(grid.phase()) :])
+    if len(left) > 1:
+        left.append(RECORD)
     if victim == "worker":
-        while process.poll() is None and not workers(process.pid):
-            time.sleep(0.005)
+        left = [phase for phase in left if phase not in ("starting", "report")] or ["report"]
+    phase = draw.choice(left)
+    before = grid.written()
+
+    def reached() -> bool:
+        if phase == RECORD:
+            return grid.written() > before
+        return PHASES.index(grid.phase()) >= PHASES.index(phase)
+
+    while process.poll() is None and not reached():
+        time.sleep(0.001)
+    time.sleep(draw.uniform(0, 0.02 if phase == RECORD else 0.9 * seconds[phase]))
+    while victim == "worker" and process.poll() is None and not workers(process.pid):
+        time.sleep(0.005)
+    where = RECORD if phase == RECORD else grid.phase()
     found = workers(process.pid) if victim == "worker" else [process.pid]
     if process.poll() is not None or not found:
-        return  # it was done before: no kill
-    where = grid.phase()
+        return None  # it was done before
     try:
         os.kill(draw.choice(found), signal.SIGKILL)
     except ProcessLookupError:
-        return
-    tally[f"{victim} · {where}"] += 1
-    line = json.dumps({"victim": victim, "after_s": round(moment, 2), "where": where})
-    print(line)
+        return None
+    note({"killed": victim, "where": where})
+    return f"{victim} · {where}"
+
+
+def note(line: dict[str, Any]) -> None:
+    print(json.dumps(line))
     if os.environ.get("KILL_TALLY"):
         with Path(os.environ["KILL_TALLY"]).open("a") as stream:
-            stream.write(line + "\n")
+            stream.write(json.dumps(line) + "\n")
 
 
 def chosen_seed() -> int:
     return int(os.environ.get("KILL_SEED") or random.SystemRandom().randrange(10**6))
 
 
-def test_killed_twice_the_run_ends_as_if_undisturbed(
-    new_grid: Callable[[str], Grid], undisturbed: Undisturbed
+def test_worker_and_runner_killed_the_run_ends_as_if_undisturbed(
+    new_grid: Callable[[str], Grid],
 ) -> None:
-    tally = kill_and_restart(new_grid, undisturbed, kills=2, seed=chosen_seed())
-    assert sum(tally.values()) == 2
+    """The small version: one kill of each, while another grid runs undisturbed beside it."""
+    draw = random.Random(seed := chosen_seed())
+    note({"KILL_SEED": seed})
+    other, grid = new_grid("undisturbed"), new_grid("killed")
+    beside, process = other.start(), grid.start()
+    for victim in ("worker", "runner"):
+        found: list[int] = []
+        while not found:
+            at_work = lambda p=process: p.poll() is not None or workers(p.pid)  # noqa: E731
+            wait_for(at_work, 120, "a worker")
+            time.sleep(draw.uniform(0, 1.5))
+            if process.poll() is not None:  # nothing was left to do after the worker's death
+                process = grid.start()
+                continue
+            found = workers(process.pid) if victim == "worker" else [process.pid]
+        where = grid.phase()
+        os.kill(draw.choice(found), signal.SIGKILL)
+        note({"killed": victim, "where": where})
+    expected = checked(other, beside)
+    assert outlived(grid, process, expected)
+    until_done(grid, expected)
 
 
 @pytest.mark.slow
@@ -287,11 +349,12 @@ def test_of_two_runners_one_is_killed_and_the_other_finishes(
 ) -> None:
     """Two processes on one results directory and cache; the survivor takes over at once."""
     seed = chosen_seed() + part
-    print(f"KILL_SEED={seed}")
+    note({"KILL_SEED": seed})
     draw, grid = random.Random(seed), new_grid("shared")
     first, second = grid.start(), grid.start()
     wait_for(lambda: workers(first.pid) or workers(second.pid), 120, "a worker")
-    time.sleep(draw.uniform(0, undisturbed.end - undisturbed.first_worker))
+    phases = ("teacher", "filling the cache", "cells")
+    time.sleep(draw.uniform(0, sum(undisturbed.seconds[phase] for phase in phases)))
     victim, survivor = (first, second) if draw.random() < 0.5 else (second, first)
     where = grid.phase()
     victim.kill()
@@ -299,4 +362,4 @@ def test_of_two_runners_one_is_killed_and_the_other_finishes(
     assert survivor.returncode == 0, said
     assert grid.outcome() == undisturbed.outcome
     assert not (grid.results / ".leases").exists()
-    print(f"killed at: {where}")
+    note({"killed": "one of two runners", "where": where})
