@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from bench.config import content_hash
+from bench.privacy import public
 from bench.tasks.base import Preset
 from bench.tasks.variants import OPTIONS, Variant
 
@@ -248,7 +249,11 @@ class Cell:
         return self.variant.named(self.task)
 
     def described(self) -> dict[str, Any]:
-        """Return the record's ``cell`` part."""
+        """Return the record's ``cell`` part, fit to be published: without a user's paths."""
+        described: dict[str, Any] = public(self._described())
+        return described
+
+    def _described(self) -> dict[str, Any]:
         return {
             "kind": "oracle" if self.oracle else self.kind,
             "method": self.method,

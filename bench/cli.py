@@ -56,6 +56,12 @@ Live = Annotated[bool, typer.Option("--live", help="Run the teacher live, never 
 CheckCache = Annotated[
     bool, typer.Option("--check-cache", help="Recompute a sample of the cache before each use.")
 ]
+Retry = Annotated[
+    str, typer.Option(help="Cells to run again by how they ended: oom,timeout, or all, or none.")
+]
+CellTimeout = Annotated[
+    float | None, typer.Option(help="Seconds a cell may take; a teacher has no limit.")
+]
 Compile = Annotated[bool, typer.Option("--compile", help="Run students through torch.compile.")]
 Settings = Annotated[
     list[str] | None,
@@ -75,6 +81,8 @@ def run_all(
     reports: Reports = Path("reports"),
     plugin: Plugins = None,
     cache_gb: CacheSize = 8.0,
+    retry: Retry = "failed",
+    cell_timeout: CellTimeout = None,
     cost: Annotated[bool, typer.Option(help="Measure cost after the cells.")] = True,
 ) -> None:
     """Run everything of a preset, measure its cost, render the report.
@@ -84,7 +92,16 @@ def run_all(
     from bench.commands import Running, execute, measure
 
     suite = _suite("all", "all", preset, seeds, 0, source, None)
-    running = Running(device, workers, threads, results, tuple(plugin or ()), cache_gb)
+    running = Running(
+        device,
+        workers,
+        threads,
+        results,
+        tuple(plugin or ()),
+        cache_gb,
+        retry=retry,
+        cell_timeout=cell_timeout,
+    )
     code = execute(suite, running, console)
     if cost and code != EXIT_INTERRUPTED:
         code = max(code, measure(suite, running, console))
@@ -115,6 +132,8 @@ def run(
     live: Live = False,
     check_cache: CheckCache = False,
     compile_: Compile = False,
+    retry: Retry = "failed",
+    cell_timeout: CellTimeout = None,
 ) -> None:
     """Run chosen methods on chosen tasks.
 
@@ -141,7 +160,16 @@ def run(
             update={"overrides": {**chosen.overrides, "recipe.compile": True}}
         )
     running = Running(
-        device, workers, threads, results, tuple(plugin or ()), cache_gb, live, check_cache
+        device,
+        workers,
+        threads,
+        results,
+        tuple(plugin or ()),
+        cache_gb,
+        live,
+        check_cache,
+        retry,
+        cell_timeout,
     )
     raise typer.Exit(execute(chosen, running, console))
 
@@ -322,7 +350,7 @@ def _suite(
     source: str | None,
     settings: list[str] | None,
 ) -> Any:
-    from bench.commands import parse_seeds, parse_settings, split_names
+    from bench.arguments import parse_seeds, parse_settings, split_names
     from bench.config import build
     from bench.suites import Suite
 
@@ -349,6 +377,21 @@ def main() -> int:
     try:
         app()
     except BenchError as error:
-        Console(stderr=True, highlight=False).print(f"error: {error}", markup=False, soft_wrap=True)
-        return EXIT_USER
+        return _refuse(str(error))
+    except OSError as error:
+        from bench.failures import storage_problem
+
+        problem = storage_problem(error)
+        if problem is None:
+            raise
+        return _refuse(f"{problem} (what was finished is kept)")
     return EXIT_OK
+
+
+def _refuse(message: str) -> int:
+    """Say in one line, harmless to a terminal, what is wrong; returns the exit status."""
+    from bench.privacy import one_line
+
+    line = f"error: {one_line(message, 1000)}"
+    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
+    return EXIT_USER

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import BASELINES, METHODS, TASKS
+from bench.arguments import parse_retry
 from bench.errors import (
     EXIT_FAILED_CELLS,
     EXIT_INTERRUPTED,
@@ -21,12 +23,14 @@ from bench.errors import (
     BenchError,
     unknown,
 )
+from bench.privacy import one_line
 from bench.registry import Registry, load_plugins
 from bench.suites import Suite
 
 if TYPE_CHECKING:
+    from bench.drive import Summary
     from bench.plan import Plan
-    from bench.runner import Summary
+    from bench.runner import Policy
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,17 @@ class Running:
     cache_gb: float = 8.0
     live: bool = False
     check_cache: bool = False
+    retry: str = "failed"
+    cell_timeout: float | None = None
+
+    def policy(self) -> Policy:
+        """Return how the run deals with what goes wrong."""
+        from bench.runner import Policy
+
+        limit = self.cell_timeout
+        if limit is not None and not 0 < limit < float("inf"):
+            raise BenchError(f"cannot limit a cell to {limit:g} seconds", "more than 0")
+        return Policy(parse_retry(self.retry), limit)
 
 
 def execute(suite: Suite, running: Running, console: Console) -> int:
@@ -49,6 +64,7 @@ def execute(suite: Suite, running: Running, console: Console) -> int:
     from bench.progress import Progress
     from bench.runner import run_plan
 
+    policy = running.policy()
     plan = _plan(suite, running, console)
     device = plan.cells[0].device
     spare = max(cores() // running.threads, 1) if device == "cpu" else 1
@@ -66,6 +82,7 @@ def execute(suite: Suite, running: Running, console: Console) -> int:
         workers=workers,
         threads=running.threads,
         progress=Progress(console),
+        policy=policy,
     )
     return _ended(summary, "cells run", console)
 
@@ -75,9 +92,14 @@ def measure(suite: Suite, running: Running, console: Console) -> int:
     from bench.progress import Progress
     from bench.runner import measure_plan
 
+    policy = running.policy()
     plan = _plan(suite, running, console)
     summary = measure_plan(
-        plan, results=running.results, threads=running.threads, progress=Progress(console)
+        plan,
+        results=running.results,
+        threads=running.threads,
+        progress=Progress(console),
+        policy=policy,
     )
     return _ended(summary, "costs measured", console)
 
@@ -103,15 +125,23 @@ def _plan(suite: Suite, running: Running, console: Console) -> Plan:
 
 def _ended(summary: Summary, what: str, console: Console) -> int:
     """Say how a run went; returns the exit status."""
-    console.print(f"{summary.done} {what}, {summary.reused} there already.")
+    others = f", {summary.elsewhere} by another runner" if summary.elsewhere else ""
+    console.print(f"{summary.done} {what}, {summary.reused} there already{others}.")
+    for status, number in sorted(summary.kept.items()):
+        console.print(
+            f"{number} ended as '{status}' before and were not run again "
+            f"(--retry {status} runs them).",
+            markup=False,
+            soft_wrap=True,
+        )
     for line in summary.failed:
-        console.print(f"failed: {line}", style="red", markup=False, soft_wrap=True)
+        console.print(one_line(line), style="red", markup=False, soft_wrap=True)
     if summary.interrupted:
         console.print("stopped; what was finished is kept, the same command goes on from there.")
         return EXIT_INTERRUPTED
     if summary.failed:
         console.print(f"{len(summary.failed)} failed.")
-    return EXIT_FAILED_CELLS if summary.failed else EXIT_OK
+    return EXIT_FAILED_CELLS if summary.failed or summary.kept else EXIT_OK
 
 
 def announce_plugins(plugins: Sequence[str], console: Console) -> None:
@@ -134,8 +164,14 @@ def check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BenchError(f"'{folder}' cannot be made: {error.strerror}", "use --results") from error
-    if not os.access(folder, os.W_OK):
-        raise BenchError(f"'{folder}' is not writable", "use --results")
+    try:
+        # permission bits do not tell of a read-only mount or a full disk: only writing does
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"written")
+    except OSError as error:
+        raise BenchError(
+            f"'{folder}' cannot be written: {error.strerror}", "use --results"
+        ) from error
 
 
 def write_report(results: Path, reports: Path, console: Console) -> None:
@@ -271,38 +307,3 @@ def show_data(suite: Suite, prefetch: bool, console: Console) -> int:
     for line in problems:
         console.print(f"cannot be read: {line}", style="red", markup=False, soft_wrap=True)
     return EXIT_USER if problems else EXIT_OK
-
-
-def split_names(text: str) -> list[str]:
-    """Split a comma-separated list."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Read ``3`` as three seeds (0, 1, 2) and ``0,5`` as those two.
-
-    Raises:
-        BenchError: for anything else.
-    """
-    try:
-        numbers = [int(part) for part in split_names(text)]
-    except ValueError:
-        numbers = []
-    if (
-        not numbers
-        or min(numbers) < 0
-        or (len(numbers) == 1 and "," not in text and not numbers[0])
-    ):
-        raise BenchError(f"cannot read seeds '{text}'", "a count (3) or a list (0,5,7)")
-    return list(range(numbers[0])) if len(numbers) == 1 and "," not in text else numbers
-
-
-def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
-    """Read ``FIELD=VALUE`` pairs."""
-    found = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise BenchError(f"cannot read setting '{pair}'", "write FIELD=VALUE, say epochs=2")
-        found[key] = value
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -21,6 +22,9 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+_short.maxlevel = 3
 
 
 def build(cls: type[C], options: Mapping[str, Any], what: str) -> C:
@@ -42,7 +46,8 @@ def build(cls: type[C], options: Mapping[str, Any], what: str) -> C:
         if first["type"] == "extra_forbidden":
             hint = nearest(str(first["loc"][-1]), _fields(cls, first["loc"][:-1]))
             raise BenchError(f"{what} has no option '{path}'", hint) from None
-        given = "" if first["type"] == "missing" else f" = {first['input']!r}"
+        # shortened: a few lines of YAML aliases can stand for gigabytes
+        given = "" if first["type"] == "missing" else f" = {_short.repr(first['input'])}"
         raise BenchError(f"{what}: {path}{given}: {first['msg'].lower()}") from None
 
 

@@ -39,6 +39,10 @@ class NotApplicable(BenchError):
     """A method cannot be run on this task at all; its cell is skipped with this reason."""
 
 
+class Diverged(BenchError):
+    """Training produced a loss or predictions that are not finite."""
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """Return a hint naming the closest option, or all of them when none is close."""
     known = sorted(options)

@@ -12,6 +12,7 @@ from bench import BASELINES, METHODS, TASKS
 from bench.cells import Cell, GeneratorSpec, Objective, TeacherSpec, code_hash
 from bench.config import build, label, parse_spec
 from bench.errors import BenchError, unknown
+from bench.failures import missing_package
 from bench.suites import Suite
 from bench.tasks.base import SourceKind, Task
 
@@ -147,7 +148,15 @@ def _cells(
     device: str,
 ) -> Iterable[Cell]:
     registry = METHODS if contender.kind == "method" else BASELINES
-    cls = registry.get(contender.name)
+    try:
+        cls = registry.get(contender.name)
+    except BenchError as error:
+        if missing_package(error) is None:
+            raise
+        # its row says what it lacks: the cell finds that out again, and is skipped for it
+        plan.notes.append(error.message)
+        yield from _unavailable(task, contender, suite, device)
+        return
     configured = build(cls.Config, contender.options, f"method '{contender.name}'")
     config = configured.model_dump(mode="json")
     whole = cls(configured)
@@ -241,6 +250,30 @@ def _generator(task: Task, teacher: TeacherSpec) -> GeneratorSpec:
         device=teacher.device,
         judge=teacher,
     )
+
+
+def _unavailable(task: Task, contender: Contender, suite: Suite, device: str) -> Iterable[Cell]:
+    """Yield the cells of a method that cannot be imported for want of a package."""
+    origin = task.origin()
+    for seed in suite.seeds:
+        yield Cell(
+            kind=contender.kind,
+            method=contender.name,
+            label=label(contender.name, contender.options),
+            options=dict(contender.options),
+            config=dict(contender.options),
+            code="",
+            task=task.name,
+            preset=task.preset_name,
+            overrides=dict(task.overrides),
+            preset_values=task.preset.model_dump(mode="json"),
+            source=task.source,
+            task_info=_task_info(task, origin.name, origin.limits),
+            origin=asdict(origin),
+            seed=seed,
+            teacher=None,
+            device=device,
+        )
 
 
 def _checkpoint_sha256(task: Task) -> str:

@@ -9,11 +9,13 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
 from bench.executors.worker import Job
+from bench.privacy import one_line
 
 
 class Progress:
@@ -34,6 +36,7 @@ class Progress:
         self.workers, self.begun = workers, time.monotonic()
         self.spent: dict[str, float] = {}
         self.running: dict[str, tuple[float, Any]] = {}
+        self._elsewhere: set[str] = set()
         if reused:
             self.console.print(f"{reused} cells are there already and are not run again.")
         if not jobs:
@@ -58,12 +61,30 @@ class Progress:
 
     def job_started(self, job: Job) -> None:
         """Show that ``job`` runs now."""
-        bar = self.bars.add_task(f"  {job.title}", total=job.total or None, note="")
+        bar = self.bars.add_task(
+            f"  {escape(one_line(job.title))}", total=job.total or None, note=""
+        )
         self.running[job.id] = (time.monotonic(), bar)
 
     def epoch(self, job: Job, entry: dict[str, Any]) -> None:
         """Show an epoch of ``job``."""
         self.bars.update(self.running[job.id][1], completed=entry["epoch"], note=_metric(entry))
+
+    def note(self, text: str) -> None:
+        """Tell something that is no result."""
+        self.console.print(Text(f"note: {one_line(text)}", style="yellow"), soft_wrap=True)
+
+    def elsewhere(self, job: Job) -> None:
+        """Say, once, that another runner is at ``job``."""
+        if job.id not in self._elsewhere:
+            self._elsewhere.add(job.id)
+            self.note(f"{job.title}: another runner is at it; its result is waited for")
+
+    def job_left(self, job: Job) -> None:
+        """Show that ``job`` runs no more, without an end."""
+        _, bar = self.running.pop(job.id, (0.0, None))
+        if bar is not None:
+            self.bars.remove_task(bar)
 
     def job_done(self, job: Job, outcome: dict[str, Any]) -> None:
         """Show that ``job`` has ended."""
@@ -71,12 +92,13 @@ class Progress:
         if bar is not None:
             self.bars.remove_task(bar)
         self.finished += 1
-        self.failed += outcome["status"] != "ok"
+        fine = outcome["status"] in ("ok", "skipped")
+        self.failed += not fine
         self.spent[job.id] = time.monotonic() - begun
         self.bars.update(self.whole, completed=self.finished, note=self._left())
         line = Text(f"[{self.finished}/{self.total}] ", style="dim")
-        line.append(job.title, style="" if outcome["status"] == "ok" else "red")
-        line.append(f"  {_result(job, outcome)}  {self.spent[job.id]:.1f} s")
+        line.append(one_line(job.title), style="" if fine else "red")
+        line.append(f"  {one_line(_result(outcome))}  {self.spent[job.id]:.1f} s")
         if not self.console.is_terminal:
             line.append(f"  {self._left()}")
         self.console.print(line, soft_wrap=True)
@@ -102,8 +124,11 @@ def _metric(entry: dict[str, Any]) -> str:
     return f"validation {name} {value:.3f}"
 
 
-def _result(job: Job, outcome: dict[str, Any]) -> str:
-    if outcome["status"] != "ok":
-        error = outcome["error"]
-        return f"failed: {error['class']}: {error['message']}"
-    return str(outcome["shown"])
+def _result(outcome: dict[str, Any]) -> str:
+    if outcome["status"] == "ok":
+        return str(outcome["shown"])
+    error = outcome["error"]
+    if outcome["status"] == "skipped":
+        return f"skipped: {error['message']}"
+    hint = f" ({error['hint']})" if error.get("hint") else ""
+    return f"{outcome['status']}: {error['class']}: {error['message']}{hint}"

@@ -125,7 +125,7 @@ class Registry(Generic[T]):
         for module, path in _package_files(self.package):
             try:
                 self.add_file(path, module)
-            except (SyntaxError, ValueError, OSError) as error:
+            except (SyntaxError, ValueError, OSError, RecursionError) as error:
                 self.problems.append(f"{_display(path)}: {type(error).__name__}: {error}")
         for point in importlib.metadata.entry_points(group=self.group):
             try:
@@ -176,7 +176,7 @@ def load_plugin(target: str) -> ModuleType:
         return importlib.import_module(target)
     except BenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plug-in may try to leave
         raise BenchError(
             f"plug-in '{target}' cannot be imported: {type(error).__name__}: {error}"
         ) from error
@@ -216,8 +216,10 @@ def _import(entry: Entry) -> None:
         importlib.import_module(entry.module)
     except BenchError:
         raise
-    except ImportError as error:
-        raise BenchError(f"{entry.origin}: cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise BenchError(
+            f"{entry.origin}: cannot be imported: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _package_files(package: str) -> Iterator[tuple[str, Path]]:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from bench import BASELINES, METHODS, TASKS
+from bench import BASELINES, METHODS, TASKS, stopping
 from bench.baseline import Baseline
 from bench.cells import Cell
 from bench.config import build
-from bench.data.cache import cache_dir
 from bench.data.unlabelled import Unlabelled
-from bench.environment import PROJECT, environment, peak_memory, revision
-from bench.errors import BenchError, NotApplicable
+from bench.environment import environment, peak_memory, revision
+from bench.errors import BenchError
+from bench.failures import failure, out_of_memory, storage_problem
 from bench.generators.base import GeneratorModule
 from bench.generators.samples import write_samples
 from bench.generators.train import generator_summary, load_generator
@@ -32,7 +31,7 @@ from bench.tasks.base import Data, Task
 from bench.teachers.serve import looks_at_plain_samples, open_signals, teacher_head
 from bench.teachers.signals import TeacherSource
 from bench.teachers.store import TeacherFiles
-from bench.training.checkpoint import CheckpointDamaged
+from bench.training.checkpoint import CheckpointDamaged, checkpoint_path, discard_checkpoints
 from bench.training.evaluate import predict_all
 from bench.training.generation import Generated
 from bench.training.loop import Setting, Trained, train
@@ -42,30 +41,52 @@ Report = Callable[[dict[str, Any]], None]
 Predictions = dict[str, np.ndarray]
 
 
-def run_cell(cell: Cell, results: Path, report: Report = lambda event: None) -> Record:
+def run_cell(
+    cell: Cell, results: Path, report: Report = lambda event: None, *, micro_batches: int = 1
+) -> Record:
     """Run ``cell``, write its predictions and its record below ``results``, return the record.
 
-    An error of any kind ends in a ``failed`` record, not in an exception.
+    An error ends in a record that says so, with three exceptions that are raised and leave no
+    record: memory ran out (the cell may be run again in smaller parts), nothing can be written
+    any more, and a request to stop.
+
+    Args:
+        cell: what to run.
+        results: folder of the records.
+        report: called after each epoch with its entry.
+        micro_batches: into how many parts each batch is cut; noted in the record.
     """
     started = datetime.now(UTC)
     clock = time.perf_counter()
     record = skeleton(cell, started)
     try:
-        record.update(_run(cell, results, record, report))
+        record.update(_run(cell, results, record, report, micro_batches))
         record["status"] = "ok"
-    except NotApplicable as error:
-        record |= {"status": "skipped", "error": {**failure(error)["error"], "traceback": ""}}
+    except stopping.Stopped:
+        raise
     except Exception as error:
+        if out_of_memory(error) or storage_problem(error):
+            raise
         record.update(failure(error))
-    record["timings"] = {**record.get("timings", {}), "total_s": time.perf_counter() - clock}
+    seconds = time.perf_counter() - clock
+    record["timings"] = {**record.get("timings", {}), "total_s": seconds}
     record["memory"] = peak_memory(cell.device)
-    record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    # not read off the clock again: it may have been set back meanwhile
+    record["finished"] = (started + timedelta(seconds=seconds)).isoformat(timespec="seconds")
     try:
         write_record(results, record)
     except ValueError as error:  # a number that JSON cannot hold, say a metric that is NaN
         record = {**skeleton(cell, started), **failure(error), "finished": record["finished"]}
         write_record(results, record)
     return record
+
+
+def unfinished(cell: Cell, status: str, error: Mapping[str, Any], seconds: float = 0.0) -> Record:
+    """Return the record of a cell whose own process could not write it."""
+    now = datetime.now(UTC)
+    record = skeleton(cell, now - timedelta(seconds=seconds))
+    record |= {"status": status, "error": dict(error), "timings": {"total_s": seconds}}
+    return record | {"finished": now.isoformat(timespec="seconds")}
 
 
 def skeleton(cell: Cell, started: datetime) -> Record:
@@ -84,20 +105,6 @@ def skeleton(cell: Cell, started: datetime) -> Record:
         "revision": revision(),
         "started": started.isoformat(timespec="seconds"),
         "finished": started.isoformat(timespec="seconds"),
-    }
-
-
-def failure(error: BaseException) -> dict[str, Any]:
-    """Return the record fields of a failed cell."""
-    lines = [line.replace(f"{PROJECT}/", "") for line in traceback.format_exception(error)]
-    return {
-        "status": "failed",
-        "error": {
-            "class": type(error).__name__,
-            "message": error.message if isinstance(error, BenchError) else str(error),
-            "hint": error.hint if isinstance(error, BenchError) else "",
-            "traceback": "".join(lines)[-4000:],
-        },
     }
 
 
@@ -128,12 +135,14 @@ def make_contender(cell: Cell) -> Method | Baseline:
     return contender
 
 
-def _run(cell: Cell, results: Path, record: Record, report: Report) -> dict[str, Any]:
+def _run(
+    cell: Cell, results: Path, record: Record, report: Report, micro_batches: int
+) -> dict[str, Any]:
     task = open_task(cell)
     contender = make_contender(cell)
     if isinstance(contender, Baseline):
         return _run_baseline(cell, task, contender, results, record)
-    return _run_method(cell, task, contender, results, record, report)
+    return _run_method(cell, task, contender, results, record, report, micro_batches)
 
 
 def _run_baseline(
@@ -166,21 +175,28 @@ def _run_baseline(
 
 
 def _run_method(
-    cell: Cell, task: Task, method: Method, results: Path, record: Record, report: Report
+    cell: Cell,
+    task: Task,
+    method: Method,
+    results: Path,
+    record: Record,
+    report: Report,
+    micro_batches: int,
 ) -> dict[str, Any]:
     clock = time.perf_counter()
     data = task.load(cell.device)
     setup_seconds = time.perf_counter() - clock
-    checkpoint = cache_dir() / "running" / f"cell-{cell.key[:24]}.pt"
+    checkpoint = checkpoint_path(f"cell-{cell.key[:24]}", micro_batches)
     try:
-        prepared = prepare(cell, task, data, method)
+        prepared = prepare(cell, task, data, method, micro_batches)
         trained = _train(prepared, checkpoint, report)
     except CheckpointDamaged:
-        prepared = prepare(cell, task, data, make_contender(cell))  # type: ignore[arg-type]
+        again = make_contender(cell)
+        prepared = prepare(cell, task, data, again, micro_batches)  # type: ignore[arg-type]
         trained = _train(prepared, checkpoint, report)
     setup_seconds += prepared.seconds
     clock = time.perf_counter()
-    predictions = _predictions(trained, task, data)
+    predictions = _predictions(trained, task, data, prepared.setting.evaluation_size)
     student, source, manifest = prepared.student, prepared.source, prepared.manifest
     fields = {
         **_scored(task, data, predictions, results, record, best_epoch=trained.best_epoch),
@@ -198,11 +214,12 @@ def _run_method(
         "data": {**record["data"], **counted(task, data)},
         "teacher": teacher_summary(manifest, source.served if source else "none"),
         "teacher_samples": source.samples if source else 0,
+        **batching(prepared),
     }
     if prepared.generator is not None:
         fields["generator"] = generator_summary(prepared.generator)
         _write_samples(prepared, cell, task, data, results, {**record, **fields})
-    checkpoint.unlink(missing_ok=True)
+    discard_checkpoints(f"cell-{cell.key[:24]}")
     fields["timings"] = {
         "setup_s": setup_seconds,
         "train_s": trained.seconds["train"],
@@ -251,7 +268,7 @@ class Prepared:
         self.manifest, self.setting, self.seconds = manifest, setting, seconds
 
 
-def prepare(cell: Cell, task: Task, data: Data, method: Method) -> Prepared:
+def prepare(cell: Cell, task: Task, data: Data, method: Method, micro_batches: int = 1) -> Prepared:
     """Build the student and the teacher source and set the method up."""
     clock = time.perf_counter()
     device = data.train.labels.device
@@ -301,6 +318,7 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method) -> Prepared:
         pairs=pairs,
         evaluation_batch=task.preset.evaluation_batch,
         generated=_generated(cell, task, data, method, source, generator),
+        micro_batches=micro_batches,
     )
     seconds = time.perf_counter() - clock
     method.to(device)
@@ -344,7 +362,7 @@ def _train(prepared: Prepared, checkpoint: Path, report: Report) -> Trained:
     )
 
 
-def _predictions(trained: Trained, task: Task, data: Data) -> Predictions:
+def _predictions(trained: Trained, task: Task, data: Data, batch_size: int) -> Predictions:
     """Return the predictions on all held-out splits of the last and of the best epoch."""
     found: dict[str, dict[str, np.ndarray]] = {}
     for when in ("last", "best"):
@@ -356,10 +374,33 @@ def _predictions(trained: Trained, task: Task, data: Data) -> Predictions:
         found[when] = predict_all(
             trained.model,
             data.held_out(),
-            batch_size=task.preset.evaluation_batch,
+            batch_size=batch_size,
             precision=task.preset.recipe.precision,
         )
     return {f"{when}_{name}": value for when, each in found.items() for name, value in each.items()}
+
+
+def batching(prepared: Prepared) -> dict[str, Any]:
+    """Return the record's ``batching`` part: empty unless memory ran out and batches were cut."""
+    setting = prepared.setting
+    if setting.micro_batches == 1:
+        return {}
+    note = (
+        "after memory ran out each batch was cut: gradients are averaged over its parts, and a "
+        "loss that compares the samples of a batch compares those of a part"
+    )
+    norms = (torch.nn.modules.batchnorm._BatchNorm,)
+    if any(isinstance(module, norms) for module in prepared.student.modules()):
+        note += "; BatchNorm statistics are those of the parts, not of the batch"
+    size = setting.recipe.batch_size
+    return {
+        "batching": {
+            "batch_size": size,
+            "micro_batches": setting.micro_batches,
+            "micro_batch_size": -(-size // setting.micro_batches),
+            "note": note,
+        }
+    }
 
 
 def _scored(

@@ -2,44 +2,60 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.cells import Cell
-from bench.executors.local import Event, LocalExecutor
+from bench.drive import Driver, Mark, Summary, cell_path, mark
+from bench.executors.local import LocalExecutor
 from bench.executors.worker import Job
+from bench.failures import MISSING
+from bench.interrupts import interrupts
+from bench.leases import Leases
 from bench.measure.cost import CostSpec, cost_path
 from bench.plan import Plan
 from bench.progress import Progress
-from bench.store import read_records, write_record
+from bench.store import Record, read_records, remove_leftovers
 from bench.teachers.serve import SignalsSpec
 
+__all__ = ["RETRIED", "Policy", "Summary", "measure_plan", "run_plan"]
 
-@dataclass
-class Summary:
-    """How a run ended.
+# Statuses that are run again unless the user says otherwise.  The others are findings about a cell
+# under the conditions of its run, and would come out the same.
+RETRIED = frozenset({"failed"})
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a run deals with what goes wrong.
 
     Attributes:
-        done: cells run now.
-        reused: cells that were there already.
-        failed: what failed, one line each.
-        interrupted: whether the user stopped it; what was finished is kept.
+        retry: statuses of earlier records that are run again.
+        cell_timeout: seconds a cell or a measurement may take, if limited.
     """
 
-    done: int = 0
-    reused: int = 0
-    failed: list[str] = field(default_factory=list)
-    interrupted: bool = False
+    retry: frozenset[str] = RETRIED
+    cell_timeout: float | None = None
 
 
-def finished_keys(results: Path) -> set[str]:
-    """Return the keys of cells that were run, or skipped for a reason that stays."""
+def earlier(results: Path) -> dict[str, Record]:
+    """Return the records that are there already, by key."""
     records, _ = read_records(results)
-    return {record["key"] for record in records if record["status"] in ("ok", "skipped")}
+    return {record["key"]: record for record in records}
+
+
+def runs_again(record: Record, retry: frozenset[str]) -> bool:
+    """Return whether the cell of ``record`` is run again.
+
+    A cell that was skipped for want of a package is: installing it is all that was asked.
+    """
+    error = record.get("error") or {}
+    if record["status"] == "skipped" and error.get("class") == MISSING:
+        return True
+    return record["status"] in retry
 
 
 def jobs_for(plan: Plan, done: set[str], *, results: Path, threads: int) -> list[Job]:
@@ -109,19 +125,43 @@ def _where(cell: Cell) -> str:
 
 
 def run_plan(
-    plan: Plan, *, results: Path, workers: int, threads: int, progress: Progress
+    plan: Plan,
+    *,
+    results: Path,
+    workers: int,
+    threads: int,
+    progress: Progress,
+    policy: Policy = Policy(),
 ) -> Summary:
     """Run what is missing of ``plan`` and return how it went.
 
-    A job that fails costs itself and the cells that need it, each of which gets its own failed
-    record; the rest goes on.
+    A job that fails costs itself and the cells that need it, each of which gets its own record
+    that says so; the rest goes on.
+
+    Raises:
+        BenchError: when nothing more can be written.
     """
-    jobs = jobs_for(plan, finished_keys(results), results=results, threads=threads)
-    cells = sum(isinstance(job.work, Cell) for job in jobs)
-    return _run(jobs, len(plan.cells) - cells, workers, progress)
+    remove_leftovers(results)
+    # looked at before the records are read: one that another runner writes from now on is noticed
+    marks = {cell.key: mark(cell_path(results, cell)) for cell in plan.cells}
+    there = earlier(results)
+    kept = {key for key, record in there.items() if not runs_again(record, policy.retry)}
+    jobs = jobs_for(plan, kept, results=results, threads=threads)
+    wanted = {cell.key for cell in plan.cells}
+    summary = Summary(
+        reused=sum(there[key]["status"] in ("ok", "skipped") for key in kept & wanted),
+        kept=Counter(
+            there[key]["status"]
+            for key in sorted(kept & wanted)
+            if there[key]["status"] not in ("ok", "skipped")
+        ),
+    )
+    return _run(jobs, summary, results, workers, progress, policy, marks)
 
 
-def measure_plan(plan: Plan, *, results: Path, threads: int, progress: Progress) -> Summary:
+def measure_plan(
+    plan: Plan, *, results: Path, threads: int, progress: Progress, policy: Policy = Policy()
+) -> Summary:
     """Measure the cost of every method of ``plan``, one process at a time on a quiet machine.
 
     A method with a teacher is measured twice: with cached signals and with the teacher live.
@@ -143,7 +183,8 @@ def measure_plan(plan: Plan, *, results: Path, threads: int, progress: Progress)
         )
         for spec in missing
     ]
-    return _run(jobs, len(specs) - len(missing), 1, progress)
+    summary = Summary(reused=len(specs) - len(missing))
+    return _run(jobs, summary, results, 1, progress, policy, {})
 
 
 def cost_specs(plan: Plan) -> list[CostSpec]:
@@ -158,75 +199,23 @@ def cost_specs(plan: Plan) -> list[CostSpec]:
     return list(specs.values())
 
 
-def _run(jobs: Sequence[Job], reused: int, workers: int, progress: Progress) -> Summary:
-    summary = Summary(reused=reused)
-    with progress.started(jobs, workers=workers, reused=reused):
-        executor = LocalExecutor(workers)
-        try:
-            _drive(executor, jobs, summary, progress)
-        except KeyboardInterrupt:
-            executor.stop()
-            summary.interrupted = True
+def _run(
+    jobs: list[Job],
+    summary: Summary,
+    results: Path,
+    workers: int,
+    progress: Progress,
+    policy: Policy,
+    marks: Mapping[str, Mark],
+) -> Summary:
+    executor = LocalExecutor(workers)
+    with progress.started(jobs, workers=workers, reused=summary.reused):
+        with interrupts() as asked, Leases(results) as leases:
+            driver = Driver(jobs, executor, leases, progress, summary, asked, marks)
+            try:
+                driver.run(policy.cell_timeout)
+            except KeyboardInterrupt:
+                summary.interrupted = True
+            finally:
+                executor.stop()
     return summary
-
-
-def _drive(
-    executor: LocalExecutor, jobs: Sequence[Job], summary: Summary, progress: Progress
-) -> None:
-    waiting = list(jobs)
-    # a job whose need is not among the jobs has it satisfied already
-    pending = {job.id for job in jobs}
-    broken: dict[str, dict[str, Any]] = {}
-    while waiting or executor.running:
-        for job in [job for job in waiting if any(need in broken for need in job.needs)]:
-            waiting.remove(job)
-            cause = next(broken[need] for need in job.needs if need in broken)
-            error = {**cause, "message": f"what it needs failed: {cause['message']}"}
-            _record_death(job, error)
-            _count(job, {"status": "failed", "error": error}, summary, progress)
-        ready = [job for job in waiting if not any(need in pending for need in job.needs)]
-        for job in ready[: executor.free]:
-            waiting.remove(job)
-            executor.submit(job)
-            progress.job_started(job)
-        for event in executor.events(timeout=1.0):
-            if event.kind == "epoch":
-                progress.epoch(event.job, event.value)
-                continue
-            pending.discard(event.job.id)
-            _finish(event, summary, progress, broken)
-        progress.tick()
-
-
-def _finish(
-    event: Event, summary: Summary, progress: Progress, broken: dict[str, dict[str, Any]]
-) -> None:
-    outcome = event.value
-    if outcome["status"] == "died":
-        outcome = {"status": "failed", "error": outcome["error"]}
-        _record_death(event.job, outcome["error"])
-    if outcome["status"] != "ok" and not isinstance(event.job.work, Cell):
-        broken[event.job.id] = outcome["error"]
-    _count(event.job, outcome, summary, progress)
-
-
-def _count(job: Job, outcome: dict[str, Any], summary: Summary, progress: Progress) -> None:
-    wanted = isinstance(job.work, Cell | CostSpec)
-    if outcome["status"] == "ok":
-        summary.done += wanted
-    elif wanted:
-        error = outcome["error"]
-        summary.failed.append(f"{job.title}: {error['class']}: {error['message']}")
-    progress.job_done(job, outcome)
-
-
-def _record_death(job: Job, error: dict[str, Any]) -> None:
-    """Write the failed record of a cell whose process could not."""
-    if not isinstance(job.work, Cell):
-        return
-    from bench.run_cell import skeleton
-
-    now = datetime.now(UTC)
-    record = skeleton(job.work, now)
-    record["error"] = json.loads(json.dumps(error))
-    write_record(job.results, record)

@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import re
+import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from bench.errors import BenchError
 
 SCHEMA = 1
 BESIDE = (".cost.json", ".samples.json")  # JSON files that are no records
+STATUSES = ("ok", "skipped", "failed", "oom", "diverged", "timeout")
+LARGEST = 64 * 2**20  # bytes of a record; a published one has about ten thousand
 Record = dict[str, Any]
 
 
@@ -52,9 +56,27 @@ def write_atomically(path: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # of a full disk the system names no file
         raise
+
+
+def remove_leftovers(root: Path, *, older_than: float = 3600.0) -> int:
+    """Remove what killed writers left half-written below ``root``; returns how many files.
+
+    Younger ones may be somebody's at work.
+    """
+    removed = 0
+    for path in root.rglob(".*.tmp"):
+        try:
+            if abs(time.time() - path.stat().st_mtime) > older_than:
+                path.unlink()
+                removed += 1
+        except OSError:
+            continue
+    return removed
 
 
 def write_record(root: Path, record: Record) -> Path:
@@ -66,21 +88,72 @@ def write_record(root: Path, record: Record) -> Path:
 
 
 def read_record(path: Path) -> Record:
-    """Read one record; raises :class:`BenchError` when it is not one of this schema."""
+    """Read one record; raises :class:`BenchError` when it is not one of this schema.
+
+    A record may be a stranger's: what the rest of the suite relies on is checked here.
+    """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{path}: not a readable record: {error}") from error
+        record = json.loads(read_text(path, LARGEST))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BenchError(f"{path}: not a readable record: {_why(error)}") from error
     if not isinstance(record, dict) or "schema" not in record:
         raise BenchError(f"{path}: not a record", "a record is a JSON object with a 'schema'")
-    if record["schema"] != SCHEMA:
-        raise BenchError(
-            f"{path}: record schema {record['schema']!r}", f"this version reads {SCHEMA}"
-        )
+    schema = record["schema"]
+    if type(schema) is not int or schema != SCHEMA:
+        newer = type(schema) is int and schema > SCHEMA
+        hint = f"this version reads {SCHEMA}" + ("; update the suite" if newer else "")
+        raise BenchError(f"{path}: record schema {schema!r:.40}", hint)
     missing = {"key", "status", "cell", "task"} - record.keys()
     if missing:
         raise BenchError(f"{path}: record lacks {', '.join(sorted(missing))}")
+    problem = _malformed(record)
+    if problem:
+        raise BenchError(f"{path}: malformed record: {problem}")
     return record
+
+
+def _malformed(record: Record) -> str | None:
+    if record["status"] not in STATUSES:
+        return f"status {record['status']!r:.40} is none of {', '.join(STATUSES)}"
+    if not (isinstance(record["key"], str) and re.fullmatch(r"[0-9a-f]{64}", record["key"])):
+        return f"key {record['key']!r:.40} is no sha256"
+    for name in ("cell", "task"):
+        if not isinstance(record[name], dict):
+            return f"'{name}' is no object"
+    cell = record["cell"]
+    for name in ("preset", "task", "label"):
+        if not isinstance(cell.get(name), str):
+            return f"cell.{name} is no text"
+    if type(cell.get("seed")) is not int:
+        return "cell.seed is no whole number"
+    for name in ("error", "metrics", "environment", "data", "teacher", "timings"):
+        if not isinstance(record.get(name), dict | None):
+            return f"'{name}' is no object"
+    return None
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def read_text(path: Path, limit: int) -> str:
+    """Return the UTF-8 text of an ordinary file of at most ``limit`` bytes.
+
+    A pipe, a device or a giant under an innocent name would hang or fill the memory.
+
+    Raises:
+        OSError: when it cannot be read.
+        ValueError: when it is no ordinary file, too large or no UTF-8.
+    """
+    if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+        raise ValueError("it is no ordinary file")
+    with path.open("rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"it is larger than {limit:,} bytes")
+    return data.decode("utf-8")
 
 
 def record_files(root: Path) -> Iterator[Path]:

@@ -18,7 +18,10 @@ from pydantic import Field, field_validator
 
 from bench.config import Config, build
 from bench.errors import BenchError
+from bench.store import read_text
 from bench.tasks.base import SourceKind
+
+LARGEST = 2**20  # bytes of a suite file
 
 
 class Suite(Config):
@@ -60,20 +63,35 @@ def read_suite(path: Path) -> Suite:
     """
     try:
         if path.suffix == ".toml":
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(read_text(path, LARGEST))
         elif path.suffix in (".yaml", ".yml"):
-            import yaml
-
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = _read_yaml(read_text(path, LARGEST))
         else:
             raise BenchError(f"suite file '{path}' is neither YAML nor TOML", ".yaml, .yml, .toml")
     except OSError as error:
         raise BenchError(f"suite file '{path}' cannot be read: {error.strerror}") from error
     except BenchError:
         raise
+    except RecursionError as error:
+        raise BenchError(f"suite file '{path}' cannot be read: nested too deeply") from error
     except Exception as error:
-        first = str(error).splitlines()[0]
+        first = next(iter(str(error).splitlines()), type(error).__name__)
         raise BenchError(f"suite file '{path}' cannot be read: {first}") from error
     if not isinstance(values, dict):
         raise BenchError(f"suite file '{path}' holds no mapping", "see bench/suites.py")
     return build(Suite, values, f"suite '{path.name}'")
+
+
+def _read_yaml(text: str) -> Any:
+    """Read YAML; a key that stands twice is refused, where the library would take the last."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"'{twice}' stands there twice")
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(text, Loader)

@@ -130,7 +130,10 @@ def test_hostile_record_is_written_below_the_root(tmp_path: Path, text: str) -> 
         (b"", "not a readable record"),
         (b"[1]", "not a record"),
         (b"{}", "not a record"),
-        (json.dumps({**make(), "schema": 99}).encode(), r"schema 99 \(this version reads 1\)"),
+        (
+            json.dumps({**make(), "schema": 99}).encode(),
+            r"schema 99 \(this version reads 1;",
+        ),
         (json.dumps({"schema": 1, "key": "0"}).encode(), "record lacks cell, status, task"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import struct
 import tempfile
@@ -26,6 +27,7 @@ from bench.data.fingerprint import digest, file_sha256
 from bench.errors import BenchError
 from bench.store import slug, write_atomically
 
+log = logging.getLogger(__name__)
 # Only these: other decoders of Pillow start programs or are seldom looked after.
 FORMATS = ("PNG", "JPEG", "WEBP")
 # What Pillow raises for broken bytes, by format.
@@ -124,15 +126,18 @@ def cached_images(
 
 def _load(path: Path, size: tuple[int, int]) -> np.ndarray | None:
     """Return the array kept at ``path``, ``None`` when there is none or it was altered."""
+    if not path.exists():
+        return None
     try:
         noted = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        if noted["sha256"] != file_sha256(path):
-            return None
-        pixels: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        expected = (noted["rows"], *size, 3)
-    except (OSError, ValueError, TypeError, KeyError, EOFError):
-        return None
-    return pixels if pixels.dtype == np.uint8 and pixels.shape == expected else None
+        if noted["sha256"] == file_sha256(path):
+            pixels: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+            if pixels.dtype == np.uint8 and pixels.shape == (noted["rows"], *size, 3):
+                return pixels
+    except (OSError, ValueError, TypeError, KeyError, EOFError, RecursionError):
+        pass
+    log.warning("decoded images %s are damaged and are made again", path.name)
+    return None
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:

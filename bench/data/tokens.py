@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import numpy as np
 from bench.config import content_hash
 from bench.data.cache import cache_dir
 from bench.store import write_atomically
+
+log = logging.getLogger(__name__)
 
 
 def cached_tokens(
@@ -61,10 +65,14 @@ def _tokenise(texts: Sequence[str], model: str, max_length: int) -> dict[str, np
 
 
 def _load(path: Path, count: int) -> dict[str, np.ndarray] | None:
+    if not path.exists():
+        return None
     try:
         with np.load(path, allow_pickle=False) as arrays:  # the archive checks each member's CRC
             kept = {name: arrays[name] for name in ("ids", "lengths", "pad")}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
-    whole = len(kept["lengths"]) == count and kept["lengths"].sum() == len(kept["ids"])
+        whole = len(kept["lengths"]) == count and kept["lengths"].sum() == len(kept["ids"])
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        whole = False
+    if not whole:
+        log.warning("cached tokens %s are damaged and are made again", path.name)
     return kept if whole else None

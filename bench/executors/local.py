@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
+import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from bench.executors.base import Event
 from bench.executors.worker import Job, run_job
+from bench.failures import ended, killed, oom_kills
 
-
-@dataclass(frozen=True)
-class Event:
-    """Something a job said: ``kind`` is "epoch" or "done"."""
-
-    job: Job
-    kind: str
-    value: dict[str, Any]
+__all__ = ["Event", "LocalExecutor"]
 
 
 class LocalExecutor:
@@ -28,7 +24,8 @@ class LocalExecutor:
         self.workers = workers
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["bench.executors.preload"])
-        self._running: dict[multiprocessing.connection.Connection, tuple[Job, BaseProcess]] = {}
+        self._running: dict[Connection, tuple[Job, BaseProcess]] = {}
+        self._oom_kills = oom_kills()
 
     @property
     def free(self) -> int:
@@ -54,40 +51,47 @@ class LocalExecutor:
         A process that ends without its last word (killed, out of memory) yields a "done" event
         whose error says so.
         """
-        ready = multiprocessing.connection.wait(list(self._running), timeout)
-        for pipe in ready:
-            assert isinstance(pipe, multiprocessing.connection.Connection)
+        for pipe in multiprocessing.connection.wait(list(self._running), timeout):
+            assert isinstance(pipe, Connection)
+            if pipe not in self._running:  # cancelled since
+                continue
             job, process = self._running[pipe]
             try:
                 kind, value = pipe.recv()
-            except (EOFError, OSError):
+            except Exception:  # closed, or a message cut off where its writer was killed
                 process.join()
-                kind, value = "done", {"status": "died", "error": _death(process.exitcode)}
+                kind, value = "done", self._death(process.exitcode)
             if kind == "done":
-                del self._running[pipe]
-                pipe.close()
+                self._forget(pipe)
                 process.join(timeout=30)
             yield Event(job, kind, value)
 
-    def stop(self) -> list[Job]:
-        """End all running processes; returns their jobs."""
-        stopped = self.running
+    def interrupt(self) -> None:
+        """Ask all running jobs to stop at their next checkpoint."""
         for _, process in self._running.values():
             process.terminate()
-        for pipe, (_, process) in self._running.items():
-            process.join(timeout=10)
-            pipe.close()
-        self._running.clear()
-        return stopped
 
+    def cancel(self, job: Job) -> None:
+        """End ``job`` now; nothing more is heard of it."""
+        for pipe, (running, process) in list(self._running.items()):
+            if running.id == job.id:
+                self._forget(pipe)
+                process.kill()
+                process.join(timeout=10)
 
-def _death(exit_code: int | None) -> dict[str, str]:
-    import signal
+    def stop(self) -> None:
+        """End all running processes."""
+        for job in self.running:
+            self.cancel(job)
 
-    if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        hint = "the kernel kills so when memory runs out" if name == "SIGKILL" else ""
-        message = f"the process was ended by {name}"
-    else:
-        message, hint = f"the process ended early with exit code {exit_code}", ""
-    return {"class": "ProcessDied", "message": message, "hint": hint, "traceback": ""}
+    def _forget(self, pipe: Connection) -> None:
+        del self._running[pipe]
+        pipe.close()
+
+    def _death(self, exit_code: int | None) -> dict[str, Any]:
+        if exit_code is None or exit_code >= 0:
+            message = f"the process ended early with exit code {exit_code}"
+            return ended("failed", "ProcessDied", message)
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        by_kernel = (self._oom_kills or 0) > (before or 0) and exit_code == -signal.SIGKILL
+        return killed(signal.Signals(-exit_code).name, by_kernel=by_kernel)

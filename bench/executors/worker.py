@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import multiprocessing
+import multiprocessing.connection
 import os
 import signal
-import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import stopping
 from bench.cells import Cell, GeneratorSpec, TeacherSpec
+from bench.failures import failure, storage_problem
 
 if TYPE_CHECKING:
     from bench.measure.cost import CostSpec
@@ -31,6 +37,7 @@ class Job:
         threads: processor threads the job may use.
         plugins: imported first.
         total: epochs expected, for the progress bar; 0 when unknown.
+        micro_batches: into how many parts each batch is cut; raised when memory ran out.
     """
 
     id: str
@@ -41,38 +48,82 @@ class Job:
     needs: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
     total: int = 0
+    micro_batches: int = 1
 
 
 def run_job(job: Job, pipe: Connection) -> None:
-    """Entry point of a worker process."""
+    """Entry point of a worker process: does ``job`` and says through ``pipe`` how it goes.
+
+    Its messages are those of :class:`bench.executors.base.Event`.  The outcome, said last, has
+    ``status`` (a record's, or "stopped" at a checkpoint when asked to, or "storage" when nothing
+    more can be written), ``error``, ``shown`` for progress, and ``written``: whether the record
+    has been written; where it has not, the runner writes it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides what an interrupt means
+    signal.signal(signal.SIGTERM, lambda *_: stopping.ask())
+    _end_with_the_runner()
+    _be_killed_first()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import torch
+    say = _Voice(pipe)
+    try:
+        import torch
 
-    torch.set_num_threads(job.threads)
-    from bench.registry import load_plugins
-    from bench.run_cell import failure
+        torch.set_num_threads(job.threads)
+        from bench.registry import load_plugins
 
-    def report(event: dict[str, Any]) -> None:
+        for problem in load_plugins(job.plugins):
+            say("note", {"text": problem})
+        outcome = _do(job, lambda entry: say("epoch", entry))
+    except stopping.Stopped:
+        outcome = {"status": "stopped", "error": None}
+    except (Exception, SystemExit) as error:  # a plug-in may try to leave
+        full = storage_problem(error)
+        outcome = {**failure(error), **({"status": "storage", "shown": full} if full else {})}
+    say("done", outcome)
+
+
+class _Voice(logging.Handler):
+    """Speaks through a pipe; what the suite logs goes the same way, as notes."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__(logging.WARNING)
+        self._pipe = pipe
+        logging.getLogger("bench").addHandler(self)
+
+    def __call__(self, kind: str, value: dict[str, Any]) -> None:
+        self.acquire()  # a message must not cut into another thread's
         try:
-            pipe.send(("epoch", event))
+            self._pipe.send((kind, value))
         except (BrokenPipeError, ConnectionResetError):
-            sys.exit(1)  # the runner is gone: leave the rest to the next one
+            os._exit(1)  # the runner is gone: leave the rest to the next one
+        finally:
+            self.release()
 
-    load_plugins(job.plugins)
-    try:
-        outcome = _do(job, report)
-    except Exception as error:
-        outcome = failure(error)
-    try:
-        pipe.send(("done", outcome))
-        pipe.close()
-    except (BrokenPipeError, ConnectionResetError):
-        sys.exit(1)
+    def emit(self, record: logging.LogRecord) -> None:
+        self("note", {"text": record.getMessage()})
+
+
+def _end_with_the_runner() -> None:
+    """End this process as soon as the runner is gone, whatever it is doing."""
+    runner = multiprocessing.parent_process()
+    if runner is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([runner.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _be_killed_first() -> None:
+    """Let the kernel take this process before the runner when memory runs out."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def _do(job: Job, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Do the job's work; returns its status, error and what progress shows of it."""
+    """Do the job's work; returns its outcome."""
     from bench.generators.train import ensure_generator
     from bench.measure.cost import CostSpec, measure_cost
     from bench.run_cell import run_cell
@@ -81,30 +132,27 @@ def _do(job: Job, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
 
     work = job.work
     if isinstance(work, Cell):
-        record = run_cell(work, job.results, report)
-        if record["status"] != "ok":
-            return _without_result(record)
+        record = run_cell(work, job.results, report, micro_batches=job.micro_batches)
         metric = work.task_info["metric"]
-        shown = f"{metric} {record['metrics']['best']['test'][metric]:.4f}"
-    elif isinstance(work, SignalsSpec):
-        shown = f"served {fill_signals(work, report)['served']}"
-    elif isinstance(work, GeneratorSpec):
-        kept = ensure_generator(work, report)["judged"]["kept"]
-        shown = f"the teacher keeps {kept:.0%} of its accuracy on reconstructions"
-    elif isinstance(work, CostSpec):
+        return _told(record, lambda: f"{metric} {record['metrics']['best']['test'][metric]:.4f}")
+    if isinstance(work, CostSpec):
         cost = measure_cost(work, job.results)
-        if cost["status"] != "ok":
-            return _without_result(cost)
-        shown = f"{cost['training']['step']['samples_per_s']:.0f} samples/s"
+        return _told(cost, lambda: f"{cost['training']['step']['samples_per_s']:.0f} samples/s")
+    if isinstance(work, SignalsSpec):
+        found = fill_signals(work, report, micro_batches=job.micro_batches)
+        shown = f"served {found['served']}"
+    elif isinstance(work, GeneratorSpec):
+        kept = ensure_generator(work, report, micro_batches=job.micro_batches)["judged"]["kept"]
+        shown = f"the teacher keeps {kept:.0%} of its accuracy on reconstructions"
     else:
-        name, value = next(iter(ensure_teacher(work, report)["test"].items()))
+        manifest = ensure_teacher(work, report, micro_batches=job.micro_batches)
+        name, value = next(iter(manifest["test"].items()))
         shown = f"{name} {value:.4f}"
     return {"status": "ok", "error": None, "shown": shown}
 
 
-def _without_result(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the outcome of a failed record; one that was skipped for a reason is no failure."""
-    if record["status"] == "skipped":
-        shown = f"skipped: {record['error']['message']}"
-        return {"status": "ok", "error": None, "shown": shown}
-    return {"status": record["status"], "error": record["error"]}
+def _told(record: dict[str, Any], shown: Callable[[], str]) -> dict[str, Any]:
+    """Return the outcome of a record that was written."""
+    status, error = record["status"], record["error"]
+    outcome = {"status": status, "error": error, "written": True}
+    return outcome | ({"shown": shown()} if status == "ok" else {})

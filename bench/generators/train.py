@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from bench import TASKS
 from bench.cells import GeneratorSpec
 from bench.config import Config
-from bench.data.cache import cache_dir
 from bench.data.splits import Split
 from bench.errors import BenchError
 from bench.generators.base import GeneratorModule, check_fits, code_scale
@@ -25,7 +24,7 @@ from bench.method import Method, Progress
 from bench.models.base import Model, parameter_count
 from bench.tasks.base import Data, Task
 from bench.teachers.train import load_teacher
-from bench.training.checkpoint import CheckpointDamaged
+from bench.training.checkpoint import CheckpointDamaged, checkpoint_path, discard_checkpoints
 from bench.training.evaluate import autocast, evaluating
 from bench.training.loop import Setting, train
 from bench.training.streams import stream_seed
@@ -36,7 +35,9 @@ MEASURED = 2000  # samples that the code's scale and the teacher's judgement are
 ENOUGH = 2 / 3  # of a teacher's accuracy should be left on reconstructions
 
 
-def ensure_generator(spec: GeneratorSpec, report: Report = lambda event: None) -> dict[str, Any]:
+def ensure_generator(
+    spec: GeneratorSpec, report: Report = lambda event: None, *, micro_batches: int = 1
+) -> dict[str, Any]:
     """Train the generator unless it is there, and have the teacher judge it; returns both.
 
     Two processes that ask at once train it once: the second waits for the first.
@@ -53,7 +54,7 @@ def ensure_generator(spec: GeneratorSpec, report: Report = lambda event: None) -
             task = _task(spec)
             data = task.load(spec.device)
             if manifest is None:
-                manifest = _make(spec, task, data, files, report)
+                manifest = _make(spec, task, data, files, report, micro_batches)
             judged = _judge(spec, task, data, files)
     return {**manifest, "judged": judged}
 
@@ -94,7 +95,12 @@ def _task(spec: GeneratorSpec) -> Task:
 
 
 def _make(
-    spec: GeneratorSpec, task: Task, data: Data, files: GeneratorFiles, report: Report
+    spec: GeneratorSpec,
+    task: Task,
+    data: Data,
+    files: GeneratorFiles,
+    report: Report,
+    micro_batches: int,
 ) -> dict[str, Any]:
     started = time.perf_counter()
     name = task.preset.generator
@@ -109,7 +115,7 @@ def _make(
     )
     epochs = 0
     if not pretrained(name):
-        generator, epochs = _train(spec, name, task, data, generator, report)
+        generator, epochs = _train(spec, name, task, data, generator, report, micro_batches)
     generator.eval()
     with torch.no_grad():
         codes = [
@@ -148,6 +154,7 @@ def _train(
     data: Data,
     generator: GeneratorModule,
     report: Report,
+    micro_batches: int,
 ) -> tuple[GeneratorModule, int]:
     recipe = task.preset.generator_recipe
     if recipe is None:
@@ -161,8 +168,9 @@ def _train(
         metric="loss",
         direction="min",
         evaluation_batch=task.preset.evaluation_batch,
+        micro_batches=micro_batches,
     )
-    checkpoint = cache_dir() / "running" / f"generator-{spec.key[:16]}.pt"
+    running = f"generator-{spec.key[:16]}"
     try:
         trained = train(
             student=_Objective(generator),
@@ -170,12 +178,13 @@ def _train(
             teacher=None,
             setting=setting,
             report=report,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint_path(running, micro_batches),
         )
     except CheckpointDamaged:  # the model may hold part of it: start from a fresh one
-        return _train(spec, name, task, data, _fresh(spec, name, task, data), report)
+        fresh = _fresh(spec, name, task, data)
+        return _train(spec, name, task, data, fresh, report, micro_batches)
     trained.model.load_state_dict(trained.best_state)
-    checkpoint.unlink(missing_ok=True)
+    discard_checkpoints(running)
     return generator, len(trained.epochs)
 
 

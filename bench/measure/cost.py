@@ -15,7 +15,7 @@ import torch
 from bench.cells import Cell
 from bench.config import content_hash
 from bench.environment import environment, revision
-from bench.errors import NotApplicable
+from bench.failures import failure, storage_problem
 from bench.measure.energy import counts_energy, energy
 from bench.measure.flops import count_flops
 from bench.measure.memory import peak_memory_growth
@@ -23,7 +23,7 @@ from bench.measure.phases import Phases
 from bench.measure.timing import Timing, time_calls
 from bench.method import Method, Stage
 from bench.models.base import Model, parameter_count
-from bench.run_cell import Prepared, failure, make_contender, open_task, prepare
+from bench.run_cell import Prepared, make_contender, open_task, prepare
 from bench.store import slug, write_atomically
 from bench.tasks.base import Data, Task
 from bench.training.evaluate import autocast, evaluating
@@ -63,10 +63,9 @@ class CostSpec:
 
 def cost_path(root: Path, spec: CostSpec) -> Path:
     """Return where the cost record of ``spec`` belongs below ``root``."""
-    cell = spec.cell
-    overrides = cell.described()["overrides"]
-    preset = cell.preset + "".join(f"+{k}={v}" for k, v in sorted(overrides.items()))
-    folder = root / slug(preset) / slug(cell.full_task) / slug(cell.label)
+    cell = spec.cell.described()
+    changes = "".join(f"+{k}={v}" for k, v in sorted(cell["overrides"].items()))
+    folder = root / slug(cell["preset"] + changes) / slug(cell["task"]) / slug(cell["label"])
     return folder / f"cost-{spec.mode}-{spec.key[:12]}.cost.json"
 
 
@@ -86,9 +85,9 @@ def measure_cost(spec: CostSpec, results: Path) -> dict[str, Any]:
     }
     try:
         record |= {**_measure(spec), "status": "ok"}
-    except NotApplicable as error:
-        record |= {**failure(error), "status": "skipped"}
     except Exception as error:
+        if storage_problem(error):
+            raise
         record |= failure(error)
     record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)

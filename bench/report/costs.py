@@ -95,7 +95,7 @@ def cost(modes: Mapping[str, Record]) -> Cost:
     environment, finished = newest.get("environment") or {}, str(newest["finished"])
     if whole is None:
         states = {str(record["status"]) for record in modes.values()}
-        state = "failed" if "failed" in states else "skipped"
+        state = "skipped" if states == {"skipped"} else "failed"
         return Cost(failures=failures, state=state, environment=environment, finished=finished)
     cheapest = cheap or whole
     step, memory = cheapest["training"]["step"], cheapest["training"]["memory"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.privacy import one_line
 from bench.report.text import first_line, without_paths
 from bench.stats import DIRECTIONS
 from bench.store import Record
@@ -25,7 +26,7 @@ COLUMNS = [
     *IDENTITY,
     *["family", "title", "limits", "classes", "metric", "direction", "method", "kind", "status"],
     *["test_best", "test_last", "validation_best", "best_epoch"],
-    *["deployed", "train_only", "train_seconds", "peak_memory", "agreement"],
+    *["deployed", "train_only", "train_seconds", "peak_memory", "agreement", "micro_batches"],
     *["data_name", "fingerprint", "rows_train", "rows_validation", "rows_test", "dropped"],
     *["teacher_name", "teacher_score", "device_name", "torch", "revision"],
     *["error_class", "error_message", "finished", "key"],
@@ -155,6 +156,7 @@ def _row(record: Record) -> dict[str, Any]:
         "train_seconds": _number((record.get("timings") or {}).get("train_s")),
         "peak_memory": _number((record.get("memory") or {}).get("peak_rss_bytes")),
         "agreement": None,
+        "micro_batches": _number((record.get("batching") or {}).get("micro_batches")) or 1.0,
         "data_name": str(data.get("name") or ""),
         "fingerprint": str(data.get("fingerprint") or ""),
         **{f"rows_{split}": _number(rows.get(split)) for split in ("train", "validation", "test")},
@@ -186,7 +188,8 @@ def _row(record: Record) -> dict[str, Any]:
             "error_class": "IncompleteRecord",
             "error_message": f"the record says ok but holds no finite test {metric}",
         }
-    return row
+    # names may be a stranger's: nothing in them does anything to a terminal, a page or a font
+    return {name: one_line(v, 2000) if isinstance(v, str) else v for name, v in row.items()}
 
 
 def _fill_devices(rows: list[dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from bench.failures import BROKEN
 from bench.report import text
 from bench.report.class_groups import group_table
 from bench.report.columns import absent, usual
@@ -152,8 +153,10 @@ def _unfinished(section: Section) -> list[Block]:
 def footnotes(context: Context) -> list[str]:
     """Return what stands beneath everything: how many cells, and records to look at."""
     frame = context.frame
-    told = {word: int((frame.status == word).sum()) for word in ("ok", "failed", "skipped")}
-    counts = ", ".join(f"{number} {word}" for word, number in told.items())
+    told = {word: int((frame.status == word).sum()) for word in ("ok", *BROKEN, "skipped")}
+    always = ("ok", "failed", "skipped")
+    shown = {word: number for word, number in told.items() if number or word in always}
+    counts = ", ".join(f"{number} {word}" for word, number in shown.items())
     lines = [f"Rendered from {len(frame)} cells ({counts}), finished {dates(frame)}."]
     if context.superseded:
         lines[0] += (

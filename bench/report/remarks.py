@@ -19,6 +19,7 @@ def remarks(section: Section) -> list[str]:
         *_noise(section),
         *_oracles(section),
         *_set_apart(section),
+        *_cut(section),
     ]
 
 
@@ -40,6 +41,18 @@ def _set_apart(section: Section) -> list[str]:
             sentence += f" (teacher's test {metric_name(section.metric)} and training: {listed})"
         told.append(f"{sentence}.")
     return told
+
+
+def _cut(section: Section) -> list[str]:
+    """Name the results whose batches were cut into parts because memory ran out."""
+    cut = section.cells[(section.cells.status == "ok") & (section.cells.micro_batches > 1)]
+    if cut.empty:
+        return []
+    named = (f"{row.label} (seed {row.seed})" for row in cut.itertuples())
+    return [
+        f"Memory ran out for {', '.join(sorted(named))}: run with each batch cut into parts, "
+        "the same effective batch, but batch statistics of the parts."
+    ]
 
 
 def _gap(section: Section) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.failures import BROKEN
 from bench.report.frame import CEILING, FURTHER, REFERENCE, SECOND
 from bench.stats import (
     LEVEL,
@@ -71,6 +72,7 @@ class Line:
         versus: held against the plain student and against plain distillation, by their names.
         agreement: share of test samples on which student and teacher predict the same.
         further: spread on further held-out splits, by split name.
+        failed: seeds that ended without a result, in whatever way.
         planned: seeds this method should have; ``ok + failed + skipped`` may be fewer.
         like_for_like: whether it may be read beside the others as it stands.
     """
@@ -318,7 +320,7 @@ def _line(
         deployed=_median(ok, "deployed"),
         train_only=_median(ok, "train_only"),
         train_seconds=_median(ok, "train_seconds"),
-        failed=sum(row["status"] == "failed" for row in part),
+        failed=sum(row["status"] in BROKEN for row in part),
         skipped=sum(row["status"] == "skipped" for row in part),
         planned=len(own_seeds if once else own_seeds | seeds),
         like_for_like=not any(row["not_like_for_like"] for row in part),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
+from bench.privacy import harmless
 from bench.stats import Gain, Interval, Spread
 
 NOTHING = "-"
@@ -119,7 +120,7 @@ def escape(text: object) -> str:
 
     Underscores inside a word stay as they are, since Markdown does not read them as emphasis.
     """
-    line = " ".join(str(text).split())
+    line = harmless(" ".join(str(text).split()))
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*\[\]|~$])", r"\\\1", line)
     return _LOOSE_UNDERSCORE.sub(r"\\_", line)

@@ -96,6 +96,7 @@ class CifarTask(ImageTask):
 
     presets: ClassVar = {"quick": QUICK, "small": SMALL, "standard": STANDARD, "paper": PAPER}
     label_column: ClassVar[str] = "label"
+    original_classes: ClassVar[int] = 10  # of the set, before `relabel`
     stand_in: ClassVar[str] = "embedded digits"
     stand_in_limits: ClassVar[str] = (
         "1,797 scanned digits of scikit-learn, upscaled from 8×8: far easier than photographs"
@@ -126,6 +127,7 @@ class CifarTask(ImageTask):
                 name: (pictures[split == name], digits[split == name])
                 for name in ("train", "validation", "test")
             }
+        from bench.data.columns import check_labels, integers
         from bench.data.images import cached_images
         from bench.data.sources import open_source
 
@@ -134,8 +136,9 @@ class CifarTask(ImageTask):
         labels: dict[str, np.ndarray] = {}
         for name in ("train", "test"):
             images[name] = cached_images(source, reference, name, "img", (32, 32))
-            column = source.read(reference, name).column(self.label_column)
-            labels[name] = np.asarray(column.to_numpy(), dtype=np.int64)
+            table = source.read(reference, name)
+            labels[name] = integers(table, self.label_column, f"{reference.name}, {name}")
+            check_labels(labels[name], self.original_classes, f"{reference.name}, {name}")
         # carved by the original label, so that every variant of the set shares its splits
         kept, held = carve(labels["train"], VALIDATION_SHARE)
         return {
@@ -223,6 +226,7 @@ class Cifar100(CifarTask):
 
     num_classes = 100
     label_column = "fine_label"
+    original_classes = 100
     stand_in = "embedded digit pairs"
     stand_in_limits = (
         "two scanned digits of scikit-learn side by side, read as a number 00–99: made images"

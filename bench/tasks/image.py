@@ -39,9 +39,13 @@ class ImageTask(Task):
         """Return what a training view does to an image of this source."""
 
     def load(self, device: str = "cpu") -> Data:
+        from bench.data.columns import check_labels
         from bench.data.splits import ImageSplit, as_labels
 
         arrays = self.arrays()
+        for name, (_, labels) in arrays.items():
+            given = self.relabel(labels)
+            check_labels(given, self.num_classes, f"task '{self.name}', split '{name}'")
         images, fine = arrays["train"]
         if self.preset.train_limit is not None:
             images, fine = images[: self.preset.train_limit], fine[: self.preset.train_limit]

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from bench import register_task
+from bench.data import columns
 from bench.tasks.base import Origin, Preset, Recipe
 from bench.tasks.image import carve
 from bench.tasks.text import Texts, TextTask
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from bench.data.sources import DatasetRef, Source
 
 _GENERATOR_RECIPE = Recipe(
@@ -201,9 +204,10 @@ class Amazon(ReviewTask):
     def read(self, source: Source) -> Texts:
         found: Texts = {}
         for name in self.splits(source):
-            table = source.read(self.reference(), name).to_pydict()
-            rows = [join(*pair) for pair in zip(table["title"], table["content"], strict=True)]
-            found[name] = (rows, np.asarray(table["label"], dtype=np.int64))
+            table, where = source.read(self.reference(), name), f"{self.reference().name}, {name}"
+            labels = columns.integers(table, "label", where)
+            columns.check_labels(labels, self.num_classes, where)
+            found[name] = (joined(table, "title", "content", where), labels)
         if "validation" not in found:
             found.update(split_off_validation(*found["train"], CARVED_VALIDATION))
         return found
@@ -235,11 +239,13 @@ class Amazon5(ReviewTask):
     def read(self, source: Source) -> Texts:
         found: Texts = {}
         for name in self.splits(source):
-            table = source.read(self.reference(), name).to_pydict()
-            rows = [join(*pair) for pair in zip(table["title"], table["text"], strict=True)]
-            labels = np.asarray(table["rating"], dtype=np.float64).astype(np.int64) - 1
+            table, where = source.read(self.reference(), name), f"{self.reference().name}, {name}"
+            rows = joined(table, "title", "text", where)
+            labels = columns.integers(table, "rating", where) - 1
+            columns.check_labels(labels, self.num_classes, f"{where}, stars from 1")
             if name == "full":
-                return by_product(rows, labels, table["parent_asin"])
+                products = columns.texts(table, "parent_asin", where)
+                return by_product(rows, labels, [product or "" for product in products])
             found[name] = (rows, labels)
         return found
 
@@ -294,13 +300,19 @@ class Sentiment140(ReviewTask):
 
     def _two_class(self, source: Source, split: str) -> tuple[list[str], np.ndarray]:
         """Return the rows labelled 0 (negative) or 4 (positive); the test has neutral ones too."""
-        table = source.read(self.reference(), split).to_pydict()
-        pairs = [
-            (text, int(label == 4))
-            for text, label in zip(table["text"], table["sentiment"], strict=True)
-            if label in (0, 4)
-        ]
-        return [text for text, _ in pairs], np.asarray([label for _, label in pairs])
+        table, where = source.read(self.reference(), split), f"{self.reference().name}, {split}"
+        rows = columns.texts(table, "text", where)
+        sentiment = columns.integers(table, "sentiment", where)
+        chosen = np.flatnonzero(np.isin(sentiment, (0, 4)))
+        labels = (sentiment[chosen] == 4).astype(np.int64)
+        columns.check_labels(labels, self.num_classes, f"{where}, sentiment 0 or 4")
+        return [rows[position] or "-" for position in chosen], labels
+
+
+def joined(table: pa.Table, title: str, body: str, where: str) -> list[str]:
+    """Return each row's title and body as one text."""
+    both = zip(columns.texts(table, title, where), columns.texts(table, body, where), strict=True)
+    return [join(*pair) for pair in both]
 
 
 def join(title: str | None, body: str | None) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from bench.errors import BenchError
 from bench.tasks.base import Data, Task
 
 if TYPE_CHECKING:
@@ -27,13 +26,13 @@ class TextTask(Task):
         """Return ``{split: (texts, labels)}``: train, validation, test, and any further test."""
 
     def load(self, device: str = "cpu") -> Data:
+        from bench.data.columns import check_labels
         from bench.data.splits import TextSplit
         from bench.data.tokens import cached_tokens
 
         texts = self.texts()
-        for name, (rows, _) in texts.items():
-            if not rows:
-                raise BenchError(f"task '{self.name}': split '{name}' is empty")
+        for name, (_, labels) in texts.items():
+            check_labels(labels, self.num_classes, f"task '{self.name}', split '{name}'")
         if self.preset.train_limit is not None:
             rows, labels = texts["train"]
             order = np.random.Generator(np.random.PCG64(20240913)).permutation(len(rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from bench.store import write_atomically
 from bench.teachers.signals import view_prefix
 from bench.training.evaluate import autocast, evaluating
 
+log = logging.getLogger(__name__)
 GIBIBYTE = 2**30
 DEFAULT_LIMIT = 8 * GIBIBYTE
 Views = Sequence[View | None]
@@ -128,27 +130,42 @@ class _Manifest:
             read = json.loads(self.path.read_text(encoding="utf-8"))
             if read["teacher"] == teacher_key and isinstance(read["sha256"], dict):
                 self.values = read
-        except (OSError, ValueError, KeyError, TypeError):
+        except FileNotFoundError:
             pass
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            self._warn(self.path, type(error).__name__)
 
     def intact(self, names: Iterable[str]) -> bool:
         """Return whether all these arrays are there and unaltered."""
+        return all(self._intact(name) for name in names)
+
+    def _intact(self, name: str) -> bool:
+        path, noted = self.folder / f"{name}.npy", self.values["sha256"].get(name)
         try:
-            return all(
-                self.values["sha256"].get(name) == file_sha256(self.folder / f"{name}.npy")
-                for name in names
-            )
-        except OSError:
-            return False
+            if noted is None or noted == file_sha256(path):
+                return noted is not None
+            self._warn(path, "its checksum does not match")
+        except OSError as error:
+            self._warn(path, error.strerror or type(error).__name__)
+        del self.values["sha256"][name]  # told once
+        return False
+
+    def _warn(self, path: Path, why: str) -> None:
+        where = f"{self.folder.name}/{path.name}"
+        log.warning("cached signals %s are damaged (%s) and are made again", where, why)
 
     def keep(self, arrays: dict[str, np.ndarray]) -> None:
         """Write the arrays, then their checksums."""
         for name, array in arrays.items():
             path = self.folder / f"{name}.npy"
             temporary = path.with_suffix(".tmp")
-            with temporary.open("wb") as stream:
-                np.save(stream, array, allow_pickle=False)
-            temporary.replace(path)
+            try:
+                with temporary.open("wb") as stream:
+                    np.save(stream, array, allow_pickle=False)
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
             self.values["sha256"][name] = file_sha256(path)
         write_atomically(self.path, json.dumps(self.values, indent=1, sort_keys=True).encode())
 

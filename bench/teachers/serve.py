@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 
+from bench import stopping
 from bench.cells import Cell, TeacherSpec
 from bench.data.splits import View
 from bench.method import Method
@@ -19,6 +21,8 @@ from bench.teachers.fill import Views, fill, find
 from bench.teachers.signals import CachedTeacher, LiveTeacher, StaleSignals, TeacherSource, check
 from bench.teachers.store import TeacherFiles
 from bench.teachers.train import load_teacher
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,14 +84,17 @@ def open_signals(
         view = None if data.train.static else training_views(cell.seed, task.preset.recipe)[0]
         try:
             check(cached, live, data.train, view)
-        except StaleSignals:
+        except StaleSignals as error:
+            log.warning("cached signals are stale and are made again: %s", error)
             shutil.rmtree(cached.folder)
             cached = _cached(cell, task, data, layers, live, plain=plain)
     return cached or live
 
 
-def fill_signals(spec: SignalsSpec, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Fill the cache for the cells of ``spec`` in one pass a view."""
+def fill_signals(
+    spec: SignalsSpec, report: Callable[[dict[str, Any]], None], *, micro_batches: int = 1
+) -> dict[str, Any]:
+    """Fill the cache for the cells of ``spec`` in one pass a view, a batch in so many parts."""
     from bench.run_cell import make_contender, open_task
 
     cell = spec.cells[0]
@@ -109,8 +116,19 @@ def fill_signals(spec: SignalsSpec, report: Callable[[dict[str, Any]], None]) ->
 
     def progress(done: int, total: int) -> None:
         report({"epoch": done, "stage": f"view {done} of {total}", "validation": None})
+        if done < total:
+            stopping.check()
 
-    cached = _cached(cell, task, data, sorted(layers), live, plain=plain, report=progress)
+    cached = _cached(
+        cell,
+        task,
+        data,
+        sorted(layers),
+        live,
+        plain=plain,
+        report=progress,
+        micro_batches=micro_batches,
+    )
     return {"served": "live" if cached is None else "cached"}
 
 
@@ -123,6 +141,7 @@ def _cached(
     *,
     plain: bool,
     report: Callable[[int, int], None] = lambda done, total: None,
+    micro_batches: int = 1,
 ) -> CachedTeacher | None:
     """Return the cached source, filled; ``None`` when it would pass the limit."""
     assert cell.teacher is not None
@@ -139,7 +158,7 @@ def _cached(
         teacher_key=key,
         layers=kept,
         views=views,
-        batch_size=task.preset.evaluation_batch,
+        batch_size=max(task.preset.evaluation_batch // micro_batches, 1),
         precision=precision,
         limit=cell.cache_bytes,
         report=report,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from bench.data.fingerprint import file_sha256
 from bench.errors import BenchError
 from bench.models.base import Model
 from bench.store import read_predictions, slug, write_atomically, write_predictions
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,31 @@ class TeacherFiles:
         return self.folder / "manifest.json"
 
     def read(self) -> dict[str, Any] | None:
-        """Return the manifest of a finished, unaltered teacher, else ``None``."""
+        """Return the manifest of a finished, unaltered teacher, else ``None``.
+
+        A file that is damaged or was altered is named in the log.
+        """
+        if not self.manifest.exists():
+            return None
         try:
             manifest: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
-            intact = manifest["sha256"] == {
-                path.name: file_sha256(path) for path in (self.weights, self.predictions, self.head)
-            }
-        except (OSError, ValueError, KeyError):
+            noted = dict(manifest["sha256"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            self._warn(self.manifest, type(error).__name__)
             return None
-        return manifest if intact else None
+        for path in (self.weights, self.predictions, self.head):
+            try:
+                if noted.get(path.name) != file_sha256(path):
+                    self._warn(path, "its checksum does not match")
+                    return None
+            except OSError as error:
+                self._warn(path, error.strerror or type(error).__name__)
+                return None
+        return manifest
+
+    def _warn(self, path: Path, why: str) -> None:
+        where = f"{self.folder.name}/{path.name}"
+        log.warning("%s is damaged (%s): the teacher is made again", where, why)
 
     def require(self) -> dict[str, Any]:
         """Return the manifest of the finished teacher.

@@ -16,7 +16,6 @@ from filelock import FileLock
 from bench import METHODS, TASKS
 from bench.cells import TeacherSpec
 from bench.config import Config, build
-from bench.data.cache import cache_dir
 from bench.errors import BenchError
 from bench.method import PROBE_SIZE, Method, Setup
 from bench.models.base import Model, parameter_count
@@ -24,7 +23,7 @@ from bench.supervised import Supervised
 from bench.tasks.base import Data, Task
 from bench.teachers.features import embed
 from bench.teachers.store import TeacherFiles
-from bench.training.checkpoint import CheckpointDamaged
+from bench.training.checkpoint import CheckpointDamaged, checkpoint_path, discard_checkpoints
 from bench.training.evaluate import predict_all
 from bench.training.loop import Setting, train
 from bench.training.streams import stream_seed
@@ -32,17 +31,24 @@ from bench.training.streams import stream_seed
 Report = Callable[[dict[str, Any]], None]
 
 
-def ensure_teacher(spec: TeacherSpec, report: Report = lambda event: None) -> dict[str, Any]:
+def ensure_teacher(
+    spec: TeacherSpec, report: Report = lambda event: None, *, micro_batches: int = 1
+) -> dict[str, Any]:
     """Train the teacher unless it is there; returns its manifest.
 
     Two processes that ask at once train it once: the second waits for the first.
+
+    Args:
+        spec: what shapes the teacher.
+        report: called after each epoch with its entry.
+        micro_batches: into how many parts each batch is cut; noted in the manifest.
     """
     files = TeacherFiles.of(spec.task, spec.key)
     files.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(files.folder / ".lock"):
         manifest = files.read()
         if manifest is None:
-            manifest = _train(spec, files, report)
+            manifest = _train(spec, files, report, micro_batches)
     return manifest
 
 
@@ -62,7 +68,9 @@ def load_teacher(spec: TeacherSpec, task: Task, data: Data) -> tuple[Model, dict
     return model.to(data.train.labels.device), manifest
 
 
-def _train(spec: TeacherSpec, files: TeacherFiles, report: Report) -> dict[str, Any]:
+def _train(
+    spec: TeacherSpec, files: TeacherFiles, report: Report, micro_batches: int
+) -> dict[str, Any]:
     started = time.perf_counter()
     task = TASKS.get(spec.task)(
         spec.preset,
@@ -74,13 +82,13 @@ def _train(spec: TeacherSpec, files: TeacherFiles, report: Report) -> dict[str, 
     taught = Taught(model, model, 0, 0)
     given = task.preset.teacher_checkpoint is not None
     if spec.objective or not (given or task.preset.frozen_teacher):
-        taught = _train_whole(spec, task, data, model, report)
+        taught = _train_whole(spec, task, data, model, report, micro_batches)
     elif not given:
         if model.classifies:
-            fit_head(model, data, task)
+            fit_head(model, data, task, micro_batches)
         model.requires_grad_(False)
     precision = task.preset.teacher_recipe.precision
-    size = task.preset.evaluation_batch
+    size = max(task.preset.evaluation_batch // micro_batches, 1)
     splits = data.held_out()
     predictions = predict_all(taught.deployed, splits, batch_size=size, precision=precision)
     scores = {
@@ -102,6 +110,7 @@ def _train(spec: TeacherSpec, files: TeacherFiles, report: Report) -> dict[str, 
         "objective": asdict(spec.objective) if spec.objective else None,
         "seconds": time.perf_counter() - started,
         **scores,
+        **({"micro_batches": micro_batches} if micro_batches > 1 else {}),
     }
     files.write(taught.model, predictions, manifest)
     return manifest
@@ -158,7 +167,9 @@ def _objective(spec: TeacherSpec, task: Task, data: Data, model: Model) -> Metho
     return method.to(spec.device)
 
 
-def _train_whole(spec: TeacherSpec, task: Task, data: Data, model: Model, report: Report) -> Taught:
+def _train_whole(
+    spec: TeacherSpec, task: Task, data: Data, model: Model, report: Report, micro_batches: int
+) -> Taught:
     setting = Setting(
         train=data.train,
         validation=data.validation,
@@ -168,9 +179,10 @@ def _train_whole(spec: TeacherSpec, task: Task, data: Data, model: Model, report
         metric=task.metric,
         direction=task.direction,
         evaluation_batch=task.preset.evaluation_batch,
+        micro_batches=micro_batches,
     )
     method = _objective(spec, task, data, model)
-    checkpoint = cache_dir() / "running" / f"teacher-{spec.key[:16]}.pt"
+    name = f"teacher-{spec.key[:16]}"
     try:
         trained = train(
             student=model,
@@ -178,12 +190,13 @@ def _train_whole(spec: TeacherSpec, task: Task, data: Data, model: Model, report
             teacher=None,
             setting=setting,
             report=report,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint_path(name, micro_batches),
         )
     except CheckpointDamaged:  # the model may hold part of it: start from a fresh one
-        return _train_whole(spec, task, data, _fresh(spec, task, data), report)
+        fresh = _fresh(spec, task, data)
+        return _train_whole(spec, task, data, fresh, report, micro_batches)
     trained.model.load_state_dict(trained.best_state)
-    checkpoint.unlink(missing_ok=True)
+    discard_checkpoints(name)
     return Taught(model, trained.model, trained.best_epoch, len(trained.epochs))
 
 
@@ -208,14 +221,15 @@ def load_checkpoint(model: Model, path: Path) -> None:
         ) from error
 
 
-def fit_head(model: Model, data: Data, task: Task) -> None:
+def fit_head(model: Model, data: Data, task: Task, micro_batches: int = 1) -> None:
     """Fit the last linear layer on frozen embeddings by logistic regression (scikit-learn).
 
     The inverse regularisation strength is selected on validation from 0.1, 1, 10 and 100.
     """
     from sklearn.linear_model import LogisticRegression
 
-    recipe, size = task.preset.teacher_recipe, task.preset.evaluation_batch
+    recipe = task.preset.teacher_recipe
+    size = max(task.preset.evaluation_batch // micro_batches, 1)
     features = {
         name: embed(model, split, batch_size=size, precision=recipe.precision)
         for name, split in (("train", data.train), ("validation", data.validation))

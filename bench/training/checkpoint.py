@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
+import math
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +16,40 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench import stopping
+from bench.data.cache import cache_dir
+from bench.errors import BenchError
 from bench.store import write_atomically
 
+log = logging.getLogger(__name__)
 FORMAT = 1  # of the file's content; raised when its parts change
+
+
+def checkpoint_path(name: str, micro_batches: int = 1) -> Path:
+    """Return where the work called ``name`` keeps its checkpoint.
+
+    Work whose batches are cut is other work: it never goes on from a whole batch's checkpoint.
+    """
+    cut = f"-in-{micro_batches}" if micro_batches > 1 else ""
+    return cache_dir() / "running" / f"{name}{cut}.pt"
+
+
+def discard_checkpoints(name: str) -> None:
+    """Remove the checkpoints of finished work, those of attempts that ran out of memory too."""
+    for path in checkpoint_path(name).parent.glob(f"{name}*.pt"):
+        path.unlink(missing_ok=True)
+
+
+def chosen_interval() -> float:
+    """Return the seconds between checkpoints: ``$BENCH_CHECKPOINT_SECONDS``, else 15."""
+    given = os.environ.get("BENCH_CHECKPOINT_SECONDS", "15")
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise BenchError(f"BENCH_CHECKPOINT_SECONDS is '{given}'", "seconds, 0 or more")
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -33,12 +67,13 @@ class Checkpoint:
 
     Args:
         path: the file, or ``None`` to keep no checkpoint.
-        interval: seconds between two writes; short cells never write one.
+        interval: seconds between two writes; short cells never write one, unless they are asked
+            to stop.  ``$BENCH_CHECKPOINT_SECONDS``, else 15, when not given.
     """
 
-    def __init__(self, path: Path | None, *, interval: float = 15.0) -> None:
+    def __init__(self, path: Path | None, *, interval: float | None = None) -> None:
         self.path = path
-        self.interval = interval
+        self.interval = chosen_interval() if interval is None else interval
         self._last = time.monotonic()
 
     def load(self, *, student: nn.Module, method: nn.Module) -> Restored | None:
@@ -61,6 +96,7 @@ class Checkpoint:
             student.load_state_dict(saved["student"])
             method.load_state_dict(saved["method"])
         except Exception:  # a damaged checkpoint costs a restart, not the cell
+            log.warning("checkpoint %s is damaged: starting over", self.path.name)
             self.path.unlink(missing_ok=True)
             raise CheckpointDamaged(str(self.path)) from None
         return restored
@@ -73,8 +109,9 @@ class Checkpoint:
         optimizer: torch.optim.Optimizer,
         progress: Mapping[str, Any],
     ) -> None:
-        """Write a checkpoint when the last one is old enough."""
-        if self.path is None or time.monotonic() - self._last < self.interval:
+        """Write a checkpoint when the last one is old enough or the work is about to stop."""
+        recent = time.monotonic() - self._last < self.interval
+        if self.path is None or (recent and not stopping.asked()):
             return
         buffer = io.BytesIO()
         torch.save(

@@ -73,13 +73,15 @@ class Generated:
         view: View,
         epoch: int,
         at: int,
+        part: int = 0,
         progress: Progress,
     ) -> tuple[Batch, Output]:
         """Return the generated batch of a step and the teacher's float32 output for it.
 
         Every draw is a function of the seed and the position, and no other stream moves.
         """
-        position = stream_seed(self.seed, "generated", epoch, at)
+        place = (epoch, at, part) if part else (epoch, at)
+        position = stream_seed(self.seed, "generated", *place)
         index = method.choose_seeds(batch, np.random.default_rng(position))
         if self.variants:
             chosen = batch.index.cpu().numpy() if index is None else index

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from bench import stopping
+from bench.errors import Diverged
 from bench.method import Method
 from bench.models.base import Model
 from bench.training.checkpoint import Checkpoint
 from bench.training.evaluate import predict
 from bench.training.schedule import stage_epochs
 from bench.training.stage import (
-    Diverged,
     Score,
     Setting,
     StageRunner,
@@ -86,6 +87,7 @@ def train(
 
     Raises:
         Diverged: when a loss is not finite; checked once an epoch, so that no step waits for it.
+        Stopped: at the end of an epoch, after a checkpoint, when this process was asked to stop.
     """
     stages = list(method.stages())
     counts = stage_epochs([stage.share for stage in stages], setting.recipe.epochs)
@@ -128,6 +130,8 @@ def train(
             state.epoch += 1
             report(entry)
             saved.save(student=student, method=method, optimizer=optimizer, progress=vars(state))
+            if state.epoch < sum(counts):  # the last epoch's work is better finished than repeated
+                stopping.check()
         state.stage = number + 1
     return Trained(
         method.deploy(student), state.best_state, state.best_epoch, state.epochs, state.seconds
@@ -163,7 +167,7 @@ def _score(model: Model, setting: Setting, state: _State) -> dict[str, float]:
     logits = predict(
         model,
         setting.validation,
-        batch_size=setting.evaluation_batch,
+        batch_size=setting.evaluation_size,
         precision=setting.recipe.precision,
     )
     if not np.isfinite(logits).all():

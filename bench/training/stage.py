@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.splits import Split, View
-from bench.errors import BenchError
+from bench.errors import Diverged
 from bench.measure.phases import Phases
 from bench.method import Method, Progress, Stage
 from bench.models.base import Model
@@ -24,10 +24,6 @@ from bench.types import Batch, Output
 
 TeacherCall = Callable[[Batch, Sequence[int], View], Output]
 Score = Callable[[np.ndarray, np.ndarray], dict[str, float]]
-
-
-class Diverged(BenchError):
-    """Training produced a loss that is not finite."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,8 @@ class Setting:
         direction: "max" or "min".
         pairs: the layer map for hints.
         evaluation_batch: batch size for validation.
+        micro_batches: parts into which each batch is cut to save memory; the optimiser still takes
+            one step a batch, along the mean gradient over its samples.
         phases: where the time goes.
         generated: makes the inputs of a method that generates some.
     """
@@ -57,8 +55,14 @@ class Setting:
     direction: str
     pairs: Sequence[tuple[int, int]] = ()
     evaluation_batch: int = 500
+    micro_batches: int = 1
     phases: Phases = field(default_factory=Phases)
     generated: Generated | None = None
+
+    @property
+    def evaluation_size(self) -> int:
+        """Return how many samples go through a model at once where no gradient is needed."""
+        return max(self.evaluation_batch // self.micro_batches, 1)
 
 
 def build_optimizer(recipe: Recipe, student: nn.Module, method: nn.Module) -> torch.optim.Optimizer:
@@ -168,7 +172,7 @@ class StageRunner:
         Returns:
             The learning rate and the detached loss terms.
         """
-        recipe, seed, phases = self.setting.recipe, self.setting.seed, self.setting.phases
+        recipe, phases = self.setting.recipe, self.setting.phases
         rate = recipe.learning_rate * learning_rate_factor(
             step,
             self.steps,
@@ -176,37 +180,49 @@ class StageRunner:
             warmup=recipe.warmup,
             milestones=recipe.milestones,
         )
-        view = View(seed, epoch % recipe.views if recipe.views else epoch)
-        with phases.measure("data"):
-            batch = self.setting.train.batch(index, view)
-        guide = None
-        if self.teacher is not None:
-            with phases.measure("teacher"):
-                guide = self.teacher(batch, self.teacher_layers, view)
+        view = View(self.setting.seed, epoch % recipe.views if recipe.views else epoch)
         progress = Progress(self.stage.name, step, self.steps)
-        extra = None
-        if self.setting.generated is not None and self.stage.until is None:
-            with phases.measure("generate"):
-                extra = self.setting.generated(
-                    self.method,
-                    self.student,
-                    batch,
-                    view=view,
-                    epoch=epoch,
-                    at=at,
-                    progress=progress,
-                )
+        sums: dict[str, Tensor] = {}
+        parts = np.array_split(index, min(self.setting.micro_batches, len(index)))
+        for number, part in enumerate(parts):
+            with phases.measure("data"):
+                batch = self.setting.train.batch(part, view)
+            guide = None
+            if self.teacher is not None:
+                with phases.measure("teacher"):
+                    guide = self.teacher(batch, self.teacher_layers, view)
+            extra = None
+            if self.setting.generated is not None and self.stage.until is None:
+                with phases.measure("generate"):
+                    extra = self.setting.generated(
+                        self.method,
+                        self.student,
+                        batch,
+                        view=view,
+                        epoch=epoch,
+                        at=at,
+                        part=number,
+                        progress=progress,
+                    )
+            with phases.measure("step"):
+                # dropout of the student is the same for every method of a seed
+                place = (epoch, at, number) if number else (epoch, at)
+                torch.manual_seed(stream_seed(self.setting.seed, "dropout", *place))
+                terms = {**self._terms(batch, guide, progress)}
+                if extra is not None:
+                    terms |= self._generated_terms(*extra, progress)
+                if len(parts) > 1:
+                    share = len(part) / len(index)
+                    terms = {name: value * share for name, value in terms.items()}
+                if number == 0:
+                    optimizer.zero_grad(set_to_none=True)
+                torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+                for name, value in terms.items():
+                    past = sums.get(name)
+                    sums[name] = value.detach() if past is None else past + value.detach()
         with phases.measure("step"):
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            # dropout of the student is the same for every method of a seed
-            torch.manual_seed(stream_seed(seed, "dropout", epoch, at))
-            terms = {**self._terms(batch, guide, progress)}
-            if extra is not None:
-                terms |= self._generated_terms(*extra, progress)
-            optimizer.zero_grad(set_to_none=True)
-            total = torch.stack(list(terms.values())).sum()
-            total.backward()  # type: ignore[no-untyped-call]
             limit = self.method.clip(recipe.clip)
             if limit is not None:
                 nn.utils.clip_grad_norm_(
@@ -214,7 +230,7 @@ class StageRunner:
                 )
             optimizer.step()
             self.method.after_step(self.student)
-        return rate, {name: value.detach() for name, value in terms.items()}
+        return rate, sums
 
     def _terms(
         self, batch: Batch, guide: Output | None, progress: Progress

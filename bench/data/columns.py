@@ -1,0 +1,86 @@
+"""Columns of a table as arrays and texts, with one clear line for what is wrong in them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bench.data.base import first_line
+from bench.errors import BenchError
+
+LONGEST_TEXT = 1_000_000  # bytes; the longest review of the Amazon sets has about 30,000
+
+
+def integers(table: pa.Table, name: str, where: str) -> np.ndarray:
+    """Return a column of whole numbers, ``(N,)`` int64; whole floats count.
+
+    Args:
+        table: the rows.
+        name: the column.
+        where: which data this is, for the message ("uoft-cs/cifar10, train").
+
+    Raises:
+        BenchError: for another type, or naming the first row that is empty or no whole number.
+    """
+    column = table.column(name)
+    kind = column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise BenchError(f"{where}: column '{name}' holds {kind}", "whole numbers expected")
+    _check_filled(column, name, where)
+    values = np.asarray(column.to_numpy())
+    if values.dtype.kind == "f":
+        wrong = np.flatnonzero(~np.isfinite(values) | (values != np.trunc(values)))
+        if len(wrong):
+            value = values[wrong[0]]
+            raise BenchError(
+                f"{where}, row {wrong[0]}: {name} is {value}", "a whole number expected"
+            )
+    return values.astype(np.int64)
+
+
+def texts(table: pa.Table, name: str, where: str) -> list[str | None]:
+    """Return a column of texts; a missing one is ``None``.
+
+    Raises:
+        BenchError: for another type, or naming the first row that is no UTF-8 or a giant.
+    """
+    column = table.column(name)
+    kind = column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise BenchError(f"{where}: column '{name}' holds {kind}", "texts expected")
+    longest = pc.max(pc.binary_length(column)).as_py() or 0
+    if longest > LONGEST_TEXT:
+        row = pc.index(pc.binary_length(column), longest).as_py()
+        raise BenchError(
+            f"{where}, row {row}: a text of {longest:,} bytes in '{name}'",
+            f"at most {LONGEST_TEXT:,}",
+        )
+    try:
+        column.validate(full=True)
+        found: list[str | None] = column.to_pylist()
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise BenchError(f"{where}: column '{name}' is no UTF-8: {first_line(error)}") from error
+    return found
+
+
+def check_labels(labels: np.ndarray, classes: int, where: str) -> None:
+    """Check that there are labels, all of them among ``classes``.
+
+    Raises:
+        BenchError: naming an empty split, or the first row whose label is none of the classes.
+    """
+    if not len(labels):
+        raise BenchError(f"{where}: no rows")
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        raise BenchError(
+            f"{where}, row {wrong[0]}: label {labels[wrong[0]]} is out of range",
+            f"0 to {classes - 1}",
+        )
+
+
+def _check_filled(column: pa.ChunkedArray, name: str, where: str) -> None:
+    if column.null_count:
+        row = pc.index(pc.is_null(column), True).as_py()
+        raise BenchError(f"{where}, row {row}: {name} is empty")

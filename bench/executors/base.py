@@ -1,0 +1,67 @@
+"""The contract of an executor: where jobs run, and what is heard of them.
+
+The runner decides what runs, when, for how long and what is written of it; an executor only
+carries it out.  It need not know what a job does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bench.executors.worker import Job
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a job said.
+
+    Attributes:
+        job: who said it.
+        kind: "epoch" (``value`` is an entry of the history), "note" (``value["text"]`` is for the
+            user) or "done" (``value`` is the outcome: see :func:`bench.executors.worker.run_job`).
+        value: what it said.
+    """
+
+    job: Job
+    kind: str
+    value: dict[str, Any]
+
+
+class Executor(Protocol):
+    """Runs jobs, each in a process of its own."""
+
+    @property
+    def free(self) -> int:
+        """How many more jobs can start now."""
+        ...
+
+    @property
+    def running(self) -> list[Job]:
+        """The jobs that were submitted and are not done."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Start ``job``."""
+        ...
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        """Yield what running jobs say, waiting up to ``timeout`` seconds for the first.
+
+        Every job that was submitted and not cancelled yields one "done", also when its process
+        died without a word.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """Ask all running jobs to stop at their next checkpoint; they still yield "done"."""
+        ...
+
+    def cancel(self, job: Job) -> None:
+        """End ``job`` now; nothing more is heard of it."""
+        ...
+
+    def stop(self) -> None:
+        """End all jobs now."""
+        ...
