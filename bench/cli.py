@@ -238,7 +238,7 @@ def report(
     if all(option is None for option in (task, columns, sort, format_, out)):
         _report(results, reports)
         return
-    from bench.commands import split_names
+    from bench.arguments import split_names
     from bench.report.command import print_tables
     from bench.report.select import Choice
 

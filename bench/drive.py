@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.cells import Cell, TeacherSpec
+from bench.cells import Cell, GeneratorSpec, TeacherSpec
 from bench.errors import BenchError
 from bench.executors.base import Event, Executor
 from bench.executors.worker import Job
@@ -258,11 +258,14 @@ def _in_smaller_parts(job: Job) -> Job | None:
         return None  # what would be measured is something else
     if isinstance(work, Cell) and not work.trained:
         return None
-    values = (work if isinstance(work, Cell | TeacherSpec) else work.cells[0]).preset_values
+    whole = work if isinstance(work, Cell | TeacherSpec | GeneratorSpec) else work.cells[0]
+    values = whole.preset_values
     if isinstance(work, Cell):
         size = int(values["recipe"]["batch_size"])
     elif isinstance(work, TeacherSpec) and not values["frozen_teacher"]:
         size = int(values["teacher_recipe"]["batch_size"])
+    elif isinstance(work, GeneratorSpec) and values["generator_recipe"]:
+        size = int(values["generator_recipe"]["batch_size"])
     else:
         size = int(values["evaluation_batch"])
     # a part of one sample has no batch statistics
