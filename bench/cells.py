@@ -211,7 +211,7 @@ class Cell:
             # a teacher that is not asked cannot change the result; the key of one that is follows
             if name != "source" and not any(part in name for part in ("teacher", "generator"))
         }
-        variants = preset.pop("variants")
+        variants = preset.pop("variants", None)
         preset["recipe"] = without_unused(preset["recipe"])
         preset = without_unused(preset)
         if self.variant.teacher_data == "all":

@@ -21,11 +21,12 @@ EVERYTHING = "all"
 
 @dataclass(frozen=True)
 class Contender:
-    """A method or baseline with its options."""
+    """A method or baseline with its options, and whether it was asked for by its name."""
 
     kind: str
     name: str
     options: Mapping[str, str]
+    named: bool = True
 
 
 @dataclass
@@ -103,7 +104,7 @@ def _contenders(specs: Iterable[str]) -> Iterable[Contender]:
     for spec in specs:
         if spec == EVERYTHING:
             for kind, registry in (("baseline", BASELINES), ("method", METHODS)):
-                yield from (Contender(kind, name, {}) for name in registry.names())
+                yield from (Contender(kind, name, {}, named=False) for name in registry.names())
             continue
         name, options = parse_spec(spec)
         if name in METHODS and name in BASELINES:
@@ -162,7 +163,9 @@ def _cells(
     whole = cls(configured)
     oracle = bool(getattr(whole, "oracle", False))
     if task.family not in cls.families:
-        plan.notes.append(f"'{contender.name}' is not for {task.family} tasks: not on {task.name}")
+        if contender.named:
+            note = f"'{contender.name}' is not for {task.family} tasks: not on {task.name}"
+            plan.notes.append(note)
         return
     lacking = sorted(getattr(cls, "signals", frozenset()) - task.signals)
     if lacking:

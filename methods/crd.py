@@ -167,7 +167,7 @@ def nce_loss(positive: Tensor, negative: Tensor, chosen: Tensor, rows: int) -> T
         chosen: which of the pool are a sample's negatives, ``(N, M)`` bool.
         rows: ``n``, training samples.
     """
-    noise = (chosen.sum(dim=1) / rows).log()
+    noise = (chosen.sum(dim=1).to(negative.dtype) / rows).log()
     told = F.logsigmoid(positive - noise)
     refused = F.logsigmoid(noise[:, None] - negative) * chosen
     return -(told + refused.sum(dim=1)).mean()

@@ -150,7 +150,7 @@ def test_a_teacher_of_another_number_of_outputs_is_not_distilled(image_world) ->
 def test_the_auxiliary_loss_spreads_a_teacher_over_its_subclasses(world) -> None:
     def used(weight: float) -> float:
         options = SubclassTeacherConfig(subclasses=2, w_auxiliary=weight)
-        run = world.run(SubclassTeacher(options), student=world.teacher(), epochs=12)
+        run = world.run(SubclassTeacher(options), student=world.teacher(), epochs=30)
         assert parameter_count(run.method) == 0
         model = run.student.eval()
         with torch.no_grad():
