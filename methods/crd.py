@@ -178,7 +178,7 @@ def log_normaliser(positive: Tensor, negative: Tensor, chosen: Tensor, rows: int
     scores = negative.detach().masked_fill(~chosen, -torch.inf)
     count = len(positive) + chosen.sum()
     total = torch.cat([positive.detach(), scores.flatten()]).logsumexp(dim=0)
-    return total - count.log() + math.log(rows)
+    return total - count.to(total.dtype).log() + math.log(rows)
 
 
 def draw_pool(rows: int, size: int, seed: int) -> Tensor:
