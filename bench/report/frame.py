@@ -67,7 +67,7 @@ def collect(records: Iterable[Record]) -> Collected:
     for record in records:
         try:
             rows.append(_row(record))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
             name = str(record.get("key"))[:12]
             problems.append(f"record {name}: malformed ({type(error).__name__}: {error})")
     _fill_devices(rows)
@@ -93,7 +93,7 @@ def collect(records: Iterable[Record]) -> Collected:
 
 
 def _row(record: Record) -> dict[str, Any]:
-    """Return one flat row; raises KeyError, TypeError or ValueError for a malformed record."""
+    """Return one flat row; raises a LookupError, TypeError or the like for a malformed record."""
     cell, task = record["cell"], record["task"]
     environment = record.get("environment") or {}
     data = record.get("data") or {}
@@ -183,9 +183,13 @@ def _revision(revision: Mapping[str, Any]) -> str:
 
 def _number(value: object) -> float | None:
     """Return ``value`` as a finite float, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # JSON's whole numbers have no largest one
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _instant(finished: str) -> datetime:
