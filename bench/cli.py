@@ -106,7 +106,7 @@ def run_all(
     if cost and code != EXIT_INTERRUPTED:
         code = max(code, measure(suite, running, console))
     if code != EXIT_INTERRUPTED:
-        _report(results, reports)
+        code = max(code, _report(results, reports))
     raise typer.Exit(code)
 
 
@@ -213,7 +213,7 @@ def list_parts(
 @app.command()
 def report(results: Results = Path("results"), reports: Reports = Path("reports")) -> None:
     """Render the reports from the records alone."""
-    _report(results, reports)
+    raise typer.Exit(_report(results, reports))
 
 
 @app.command()
@@ -282,10 +282,10 @@ def _suite(
     return build(Suite, values, "the command line")
 
 
-def _report(results: Path, reports: Path) -> None:
+def _report(results: Path, reports: Path) -> int:
     from bench.commands import write_report
 
-    write_report(results, reports, console)
+    return write_report(results, reports, console)
 
 
 def main() -> int:

@@ -24,6 +24,7 @@ class ReportSummary:
         records: number of records read.
         superseded: how many of them gave way to another record of the same cell.
         problems: one line for each record that could not be used as it stands.
+        refused: how many of these could not be used at all.
     """
 
     paths: tuple[Path, ...]
@@ -31,6 +32,7 @@ class ReportSummary:
     records: int
     superseded: int
     problems: tuple[str, ...]
+    refused: int = 0
 
 
 def write_reports(results: Path, out: Path) -> ReportSummary:
@@ -55,12 +57,15 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
             else "run `python -m bench all` first",
         )
     # Deferred: drawing libraries take a second to load, and most commands never draw.
+    from bench.report.costs import usable
     from bench.report.figure import draw, encode
     from bench.report.frame import collect
     from bench.report.leaderboard import render_leaderboard
 
     collected = collect(records)
-    problems += collected.problems
+    costs, malformed_costs = usable(costs)
+    refused = len(problems) + collected.malformed + len(malformed_costs)
+    problems += collected.problems + malformed_costs
     page = render_leaderboard(
         collected.frame,
         superseded=collected.superseded,
@@ -80,5 +85,10 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
             write_atomically(path, data)
             written.append(path)
     return ReportSummary(
-        tuple(files), tuple(written), len(records), collected.superseded, tuple(problems)
+        paths=tuple(files),
+        written=tuple(written),
+        records=len(records),
+        superseded=collected.superseded,
+        problems=tuple(problems),
+        refused=refused,
     )

@@ -41,6 +41,27 @@ def cost_table(costs: Sequence[Record], section: Section) -> list[str]:
     return [*lines, f"<sub>{_caption(found)}</sub>", ""]
 
 
+def usable(costs: Sequence[Record]) -> tuple[list[Record], list[str]]:
+    """Return the cost records that a table can be made of, and one line for each other one."""
+    kept, problems = [], []
+    for record in costs:
+        try:
+            served = str(record["teacher_served"])
+            _row(str(record["cell"]["label"]), {served: record})
+            if record["status"] != "ok":
+                text.escape(record["error"]["message"])
+            if not all(isinstance(record["cell"][name], str) for name in ("task", "source")):
+                raise TypeError("cell.task or cell.source is no text")
+            preset_name(record["cell"])
+            str(record["finished"])
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+            name = str(record.get("key"))[:12]
+            problems.append(f"cost record {name}: malformed ({type(error).__name__}: {error})")
+        else:
+            kept.append(record)
+    return kept, problems
+
+
 def _of_section(costs: Sequence[Record], section: Section) -> dict[str, dict[str, Record]]:
     """Return this section's cost records by method and by how the teacher was served.
 

@@ -42,11 +42,13 @@ class Collected:
             every metric of the best epoch on the test split; scores in the metric's unit.
         superseded: how many records gave way to another one of the same cell.
         problems: one line for each record that could not be used as it stands.
+        malformed: how many of these could not be used at all.
     """
 
     frame: pd.DataFrame
     superseded: int
     problems: list[str]
+    malformed: int = 0
 
 
 def preset_name(cell: Mapping[str, Any]) -> str:
@@ -70,6 +72,7 @@ def collect(records: Iterable[Record]) -> Collected:
         except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
             name = str(record.get("key"))[:12]
             problems.append(f"record {name}: malformed ({type(error).__name__}: {error})")
+    malformed = len(problems)
     _fill_devices(rows)
     rows.sort(key=lambda row: (row["status"] == "ok", _instant(row["finished"]), row["key"]))
     kept: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -89,7 +92,7 @@ def collect(records: Iterable[Record]) -> Collected:
     chosen = [kept[identity] for identity in sorted(kept)]
     extra = sorted({name for row in chosen for name in row} - set(COLUMNS))
     frame = pd.DataFrame(chosen, columns=[*COLUMNS, *extra])
-    return Collected(frame, len(rows) - len(chosen), sorted(problems))
+    return Collected(frame, len(rows) - len(chosen), sorted(problems), malformed)
 
 
 def _row(record: Record) -> dict[str, Any]:
