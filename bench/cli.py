@@ -106,7 +106,7 @@ def run_all(
     if cost and code != EXIT_INTERRUPTED:
         code = max(code, measure(suite, running, console))
     if code != EXIT_INTERRUPTED:
-        _report(results, reports)
+        code = max(code, _report(results, reports))
     raise typer.Exit(code)
 
 
@@ -236,8 +236,7 @@ def report(
       python -m bench report --task cifar10 --format latex --out table.tex
     """
     if all(option is None for option in (task, columns, sort, format_, out)):
-        _report(results, reports)
-        return
+        raise typer.Exit(_report(results, reports))
     from bench.arguments import split_names
     from bench.report.command import print_tables
     from bench.report.select import Choice
@@ -366,10 +365,10 @@ def _suite(
     return build(Suite, values, "the command line")
 
 
-def _report(results: Path, reports: Path) -> None:
+def _report(results: Path, reports: Path) -> int:
     from bench.commands import write_report
 
-    write_report(results, reports, console)
+    return write_report(results, reports, console)
 
 
 def main() -> int:

@@ -51,10 +51,14 @@ class Running:
     def policy(self) -> Policy:
         """Return how the run deals with what goes wrong."""
         from bench.runner import Policy
+        from bench.training.checkpoint import chosen_interval
 
         limit = self.cell_timeout
         if limit is not None and not 0 < limit < float("inf"):
             raise BenchError(f"cannot limit a cell to {limit:g} seconds", "more than 0")
+        if not self.cache_gb < float("inf"):
+            raise BenchError(f"cannot keep {self.cache_gb:g} gigabytes of teacher signals")
+        chosen_interval()  # refused here, before any cell would be
         return Policy(parse_retry(self.retry), limit)
 
 
@@ -174,16 +178,23 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-def write_report(results: Path, reports: Path, console: Console) -> None:
-    """Render the reports and say where they are."""
+def write_report(results: Path, reports: Path, console: Console) -> int:
+    """Render the reports and say where they are; returns the exit status."""
     from bench.report import write_reports
 
-    summary = write_reports(results, reports)
+    try:
+        summary = write_reports(results, reports)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        message = f"'{reports}' cannot be written: {error.strerror}"
+        raise BenchError(message, "use --reports") from error
     for problem in summary.problems:
         console.print(f"warning: {problem}", style="yellow", markup=False, soft_wrap=True)
     console.print(f"{summary.records} records rendered:")
     for path in summary.paths:
         console.print(f"  {path}", markup=False, soft_wrap=True)
+    if summary.refused:
+        console.print(f"{summary.refused} could not be used.")
+    return EXIT_FAILED_CELLS if summary.refused else EXIT_OK
 
 
 def _registries() -> dict[str, Registry[Any]]:

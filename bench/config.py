@@ -24,7 +24,8 @@ class Config(BaseModel):
 C = TypeVar("C", bound=Config)
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
-_short.maxlevel = 3
+_short.maxlevel = 2
+_short.maxlist = _short.maxtuple = _short.maxdict = 4
 
 
 def build(cls: type[C], options: Mapping[str, Any], what: str) -> C:

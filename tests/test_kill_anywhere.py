@@ -94,13 +94,17 @@ class Grid:
 
     def phase(self) -> str:
         """Tell by what lies on disk how far the run has come."""
-        if len(list(self.results.rglob("seed*.json"))) == CELLS:
+        if self.successes() == CELLS:
             return "report"
         if list((self.base / "cache").glob("signals/*/manifest.json")):
             return "cells"
         if list((self.base / "cache").glob("teachers/*/manifest.json")):
             return "filling the cache"
         return "teacher" if (self.base / "cache" / "teachers").exists() else "starting"
+
+    def successes(self) -> int:
+        records = self.results.rglob("seed*.json")
+        return sum('"status": "ok"' in record.read_text() for record in records)
 
     def written(self) -> int:
         """Return how many files lie among the results, half-written ones among them."""
@@ -243,13 +247,15 @@ def kill_and_restart(
     note({"KILL_SEED": seed})
     while sum(tally.values()) < kills:
         rounds += 1
-        grid, again = new_grid(f"round{rounds}"), True
-        while again and sum(tally.values()) < kills:
+        grid, again, reported = new_grid(f"round{rounds}"), True, False
+        # once killed at its report a grid has nothing else left to be killed at
+        while again and not reported and sum(tally.values()) < kills:
             process = grid.start()
             where = strike(grid, process, undisturbed.seconds, draw)
             again = outlived(grid, process, undisturbed.outcome)
             if where:
                 tally[where] += 1
+                reported = where.endswith("report")
         if again:
             until_done(grid, undisturbed.outcome)
         assert grid.outcome() == undisturbed.outcome

@@ -25,6 +25,7 @@ class ReportSummary:
         records: number of records read.
         superseded: how many of them gave way to another record of the same cell.
         problems: one line for each record that could not be used as it stands.
+        refused: how many of these could not be used at all.
     """
 
     paths: tuple[Path, ...]
@@ -32,6 +33,7 @@ class ReportSummary:
     records: int
     superseded: int
     problems: tuple[str, ...]
+    refused: int = 0
 
 
 def write_reports(results: Path, out: Path) -> ReportSummary:
@@ -50,7 +52,12 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
     context = load(results)
     paths, written = write_files(out, render(context))
     return ReportSummary(
-        paths, written, len(context.records), context.superseded, tuple(context.problems)
+        paths=paths,
+        written=written,
+        records=len(context.records),
+        superseded=context.superseded,
+        problems=tuple(context.problems),
+        refused=context.refused,
     )
 
 

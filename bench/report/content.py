@@ -143,7 +143,8 @@ class Context:
         records: all readable records, for what the frame does not hold (curves, predictions).
         results: where the records lie; ``None`` where they are not on disk.
         superseded: how many records gave way to another one of the same cell.
-        problems: records that could not be used, one line each.
+        problems: records that could not be used as they stand, one line each.
+        refused: how many of these could not be used at all.
     """
 
     frame: pd.DataFrame
@@ -152,6 +153,7 @@ class Context:
     results: Path | None = None
     superseded: int = 0
     problems: Sequence[str] = ()
+    refused: int = 0
 
     @cached_property
     def sections(self) -> list[Section]:

@@ -67,10 +67,12 @@ def collect_costs(
             device = str((record.get("environment") or {}).get("device"))
             origin = str((record.get("external") or {}).get("origin") or "")
             place = (cell["task"], preset_name(cell), cell["source"], device, origin)
+            if not all(isinstance(cell[name], str) for name in ("task", "source", "label")):
+                raise TypeError("cell.task, cell.source or cell.label is no text")
             modes = {str(record["teacher_served"]): record}
             cost(modes)
             found.setdefault(place, {}).setdefault(shown_label(cell), {}).update(modes)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
             name = str(record.get("key"))[:12]
             problems.append(f"cost record {name}: malformed ({type(error).__name__}: {error})")
     flat = {

@@ -46,11 +46,13 @@ class Collected:
             every metric of the best epoch on the test split; scores in the metric's unit.
         superseded: how many records gave way to another one of the same cell.
         problems: one line for each record that could not be used as it stands.
+        malformed: how many of these could not be used at all.
     """
 
     frame: pd.DataFrame
     superseded: int
     problems: list[str]
+    malformed: int = 0
 
 
 def preset_name(cell: Mapping[str, Any]) -> str:
@@ -81,9 +83,10 @@ def collect(records: Iterable[Record], agreement: Mapping[str, float] | None = N
     for record in records:
         try:
             rows.append({**_row(record), "agreement": agreement.get(str(record["key"]))})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
             name = str(record.get("key"))[:12]
             problems.append(f"record {name}: malformed ({type(error).__name__}: {error})")
+    malformed = len(problems)
     _fill_devices(rows)
     rows.sort(key=lambda row: (row["status"] == "ok", _instant(row["finished"]), row["key"]))
     kept: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -103,7 +106,7 @@ def collect(records: Iterable[Record], agreement: Mapping[str, float] | None = N
     chosen = [kept[identity] for identity in sorted(kept)]
     extra = sorted({name for row in chosen for name in row} - set(COLUMNS))
     frame = pd.DataFrame({name: _column(chosen, name) for name in (*COLUMNS, *extra)})
-    return Collected(frame, len(rows) - len(chosen), sorted(problems))
+    return Collected(frame, len(rows) - len(chosen), sorted(problems), malformed)
 
 
 def _column(rows: Iterable[Mapping[str, Any]], name: str) -> pd.Series:
@@ -114,7 +117,7 @@ def _column(rows: Iterable[Mapping[str, Any]], name: str) -> pd.Series:
 
 
 def _row(record: Record) -> dict[str, Any]:
-    """Return one flat row; raises KeyError, TypeError or ValueError for a malformed record."""
+    """Return one flat row; raises a LookupError, TypeError or the like for a malformed record."""
     cell, task = record["cell"], record["task"]
     environment = record.get("environment") or {}
     data = record.get("data") or {}
@@ -217,9 +220,13 @@ def _revision(revision: Mapping[str, Any]) -> str:
 
 def _number(value: object) -> float | None:
     """Return ``value`` as a finite float, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # JSON's whole numbers have no largest one
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _instant(finished: str) -> datetime:

@@ -119,4 +119,5 @@ def load(results: Path) -> Context:
         results=results,
         superseded=collected.superseded,
         problems=[*problems, *collected.problems, *unusable],
+        refused=len(problems) + collected.malformed + len(unusable),
     )
