@@ -95,6 +95,14 @@ class ListSplit(Split):
         """Return the candidates of every sample, ``(N, K)``."""
         return self._lists()
 
+    @cached_property
+    def part(self) -> str:  # type: ignore[override]
+        """Return a digest of all lists: other candidates must not get these ones' scores."""
+        sums = hashlib.sha256(np.ascontiguousarray(self.lists, dtype=np.int64).tobytes())
+        sums.update(self.query_of.astype(np.int64).tobytes())
+        sums.update(f"{self.queries.digest} {self.passages.digest}".encode())
+        return sums.hexdigest()[:16]
+
     def batch(self, index: np.ndarray, view: View | None = None) -> Batch:
         device = self.labels.device
         listed = self.lists[index]
@@ -112,7 +120,7 @@ class ListSplit(Split):
             usable = torch.from_numpy(foreign_negatives(listed, self.relevant[index]))
             inputs["foreign"] = usable.to(device)
         position = torch.from_numpy(index.astype(np.int64)).to(device)
-        return Batch(inputs, self.labels[position], position)
+        return Batch(inputs, self.labels[position], position, part=self.part)
 
     def outputs(
         self, model: Model, view: View | None, hidden: Sequence[int], size: int
@@ -133,6 +141,9 @@ class ListSplit(Split):
                 passages[listed.clamp(min=0)],
             ]
             yield index, model.scored(torch.cat(both, dim=1), listed >= 0)
+
+    def absent(self, index: np.ndarray) -> np.ndarray | None:
+        return np.asarray(self.lists[index] < 0)
 
     def signal_shape(self, model: Model) -> tuple[int, int]:
         return self.candidates, retriever(model).vectors(self.candidates) * model.width

@@ -121,6 +121,13 @@ class Split:
         logits[np.concatenate(order)] = stacked
         return logits
 
+    def absent(self, index: np.ndarray) -> np.ndarray | None:
+        """Return which logits of the samples ``(n, C)`` stand for nothing; ``None`` for none.
+
+        A model gives −∞ there: a list of candidates may be shorter than the longest one.
+        """
+        return None
+
     def signal_shape(self, model: Model) -> tuple[int, int]:
         """Return how many numbers a sample's logits and its embedding have."""
         return model.head.out_features, model.width

@@ -187,7 +187,8 @@ def run(
     with evaluating(model), autocast(device, precision):
         for index, raw in split.outputs(model, view, layers, batch_size):
             output = raw.float()
-            _put(arrays, f"{prefix}logits", output.logits, index, len(split))
+            absent = split.absent(index)
+            _put(arrays, f"{prefix}logits", output.logits, index, len(split), absent)
             _put(arrays, f"{prefix}embedding", output.embedding, index, len(split))
             for layer in layers:
                 states = output.hidden[layer].cpu().numpy()
@@ -204,12 +205,27 @@ def run(
 
 
 def _put(
-    arrays: dict[str, np.ndarray], name: str, value: Tensor | None, index: np.ndarray, rows: int
+    arrays: dict[str, np.ndarray],
+    name: str,
+    value: Tensor | None,
+    index: np.ndarray,
+    rows: int,
+    absent: np.ndarray | None = None,
 ) -> None:
+    """Keep the rows of a batch in float16.
+
+    −∞ is kept where the split says that nothing is there, and nowhere else: an overflow, a NaN or
+    a score for an empty place is an error.
+    """
     if value is None:
         raise ValueError("the teacher gives no logits or embedding")
     array = arrays.setdefault(name, np.zeros((rows, *value.shape[1:]), np.float16))
     rows_of_batch = value.cpu().numpy()
-    if not np.abs(rows_of_batch).max() <= np.finfo(np.float16).max:
+    present = rows_of_batch
+    if absent is not None:
+        if not np.isneginf(rows_of_batch[absent]).all():
+            raise ValueError(f"the teacher's {name} score places that are empty")
+        present = rows_of_batch[~absent]
+    if not np.abs(present).max(initial=0.0) <= np.finfo(np.float16).max:
         raise ValueError(f"the teacher's {name} is not finite in float16")
     array[index] = rows_of_batch

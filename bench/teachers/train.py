@@ -61,8 +61,8 @@ def load_teacher(spec: TeacherSpec, task: Task, data: Data) -> tuple[Model, dict
     files = TeacherFiles.of(spec.task, spec.key)
     manifest = files.require()
     model = task.build_model(task.preset.teacher, data=data)
-    outputs = manifest.get("outputs", model.head.out_features)
-    if outputs != model.head.out_features:  # one method's own teacher may have more of them
+    outputs = manifest.get("outputs")  # one method's own teacher may have more of them
+    if model.classifies and outputs not in (None, model.head.out_features):
         model.replace_head(torch.nn.Linear(model.head.in_features, outputs))
     model = files.load_into(model)
     return model.to(data.train.labels.device), manifest
@@ -106,7 +106,7 @@ def _train(
         "parameters": parameter_count(taught.model),
         "depth": taught.model.depth,
         "width": taught.model.width,
-        "outputs": taught.model.head.out_features,
+        "outputs": taught.model.head.out_features if taught.model.classifies else None,
         "objective": asdict(spec.objective) if spec.objective else None,
         "seconds": time.perf_counter() - started,
         **scores,

@@ -15,7 +15,7 @@ from bench.data.splits import View
 from bench.errors import NotApplicable
 from bench.models.base import Model
 from bench.models.retriever import build_retriever
-from bench.teachers.fill import fill
+from bench.teachers.fill import fill, run
 from bench.teachers.lists import OwnLists
 from bench.teachers.signals import CachedTeacher, LiveTeacher, check
 
@@ -115,7 +115,7 @@ def test_cached_signals_are_the_live_teachers(frozen: bool) -> None:
     """Encoded once a text or run list by list: the same scores and embeddings."""
     data, model = split(), teacher().requires_grad_(not frozen)
     live = LiveTeacher(model, "float32")
-    cached = CachedTeacher(filled(data, model), torch.device("cpu"), live=live)
+    cached = CachedTeacher(filled(data, model), torch.device("cpu"), live=live, part=data.part)
     batch = data.batch(np.array([3, 1, 0]))
     kept, fresh = cached(batch, ()), live(batch, ())
     assert kept.scores.shape == (3, 3)
@@ -123,14 +123,52 @@ def test_cached_signals_are_the_live_teachers(frozen: bool) -> None:
     torch.testing.assert_close(kept.scores, fresh.scores, atol=0.02, rtol=1e-3)
     torch.testing.assert_close(kept.embedding, fresh.embedding, atol=1e-3, rtol=1e-3)
     full = split(lists=lambda: np.maximum(LISTS, 0))
-    check(CachedTeacher(filled(full, model), torch.device("cpu"), live=live), live, full, None)
+    source = CachedTeacher(filled(full, model), torch.device("cpu"), live=live, part=full.part)
+    check(source, live, full, None)
+    assert live.samples == 3 + 5  # asked above and by the check, never through the cache
 
 
 def test_an_empty_place_survives_the_cache() -> None:
     data, model = split(), teacher()
-    cached = CachedTeacher(filled(data, model), torch.device("cpu"))
+    cached = CachedTeacher(filled(data, model), torch.device("cpu"), part=data.part)
     scores = cached(data.batch(np.array([2])), ()).scores
     assert torch.isneginf(scores[0]).tolist() == [False, False, True]
+
+
+def test_other_lists_do_not_get_these_ones_scores() -> None:
+    """Neither from the cache's folder nor through a cache that is open."""
+    data, model, other = split(), teacher(), split(lists=lambda: np.roll(LISTS, 1, axis=0))
+    cached = CachedTeacher(filled(data, model), torch.device("cpu"), part=data.part)
+    assert filled(other, model) != cached.folder == filled(split(), model)
+    assert split().part == data.part != split(query_of=np.roll(np.arange(5), 1)).part
+    with pytest.raises(KeyError):
+        cached(other.batch(np.array([0])), ())
+
+
+class Spoilt(torch.nn.Module):
+    """A teacher one of whose scores is ``value``, in place ``place`` of every list."""
+
+    def __init__(self, place: int, value: float) -> None:
+        super().__init__()
+        self.inner, self.place, self.value = teacher().requires_grad_(True), place, value
+        self.width = self.inner.width
+        self.vectors = self.inner.vectors  # type: ignore[union-attr]
+
+    def forward(self, inputs: Any, hidden: Any = ()) -> Any:
+        output = self.inner(inputs)
+        output.scores[:, self.place] = self.value
+        return output
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 7e4])
+def test_a_score_that_float16_cannot_hold_is_an_error(value: float) -> None:
+    with pytest.raises(ValueError, match="not finite in float16"):
+        run(Spoilt(1, value), split(), None, [], 2, "float32")  # type: ignore[arg-type]
+
+
+def test_a_score_where_nothing_is_listed_is_an_error() -> None:
+    with pytest.raises(ValueError, match="places that are empty"):
+        run(Spoilt(2, 1.0), split(), None, [], 2, "float32")  # type: ignore[arg-type]
 
 
 def test_a_teacher_gives_in_batch_negatives_probability_zero() -> None:

@@ -9,8 +9,8 @@ They are read as archives: nothing is installed and no code of theirs runs.  Two
 pyarrow version write the same bytes.
 
 A docstring's one-line summary is the query, its body without that line the passage, in which the
-object's own name is masked.  Source: NumPy, SciPy, pandas and scikit-learn, BSD-licensed
-(``LICENSES.txt``).
+object's own name is masked; a pair whose body says the summary again is left out.  Source: NumPy,
+SciPy, pandas and scikit-learn, BSD-licensed (``LICENSES.txt``).
 """
 
 from __future__ import annotations
@@ -157,12 +157,25 @@ def pair(name: str, docstring: str) -> tuple[str, str] | None:
     first, _, rest = inspect.cleandoc(docstring).partition("\n\n")
     query = _plain(first)
     body = rest.split("\nExamples\n")[0].split("\nReferences\n")[0]
-    passage = _masked(_plain(body), name)
-    words = passage.split()
+    words = _plain(body).split()[: PASSAGE_WORDS[1]]
     low, high = SUMMARY_WORDS
     if not low <= len(query.split()) <= high or len(words) < PASSAGE_WORDS[0]:
         return None
-    return query, " ".join(words[: PASSAGE_WORDS[1]])
+    if repeats(query, " ".join(words)):  # before masking, which would hide it
+        return None
+    return query, _masked(" ".join(words), name)
+
+
+def repeats(query: str, passage: str) -> bool:
+    """Return whether the passage holds the query's words in a row, spelling and marks aside.
+
+    Such a pair asks for no understanding: any match of words finds it.
+    """
+    return f" {_bare(query)} " in f" {_bare(passage)} "
+
+
+def _bare(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
 
 
 def _plain(text: str) -> str:
