@@ -6,23 +6,28 @@ so that a method named ``<script>`` or ``a_b & c`` needs no thought where a part
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
 from bench.report.groups import Group, groups
 from bench.report.looks import Look, looks
+from bench.report.sample_files import Samples
 from bench.report.sections import Section, sections
-from bench.store import Record
+from bench.store import Record, slug
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bench.report.costs import Cost
+
+
+LONGEST_NAME = 150  # of a file, without its digest and ending
 
 
 @dataclass(frozen=True)
@@ -141,17 +146,17 @@ class Context:
         frame: one row a cell (:mod:`bench.report.frame`).
         costs: what methods cost (:func:`bench.report.costs.collect_costs`).
         records: all readable records, for what the frame does not hold (curves, predictions).
-        results: where the records lie; ``None`` where they are not on disk.
         superseded: how many records gave way to another one of the same cell.
         problems: records that could not be used, one line each.
+        samples: generated inputs that lie beside the records.
     """
 
     frame: pd.DataFrame
     costs: Mapping[tuple[str, ...], Mapping[str, Cost]] = field(default_factory=dict)
     records: Sequence[Record] = ()
-    results: Path | None = None
     superseded: int = 0
     problems: Sequence[str] = ()
+    samples: Sequence[Samples] = ()
 
     @cached_property
     def sections(self) -> list[Section]:
@@ -180,3 +185,17 @@ class Context:
 
 
 Builder = Callable[[Context], Iterable[Part]]
+
+
+def file_name(*parts: str) -> str:
+    """Return ``parts`` as the name of a file, without an ending.
+
+    Where a part is not safe as it is or all are too long together, a digest keeps the names of
+    different parts apart.
+    """
+    kept = [part for part in parts if part]
+    name = "-".join(map(slug, kept))
+    if len(name) <= LONGEST_NAME and all(slug(part) == part for part in kept):
+        return name
+    digest = hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:8]
+    return f"{name[:LONGEST_NAME].rstrip('-.')}-{digest}"
