@@ -113,6 +113,7 @@ def _row(ablation: Ablation, configuration: Configuration) -> list[Value]:
     bounds = interval(differences)
     spread = mean_and_sd(configuration.scores.values())
     gain = ablation.gain(configuration)
+    over = Value(text.gain(gain, metric), gain.mean if gain else None)
     return [
         first,
         Value(text.spread(spread, metric), spread.mean),
@@ -122,11 +123,7 @@ def _row(ablation: Ablation, configuration: Configuration) -> list[Value]:
             if bounds is None
             else " to ".join(text.number(bound, metric, signed=True) for bound in bounds)
         ),
-        *(
-            [Value(text.gain(gain, metric), gain.mean if gain else None)]
-            if ablation.reference
-            else []
-        ),
+        *([over] if ablation.reference else []),
         seeds,
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,8 @@ def validation(record: Mapping[str, Any] | Record, metric: str) -> dict[int, flo
     for entry in epochs if isinstance(epochs, list) else []:
         scores = entry.get("validation") if isinstance(entry, dict) else None
         value = scores.get(metric) if isinstance(scores, dict) else None
-        if isinstance(value, int | float) and isinstance(entry.get("epoch"), int):
+        number = isinstance(value, int | float) and math.isfinite(value)
+        if number and isinstance(entry.get("epoch"), int):
             found[entry["epoch"]] = float(value)
     return found
 

@@ -1,4 +1,4 @@
-"""What generated inputs look like: real, reconstructed and perturbed, with the teacher's verdict."""
+"""What generated inputs look like: real, reconstructed and perturbed, with teacher's verdicts."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ def _cell(
     if gain is None:
         ax.add_patch(Rectangle(corner, 1, 1, fc="white", ec="#bbbbbb", hatch="///", lw=0))
         return
-    colour = colours.to_rgba(gain.mean * scale(ablation.metric))
+    place = colours.norm(gain.mean * scale(ablation.metric))
+    colour = colours.get_cmap()(float(place))
     ax.add_patch(Rectangle(corner, 1, 1, facecolor=colour, lw=0))
     shown = number(gain.mean, ablation.metric, signed=True)
     if gain.pairs != _usual(grid):
