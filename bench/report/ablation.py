@@ -75,7 +75,7 @@ class Ablation:
     """One method's configurations on one task, preset, source and device.
 
     Attributes:
-        place: the section's part of a file's name.
+        place: task, preset, source, device and origin.
         title: the task's, as tables have it.
         where: preset, source and device (and whose results they are) in words.
         metric: the task's primary one.
@@ -86,7 +86,7 @@ class Ablation:
         reference_scores: its score by seed.
     """
 
-    place: str
+    place: tuple[str, ...]
     title: str
     where: str
     metric: str
@@ -161,7 +161,7 @@ def _ablation(section: Section, method: str, rows: list[Row], context: Context) 
     lines = [section.line(name) for name in REFERENCES if name != method]
     reference = next((line for line in lines if line is not None), None)
     return Ablation(
-        place=section.slug,
+        place=section.place,
         title=section.title,
         where=section.where,
         metric=section.metric,

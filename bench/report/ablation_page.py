@@ -71,7 +71,7 @@ def figure_name(ablation: Ablation, grid: Grid) -> str:
     """Return the figure's file name, without an ending: it says what is in it, and is its own."""
     fixed = json.dumps(dict(grid.fixed), sort_keys=True, default=str)
     digest = hashlib.sha256(fixed.encode()).hexdigest()[:8]
-    return file_name("ablation", ablation.method, grid.row, grid.column, ablation.place, digest)
+    return file_name("ablation", ablation.method, grid.row, grid.column, *ablation.place, digest)
 
 
 def _heading(ablation: Ablation) -> str:
@@ -91,7 +91,7 @@ def _table(ablation: Ablation) -> Table:
     ]
     assert ablation.default is not None
     return Table(
-        name=file_name("ablation", ablation.method, ablation.place),
+        name=file_name("ablation", ablation.method, *ablation.place),
         head=head,
         rows=[_row(ablation, each) for each in ablation.configurations],
         title=_heading(ablation),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bench.report.costs import Cost
 
 
-LONGEST_NAME = 150  # of a file, without its digest and ending
+LONGEST_NAME, LONGEST_PART = 150, 100  # characters of a file, without digest and ending
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,7 @@ class Context:
 
     def costs_of(self, section: Section) -> Mapping[str, Cost]:
         """Return what the methods of ``section`` cost; empty when nothing was measured."""
-        place = (section.task, section.preset, section.source, section.device, section.origin)
-        return self.costs.get(place, {})
+        return self.costs.get(section.place, {})
 
     @cached_property
     def by_key(self) -> dict[str, Record]:
@@ -190,12 +189,12 @@ Builder = Callable[[Context], Iterable[Part]]
 def file_name(*parts: str) -> str:
     """Return ``parts`` as the name of a file, without an ending.
 
-    Where a part is not safe as it is or all are too long together, a digest keeps the names of
-    different parts apart.
+    Where they are too long, a digest keeps names that begin alike apart; other names that are the
+    same are told apart by :func:`bench.report.parts.build`.
     """
     kept = [part for part in parts if part]
     name = "-".join(map(slug, kept))
-    if len(name) <= LONGEST_NAME and all(slug(part) == part for part in kept):
+    if len("-".join(kept)) <= LONGEST_NAME and max(map(len, kept)) <= LONGEST_PART:
         return name
     digest = hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:8]
     return f"{name[:LONGEST_NAME].rstrip('-.')}-{digest}"

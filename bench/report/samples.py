@@ -54,7 +54,7 @@ def _of(rows: Sequence[Row], by_key: dict[str, Samples]) -> Samples | None:
 
 def _shown(section: Section, label: str, samples: Samples) -> Iterator[Block]:
     title = f"{label} on {section.title} ({section.where})"
-    name = file_name("generated", label, section.slug)
+    name = file_name("generated", label, *section.place)
     yield Heading(title)
     if samples.images:
         kinds = ", ".join(kind.name for kind in samples.kinds)

@@ -173,6 +173,11 @@ class Section:
         return f"{words}, external: {self.origin}" if self.origin else words
 
     @property
+    def place(self) -> tuple[str, ...]:
+        """Return task, preset, source, device and origin."""
+        return (self.task, self.preset, self.source, self.device, self.origin)
+
+    @property
     def place_slug(self) -> str:
         """Return preset, source, device and origin as a name for files."""
         return slug("-".join((self.preset, self.source, self.device, self.origin)))

@@ -27,16 +27,16 @@ def draw(ablation: Ablation, grid: Grid) -> Figure:
     width = max(5.0, 1.9 + 0.72 * len(grid.columns))
     with styled(width, 1.6 + 0.52 * len(grid.rows)) as figure:
         ax = figure.subplots()
-        colours = ScalarMappable(Normalize(-largest, largest), matplotlib.colormaps[COLOURS])
+        norm = Normalize(-largest, largest)
         for y, row in enumerate(grid.rows):
             for x, column in enumerate(grid.columns):
-                _cell(ax, x, y, ablation, grid, (row, column), colours)
+                _cell(ax, x, y, ablation, grid, (row, column), norm)
         if grid.default is not None:
             at = grid.columns.index(grid.default[1]), grid.rows.index(grid.default[0])
             corner = at[0] - 0.47, at[1] - 0.47
             ax.add_patch(Rectangle(corner, 0.94, 0.94, fill=False, lw=1.6, ec="black"))
         _frame(ax, grid)
-        bar = figure.colorbar(colours, ax=ax, fraction=0.05, pad=0.03)
+        bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=ax, fraction=0.05, pad=0.03)
         bar.set_label("points" if factor == 100.0 else plain(metric_name(ablation.metric)))
         bar.outline.set_visible(False)  # type: ignore[operator]
         bar.ax.tick_params(labelsize=8)
@@ -51,15 +51,14 @@ def _cell(
     ablation: Ablation,
     grid: Grid,
     at: tuple[float, float],
-    colours: ScalarMappable,
+    norm: Normalize,
 ) -> None:
     gain = grid.gains.get(at)
     corner = x - 0.5, y - 0.5
     if gain is None:
         ax.add_patch(Rectangle(corner, 1, 1, fc="white", ec="#bbbbbb", hatch="///", lw=0))
         return
-    place = colours.norm(gain.mean * scale(ablation.metric))
-    colour = colours.get_cmap()(float(place))
+    colour = matplotlib.colormaps[COLOURS](norm(gain.mean * scale(ablation.metric)))
     ax.add_patch(Rectangle(corner, 1, 1, facecolor=colour, lw=0))
     shown = number(gain.mean, ablation.metric, signed=True)
     if gain.pairs != _usual(grid):
