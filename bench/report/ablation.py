@@ -8,17 +8,15 @@ Nothing here knows a method's options: configurations are compared as the record
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import pandas as pd
-
-from bench.report.frame import REFERENCE
-from bench.report.sections import SECTION
+from bench.report.content import Context
+from bench.report.frame import MARK, REFERENCE
+from bench.report.sections import Row, Section
 from bench.stats import Gain, mean_and_sd, paired_gain
-from bench.store import Record
 
 # What a heat map's gains are over: the first of these that was run beside the method.
 REFERENCES = ("kd", REFERENCE)
@@ -37,14 +35,18 @@ class Configuration:
         kind: of the record: "method", "baseline" or "oracle".
         config: all options, resolved.
         scores: test score by seed, of the finished cells.
+        planned: the seeds of all its cells, finished or not.
         unfinished: why the other cells have no result, without repetition.
+        like_for_like: whether it may be read beside the others as it stands.
     """
 
     label: str
     kind: str
     config: Options
     scores: Mapping[int, float]
+    planned: frozenset[int]
     unfinished: tuple[str, ...]
+    like_for_like: bool
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,10 @@ class Ablation:
     """One method's configurations on one task, preset, source and device.
 
     Attributes:
-        place: the values of :data:`bench.report.sections.SECTION`.
+        place: task, preset, source, device and origin.
         title: the task's, as tables have it.
+        where: preset, source and device (and whose results they are) in words.
+        metric: the task's primary one.
         direction: of the metric.
         default: the configuration without options, if it was run.
         others: the rest, those that change fewest options first.
@@ -84,17 +88,14 @@ class Ablation:
 
     place: tuple[str, ...]
     title: str
+    where: str
+    metric: str
     direction: str
     method: str
     default: Configuration | None
     others: tuple[Configuration, ...]
     reference: str | None
     reference_scores: Mapping[int, float]
-
-    @property
-    def metric(self) -> str:
-        """Return the task's primary metric."""
-        return self.place[SECTION.index("metric")]
 
     @property
     def configurations(self) -> list[Configuration]:
@@ -125,30 +126,31 @@ class Ablation:
         return list(_grids(self))
 
 
-def ablations(frame: pd.DataFrame, records: Iterable[Record]) -> list[Ablation]:
-    """Find the ablations in ``frame``, whose rows were made from ``records``."""
-    configs = {str(record["key"]): record["cell"].get("config") or {} for record in records}
+def ablations(context: Context) -> list[Ablation]:
+    """Find the ablations in the records of ``context``, section by section."""
     found = []
-    for place, section in frame.groupby(SECTION, sort=True, dropna=False):
-        for method, cells in section.groupby("method", sort=True):
-            made = _ablation(tuple(map(str, place)), str(method), cells, section, configs)
+    for section in context.sections:
+        by_method: dict[str, list[Row]] = {}
+        for label in sorted(section.rows):
+            for row in section.rows[label]:
+                by_method.setdefault(str(row["method"]), []).append(row)
+        for method, rows in sorted(by_method.items()):
+            if len({row["label"] for row in rows}) < FEWEST:
+                continue
+            made = _ablation(section, method, rows, context)
             whole = made.default is not None and len(made.configurations) >= FEWEST
             if whole or made.grids():
                 found.append(made)
     return found
 
 
-def _ablation(
-    place: tuple[str, ...],
-    method: str,
-    cells: pd.DataFrame,
-    section: pd.DataFrame,
-    configs: Mapping[str, Options],
-) -> Ablation:
-    by_config: dict[str, list[pd.Series]] = {}
-    for _, cell in cells.sort_values(["label", "seed"]).iterrows():
-        by_config.setdefault(_canonical(configs[cell.key]), []).append(cell)
-    made = [_configuration(group, configs[group[0].key]) for group in by_config.values()]
+def _ablation(section: Section, method: str, rows: list[Row], context: Context) -> Ablation:
+    by_config: dict[str, list[tuple[Row, Options]]] = {}
+    for row in sorted(rows, key=lambda row: (row["label"], row["seed"])):
+        config = _config(context, str(row["key"]))
+        if config is not None:
+            by_config.setdefault(_canonical(config), []).append((row, config))
+    made = [_configuration([row for row, _ in g], g[0][1]) for g in by_config.values()]
     default = next((each for each in made if each.label == method), None)
     base = default.config if default else {}
 
@@ -156,38 +158,42 @@ def _ablation(
         changed = [name for name in each.config if each.config[name] != base.get(name)]
         return len(changed), _canonical({name: each.config[name] for name in changed})
 
-    reference, scores = _reference(section, method)
+    lines = [section.line(name) for name in REFERENCES if name != method]
+    reference = next((line for line in lines if line is not None), None)
     return Ablation(
-        place=place,
-        title=str(cells.title.iloc[-1]),
-        direction=str(cells.direction.iloc[-1]),
+        place=section.place,
+        title=section.title,
+        where=section.where,
+        metric=section.metric,
+        direction=section.direction,
         method=method,
         default=default,
         others=tuple(sorted((each for each in made if each is not default), key=order)),
-        reference=reference,
-        reference_scores=scores,
+        reference=reference.label if reference else None,
+        reference_scores=reference.scores if reference else {},
     )
 
 
-def _configuration(cells: list[pd.Series], config: Options) -> Configuration:
-    told = sorted({f"{c.status}: {c.error_message}" for c in cells if c.status != "ok"})
+def _config(context: Context, key: str) -> Options | None:
+    """Return the resolved options of the cell ``key``; None where its record has none."""
+    cell = context.by_key.get(key, {}).get("cell")
+    config = cell.get("config") if isinstance(cell, dict) else None
+    return config if isinstance(config, dict) else None
+
+
+def _configuration(rows: list[Row], config: Options) -> Configuration:
+    told = {f"{row['status']}: {row['error_message']}" for row in rows if row["status"] != "ok"}
+    labels = (str(row["label"]).removesuffix(f" {MARK}") for row in rows)
     return Configuration(
         # the shortest: options that say a default are left out of it
-        label=min((str(cell.label) for cell in cells), key=lambda label: (len(label), label)),
-        kind=str(cells[0].kind),
+        label=min(labels, key=lambda label: (len(label), label)),
+        kind=str(rows[0]["kind"]),
         config=config,
-        scores={int(cell.seed): float(cell.test_best) for cell in cells if cell.status == "ok"},
-        unfinished=tuple(told),
+        scores={int(row["seed"]): float(row["test_best"]) for row in rows if row["status"] == "ok"},
+        planned=frozenset(int(row["seed"]) for row in rows),
+        unfinished=tuple(sorted(told)),
+        like_for_like=not any(row["not_like_for_like"] for row in rows),
     )
-
-
-def _reference(section: pd.DataFrame, method: str) -> tuple[str | None, dict[int, float]]:
-    for name in REFERENCES:
-        cells = section[(section.label == name) & (section.status == "ok")]
-        if name != method and not cells.empty:
-            pairs = zip(cells.seed, cells.test_best, strict=True)
-            return name, {int(seed): float(score) for seed, score in pairs}
-    return None, {}
 
 
 def _grids(ablation: Ablation) -> Iterator[Grid]:
@@ -195,8 +201,7 @@ def _grids(ablation: Ablation) -> Iterator[Grid]:
     numeric = sorted(
         name
         for name in {name for each in finished for name in each.config}
-        if len({each.config.get(name) for each in finished if _is_number(each.config.get(name))})
-        > 1
+        if len({each.config[name] for each in finished if _is_number(each.config.get(name))}) > 1
     )
     for pair in combinations(numeric, 2):
         alike: dict[str, list[Configuration]] = {}

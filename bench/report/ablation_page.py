@@ -10,11 +10,20 @@ from typing import Any
 
 from bench.report import text
 from bench.report.ablation import Ablation, Configuration, Grid, ablations, interval
-from bench.report.content import Block, Context, Heading, Part, Picture, Table, Text, Value
+from bench.report.content import (
+    Block,
+    Context,
+    Heading,
+    Part,
+    Picture,
+    Table,
+    Text,
+    Value,
+    file_name,
+)
+from bench.report.frame import MARK
 from bench.report.pictures import draw
-from bench.report.sections import SECTION
 from bench.stats import mean_and_sd
-from bench.store import slug
 
 INTRODUCTION = (
     "One method in several configurations, on the test split at the epoch that was best on "
@@ -22,13 +31,14 @@ INTRODUCTION = (
     "options, averaged over seeds, with the 95 % interval of Student's t over seeds; positive is "
     "better. An interval over few seeds is wide, and with so many rows one in twenty excludes zero "
     "by chance. An oracle is given finer true labels that no other method has: a bound, not a "
-    "contender."
+    f"contender; {MARK} is not like for like, as said under the task's own table."
 )
+CUT = 80  # characters of a reason why there is no result
 
 
 def ablation_parts(context: Context) -> Iterator[Part]:
     """Yield the part of ablations; nothing where no method was run in several configurations."""
-    found = ablations(context.frame, context.records)
+    found = ablations(context)
     if not found:
         return
     blocks: list[Block] = [Text(INTRODUCTION)]
@@ -40,7 +50,7 @@ def ablation_parts(context: Context) -> Iterator[Part]:
                     figure_name(ablation, grid),
                     partial(draw, "ablation", ablation, grid),
                     f"Gain of {ablation.method} by {grid.row} and {grid.column}",
-                    "Mean gain; the default is framed.",
+                    _figure_caption(ablation, grid),
                 )
             )
         if ablation.default is not None:
@@ -48,20 +58,24 @@ def ablation_parts(context: Context) -> Iterator[Part]:
     yield Part("Ablations", tuple(blocks))
 
 
+def _figure_caption(ablation: Ablation, grid: Grid) -> str:
+    framed = " The default is framed." if grid.default is not None else ""
+    others = f" Other options: {options_text(grid.fixed)}." if grid.fixed else ""
+    return (
+        f"Mean gain over {ablation.reference} of the same seed; hatched: not run or no result."
+        f"{framed}{others}"
+    )
+
+
 def figure_name(ablation: Ablation, grid: Grid) -> str:
     """Return the figure's file name, without an ending: it says what is in it, and is its own."""
-    places = dict(zip(SECTION, ablation.place, strict=True))
-    where = [places[name] for name in ("task", "preset", "source", "device")]
-    identity = json.dumps([ablation.place, dict(grid.fixed)], sort_keys=True, default=str)
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    parts = ["ablation", ablation.method, grid.row, grid.column, *where, digest]
-    return "-".join(slug(part) for part in parts)
+    fixed = json.dumps(dict(grid.fixed), sort_keys=True, default=str)
+    digest = hashlib.sha256(fixed.encode()).hexdigest()[:8]
+    return file_name("ablation", ablation.method, grid.row, grid.column, *ablation.place, digest)
 
 
 def _heading(ablation: Ablation) -> str:
-    places = dict(zip(SECTION, ablation.place, strict=True))
-    where = f"preset {places['preset']}, source {places['source']}, {places['device']}"
-    return f"{ablation.method} on {ablation.title} ({where})"
+    return f"{ablation.method} on {ablation.title} ({ablation.where})"
 
 
 def _table(ablation: Ablation) -> Table:
@@ -77,7 +91,7 @@ def _table(ablation: Ablation) -> Table:
     ]
     assert ablation.default is not None
     return Table(
-        name="-".join(["ablation", slug(ablation.method), *map(slug, ablation.place)]),
+        name=file_name("ablation", ablation.method, *ablation.place),
         head=head,
         rows=[_row(ablation, each) for each in ablation.configurations],
         title=_heading(ablation),
@@ -88,18 +102,18 @@ def _table(ablation: Ablation) -> Table:
 def _row(ablation: Ablation, configuration: Configuration) -> list[Value]:
     metric = ablation.metric
     is_default = configuration is ablation.default
-    name = "default" if is_default else options_text(ablation.changed(configuration))
-    # bold, so that nobody takes an oracle for a way to use the method
-    oracle = configuration.kind == "oracle"
-    first = Value(f"{name} (oracle)" if oracle else name, bold=oracle)
-    width = 5 if ablation.reference else 4
+    first = _name(ablation, configuration)
+    seeds = Value(_seeds(configuration, ablation), len(configuration.scores))
     if not configuration.scores:
-        why = Value("; ".join(configuration.unfinished))
-        return [first, why, *[Value(text.NOTHING)] * (width - 1)]
+        why = Value(text.first_line("; ".join(configuration.unfinished), CUT) or text.NOTHING)
+        gaps = [Value(text.NOTHING)] * (3 if ablation.reference else 2)
+        return [first, why, *gaps, seeds]
     differences = [] if is_default else ablation.to_default(configuration)
     mean = mean_and_sd(differences).mean if differences else None
     bounds = interval(differences)
     spread = mean_and_sd(configuration.scores.values())
+    gain = ablation.gain(configuration)
+    over = Value(text.gain(gain, metric), gain.mean if gain else None)
     return [
         first,
         Value(text.spread(spread, metric), spread.mean),
@@ -109,13 +123,22 @@ def _row(ablation: Ablation, configuration: Configuration) -> list[Value]:
             if bounds is None
             else " to ".join(text.number(bound, metric, signed=True) for bound in bounds)
         ),
-        *([Value(text.gain(ablation.gain(configuration), metric))] if ablation.reference else []),
-        Value(_seeds(configuration, ablation)),
+        *([over] if ablation.reference else []),
+        seeds,
     ]
 
 
+def _name(ablation: Ablation, configuration: Configuration) -> Value:
+    """Return what the configuration changes, bold for an oracle: nobody can use it as a method."""
+    is_default = configuration is ablation.default
+    name = "default" if is_default else options_text(ablation.changed(configuration))
+    oracle = configuration.kind == "oracle"
+    marks = (" (oracle)" if oracle else "") + ("" if configuration.like_for_like else f" {MARK}")
+    return Value(name + marks, bold=oracle)
+
+
 def _seeds(configuration: Configuration, ablation: Ablation) -> str:
-    planned = {seed for each in ablation.configurations for seed in each.scores}
+    planned = {seed for each in ablation.configurations for seed in each.planned}
     done = len(configuration.scores)
     return str(done) if done == len(planned) else f"{done}/{len(planned)}"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pandas as pd
+
 from bench.metrics.groups import GROUPS, PREFIX
 from bench.report import text
 from bench.report.content import Block, Table, Value
@@ -24,10 +26,11 @@ def group_table(section: Section) -> Iterator[Block]:
         return
     rows = []
     for line in section.lines:
-        cells = section.cells[(section.cells.label == line.label) & (section.cells.status == "ok")]
+        cells = [row for row in section.rows[line.label] if row["status"] == "ok"]
         shown = [Value(line.label, italic=line.kind == "baseline")]
         for name in names:
-            scores = cells[f"test_{PREFIX}{name}"].dropna().tolist()
+            column = (row[f"test_{PREFIX}{name}"] for row in cells)
+            scores = [score for score in column if not pd.isna(score)]
             spread = mean_and_sd(scores) if scores else None
             shown.append(Value(text.spread(spread, "accuracy"), spread.mean if spread else None))
         rows.append(shown)
@@ -35,6 +38,6 @@ def group_table(section: Section) -> Iterator[Block]:
         name=f"groups-{section.slug}",
         head=["method", *(f"{name} (%)" for name in names)],
         rows=rows,
-        title=f"Class groups: {section.title}, preset {section.preset}",
+        title=f"Class groups: {section.title}, {section.where}",
         source=CAPTION,
     )

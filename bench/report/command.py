@@ -60,7 +60,7 @@ def _load(place: str) -> Context:
         raise BenchError(f"no record of revision '{revision}' in '{folder}'", f"there: {known}")
     keys = set(kept.key)
     records = [record for record in context.records if record.get("key") in keys]
-    return Context(frame=kept.reset_index(drop=True), records=records, results=context.results)
+    return Context(frame=kept.reset_index(drop=True), records=records)
 
 
 def _say_settings(found: Comparison, console: Console) -> None:

@@ -6,18 +6,17 @@ and the static teacher's as a line.  Whatever has ``companions`` in its record's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import pandas as pd
-
-from bench.report.content import Context, Part, Picture
+from bench.report.content import Block, Context, Heading, Part, Picture
+from bench.report.curves import validation
 from bench.report.pictures import draw
-from bench.store import Record
+from bench.report.sections import Section
 
-ALT = "Validation score by epoch of student, companion and static teacher"
 CAPTION = (
     "Thick lines are means over seeds, thin ones single seeds; the shaded band is the gap between "
     "the student and the model trained beside it, which never ships. Scores are on validation."
@@ -31,7 +30,7 @@ class Panel:
 
     Attributes:
         title: the task.
-        where: preset, source and device.
+        where: preset, source and device (and whose results they are).
         label: the method.
         metric: of all scores.
         student: one curve a seed, in the metric's unit.
@@ -50,60 +49,58 @@ class Panel:
 
 def companion_parts(context: Context) -> Iterator[Part]:
     """Yield the part of these curves; nothing where no method trained a second model."""
-    shown = panels(context.frame, context.records)
-    if shown:
-        picture = Picture("companions", partial(draw, "companions", shown), ALT, CAPTION)
-        yield Part("Learning curves of models trained beside the student", (picture,))
+    blocks: list[Block] = []
+    for group in context.groups:
+        shown = [panel for section in group.sections for panel in panels(context, section)]
+        if shown:
+            name = f"companions-{group.slug}"
+            alt = f"Validation score by epoch of student, companion and teacher, {group.where}"
+            blocks.append(Heading(group.where[0].upper() + group.where[1:]))
+            blocks.append(Picture(name, partial(draw, "companions", shown), alt, CAPTION))
+    if blocks:
+        title = "Learning curves of models trained beside the student"
+        yield Part(title, tuple(blocks), "Models beside the student")
 
 
-def panels(frame: pd.DataFrame, records: Iterable[Record]) -> list[Panel]:
-    """Return a panel for each method and task with companions in its records.
-
-    Args:
-        frame: the rows that count, a cell each (:func:`bench.report.frame.collect`).
-        records: the records they were made from, and any others.
-    """
-    by_key = {str(record.get("key")): record for record in records}
-    if frame.empty:
-        return []
+def panels(context: Context, section: Section) -> list[Panel]:
+    """Return a panel for each method of ``section`` with companions in its records."""
     found = []
-    same = ["preset", "source", "device", "task", "metric", "label"]
-    for key, rows in frame[frame.status == "ok"].groupby(same, sort=True):
-        preset, source, device, _, metric, label = map(str, key)
-        title = str(rows.title.iloc[0])
-        panel = Panel(title, f"preset {preset}, source {source}, {device}", label, metric)
-        for row in rows.sort_values("seed").itertuples():
-            _add(panel, by_key.get(str(row.key), {}))
+    for label, rows in sorted(section.rows.items()):
+        panel = Panel(section.title, section.where, label, section.metric)
+        for row in sorted(rows, key=lambda row: int(row["seed"])):
+            if row["status"] == "ok":
+                _add(panel, context.by_key.get(str(row["key"]), {}))
         if panel.companions:
             found.append(panel)
     return found
 
 
 def _add(panel: Panel, record: Mapping[str, Any]) -> None:
-    entries = [entry for entry in record.get("epochs") or () if isinstance(entry, dict)]
-    names = sorted({name for entry in entries for name in entry.get("companions") or ()})
-    if not names:
+    listed = record.get("epochs")
+    entries = [entry for entry in (listed if isinstance(listed, list) else ()) if _beside(entry)]
+    if not entries:
         return
-    own = {entry.get("epoch"): entry.get("validation") for entry in entries}
-    panel.student.append(_curve(own, panel.metric))
-    for name in names:
-        scores = {e.get("epoch"): (e.get("companions") or {}).get(name) for e in entries}
-        panel.companions.setdefault(name, []).append(_curve(scores, panel.metric))
-    teacher = ((record.get("teacher") or {}).get("validation") or {}).get(panel.metric)
+    panel.student.append(validation(record, panel.metric))
+    for name in sorted({name for entry in entries for name in _beside(entry)}):
+        # as an epoch's own validation scores, so that both are read alike
+        scores = [{**entry, "validation": _beside(entry).get(name)} for entry in entries]
+        curve = validation({"epochs": scores}, panel.metric)
+        panel.companions.setdefault(name, []).append(curve)
+    teacher = _mapping(_mapping(record.get("teacher")).get("validation")).get(panel.metric)
     if isinstance(teacher, int | float) and teacher not in panel.teachers:
         panel.teachers.append(float(teacher))
 
 
-def _curve(scores: Mapping[Any, Any], metric: str) -> Curve:
-    return {
-        int(epoch): float(found[metric])
-        for epoch, found in scores.items()
-        if isinstance(epoch, int) and isinstance(found, dict) and metric in found
-    }
+def _beside(entry: object) -> Mapping[str, Any]:
+    return _mapping(_mapping(entry).get("companions"))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def mean_curve(curves: Iterable[Curve]) -> Curve:
     """Return the mean over seeds at the epochs that all of them have."""
     kept = [curve for curve in curves if curve]
     shared = sorted(set.intersection(*(set(curve) for curve in kept))) if kept else []
-    return {epoch: sum(curve[epoch] for curve in kept) / len(kept) for epoch in shared}
+    return {epoch: math.fsum(curve[epoch] for curve in kept) / len(kept) for epoch in shared}

@@ -6,23 +6,28 @@ so that a method named ``<script>`` or ``a_b & c`` needs no thought where a part
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
 from bench.report.groups import Group, groups
 from bench.report.looks import Look, looks
+from bench.report.sample_files import Samples
 from bench.report.sections import Section, sections
-from bench.store import Record
+from bench.store import Record, slug
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bench.report.costs import Cost
+
+
+LONGEST_NAME, LONGEST_PART = 150, 100  # characters of a file, without digest and ending
 
 
 @dataclass(frozen=True)
@@ -141,19 +146,19 @@ class Context:
         frame: one row a cell (:mod:`bench.report.frame`).
         costs: what methods cost (:func:`bench.report.costs.collect_costs`).
         records: all readable records, for what the frame does not hold (curves, predictions).
-        results: where the records lie; ``None`` where they are not on disk.
         superseded: how many records gave way to another one of the same cell.
         problems: records that could not be used as they stand, one line each.
         refused: how many of these could not be used at all.
+        samples: generated inputs that lie beside the records.
     """
 
     frame: pd.DataFrame
     costs: Mapping[tuple[str, ...], Mapping[str, Cost]] = field(default_factory=dict)
     records: Sequence[Record] = ()
-    results: Path | None = None
     superseded: int = 0
     problems: Sequence[str] = ()
     refused: int = 0
+    samples: Sequence[Samples] = ()
 
     @cached_property
     def sections(self) -> list[Section]:
@@ -172,8 +177,7 @@ class Context:
 
     def costs_of(self, section: Section) -> Mapping[str, Cost]:
         """Return what the methods of ``section`` cost; empty when nothing was measured."""
-        place = (section.task, section.preset, section.source, section.device, section.origin)
-        return self.costs.get(place, {})
+        return self.costs.get(section.place, {})
 
     @cached_property
     def by_key(self) -> dict[str, Record]:
@@ -182,3 +186,17 @@ class Context:
 
 
 Builder = Callable[[Context], Iterable[Part]]
+
+
+def file_name(*parts: str) -> str:
+    """Return ``parts`` as the name of a file, without an ending.
+
+    Where they are too long, a digest keeps names that begin alike apart; other names that are the
+    same are told apart by :func:`bench.report.parts.build`.
+    """
+    kept = [part for part in parts if part]
+    name = "-".join(map(slug, kept))
+    if len("-".join(kept)) <= LONGEST_NAME and max(map(len, kept)) <= LONGEST_PART:
+        return name
+    digest = hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:8]
+    return f"{name[:LONGEST_NAME].rstrip('-.')}-{digest}"

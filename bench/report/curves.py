@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,9 @@ def validation(record: Mapping[str, Any] | Record, metric: str) -> dict[int, flo
     for entry in epochs if isinstance(epochs, list) else []:
         scores = entry.get("validation") if isinstance(entry, dict) else None
         value = scores.get(metric) if isinstance(scores, dict) else None
-        if isinstance(value, int | float) and isinstance(entry.get("epoch"), int):
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            continue
+        if isinstance(entry.get("epoch"), int):
             found[entry["epoch"]] = float(value)
     return found
 

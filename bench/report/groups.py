@@ -48,8 +48,17 @@ class Group:
     @cached_property
     def left_out(self) -> list[str]:
         """Return the trained students that lack a seed or a task, by name."""
-        there = {line.label for s in self.sections for line in s.lines if line.trained_student}
-        return sorted(there - set(self.labels))
+        return sorted(self._students - set(self.labels) - set(self.set_apart))
+
+    @cached_property
+    def set_apart(self) -> list[str]:
+        """Return the trained students that are not ranked as they had more than the others."""
+        apart = {x.label for s in self.sections for x in s.lines if not x.on_same_terms}
+        return sorted(self._students & apart)
+
+    @property
+    def _students(self) -> set[str]:
+        return {line.label for s in self.sections for line in s.lines if line.trained_student}
 
     @cached_property
     def scores(self) -> pd.DataFrame:

@@ -13,9 +13,12 @@ Every renderer (Markdown, HTML page, table files, figures) works through this li
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import count
+
 from bench.report.ablation_page import ablation_parts
 from bench.report.companions import companion_parts
-from bench.report.content import Builder, Context, Part
+from bench.report.content import Block, Builder, Context, Part, Picture, Table
 from bench.report.leaderboard import overview, tasks
 from bench.report.pictures import pictures
 from bench.report.samples import sample_parts
@@ -33,5 +36,21 @@ PARTS: tuple[Builder, ...] = (
 
 
 def build(context: Context) -> list[Part]:
-    """Return all parts of the report."""
-    return [part for builder in PARTS for part in builder(context)]
+    """Return all parts of the report; no two tables and no two pictures share a name."""
+    taken: set[str] = set()
+    return [
+        replace(part, blocks=tuple(_own_name(block, taken) for block in part.blocks))
+        for builder in PARTS
+        for part in builder(context)
+    ]
+
+
+def _own_name(block: Block, taken: set[str]) -> Block:
+    """Return ``block`` with a number behind its name where another one has it already."""
+    if not isinstance(block, Table | Picture) or not block.name:
+        return block
+    kind, name = type(block).__name__, block.name
+    # some file systems tell no capitals apart
+    at = next(n for n in count(1) if f"{kind} {name} {n}".casefold() not in taken)
+    taken.add(f"{kind} {name} {at}".casefold())
+    return block if at == 1 else replace(block, name=f"{name}-{at}")

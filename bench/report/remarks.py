@@ -76,7 +76,9 @@ def _gap(section: Section) -> list[str]:
 
 
 def _without_parameters(section: Section) -> list[str]:
-    students = [line for line in section.lines if line.best and line.trained_student]
+    students = [
+        line for line in section.lines if line.best and line.trained_student and line.on_same_terms
+    ]
     simple = [
         line
         for line in section.lines

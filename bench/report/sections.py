@@ -116,9 +116,13 @@ class Line:
     @property
     def ranked(self) -> bool:
         """Whether it may be called best: a trained student, on the seeds and the terms of all."""
-        fair = self.like_for_like and self.kind != "oracle"
         run = self.trained_student and self.paired and self.complete and self.best is not None
-        return fair and run
+        return self.on_same_terms and run
+
+    @property
+    def on_same_terms(self) -> bool:
+        """Whether it was given what all others were: no oracle, and like for like."""
+        return self.like_for_like and self.kind != "oracle"
 
 
 @dataclass(frozen=True)
@@ -157,14 +161,23 @@ class Section:
 
     @property
     def contenders(self) -> list[Line]:
-        """Finished distillation methods (no baselines), best mean first."""
-        return [line for line in self.lines if line.kind == "method" and line.best]
+        """Finished distillation methods (no baselines) on the terms of all, best mean first."""
+        return [
+            line
+            for line in self.lines
+            if line.kind == "method" and line.best and line.like_for_like
+        ]
 
     @property
     def where(self) -> str:
         """Return preset, source and device (and whose results they are) in words."""
         words = f"preset {self.preset}, source {self.source}, {self.device}"
         return f"{words}, external: {self.origin}" if self.origin else words
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Return task, preset, source, device and origin."""
+        return (self.task, self.preset, self.source, self.device, self.origin)
 
     @property
     def place_slug(self) -> str:

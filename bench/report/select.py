@@ -95,6 +95,7 @@ def load(results: Path) -> Context:
     from bench.report.agreement import agreements
     from bench.report.costs import collect_costs
     from bench.report.frame import collect
+    from bench.report.sample_files import read_samples
     from bench.store import read_costs, read_records
 
     records, unreadable = read_records(results)
@@ -112,12 +113,13 @@ def load(results: Path) -> Context:
     cost_records, unreadable_costs = read_costs(results)
     costs, unusable = collect_costs(cost_records)
     problems += [line.replace(prefix, "") for line in unreadable_costs]
+    samples, unshown = read_samples(results)
     return Context(
         frame=collected.frame,
         costs=costs,
         records=records,
-        results=results,
         superseded=collected.superseded,
-        problems=[*problems, *collected.problems, *unusable],
-        refused=len(problems) + collected.malformed + len(unusable),
+        problems=[*problems, *collected.problems, *unusable, *unshown],
+        refused=len(problems) + collected.malformed + len(unusable) + len(unshown),
+        samples=samples,
     )

@@ -117,6 +117,8 @@ def _left_out(group: Group) -> str:
     told = []
     if group.left_out:
         told.append(f"Left out, since a seed or a task is missing: {', '.join(group.left_out)}.")
+    if group.set_apart:
+        told.append(f"Not ranked, as not on the terms of all: {', '.join(group.set_apart)}.")
     without = [s.task for s in group.sections if s not in group.with_gap]
     if without:
         told.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import random
 import re
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import Any
 
 import matplotlib
 import pytest
-from bench.report.heatmap import draw_heatmap
 from factory import record
 
 from bench.report import write_reports
 from bench.report.ablation import Ablation, ablations, interval
-from bench.report.ablation_page import PAGE, ablation_files, options_text
+from bench.report.ablation_page import ablation_parts, figure_name, options_text
+from bench.report.content import Context, Part
+from bench.report.figures.ablation import draw
+from bench.report.formats import markdown
 from bench.report.frame import collect
+from bench.report.parts import build
 from bench.store import Record, write_record
 
 DEFAULT = {"parts": 4, "beta": 1.0, "rotation": True, "projection": "pca"}
@@ -56,7 +60,16 @@ def grid(**changes: Any) -> list[Record]:
 
 
 def found(records: list[Record]) -> list[Ablation]:
-    return ablations(collect(records).frame, records)
+    return ablations(context(records))
+
+
+def context(records: list[Record]) -> Context:
+    return Context(collect(records).frame, records=records)
+
+
+def part(records: list[Record]) -> Part:
+    (only,) = ablation_parts(context(records))
+    return only
 
 
 def rows(page: str) -> dict[str, list[str]]:
@@ -65,13 +78,19 @@ def rows(page: str) -> dict[str, list[str]]:
     return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in split}
 
 
+def filled(root: Path, records: list[Record]) -> Path:
+    for each in records:
+        write_record(root / "results", each)
+    return root / "results"
+
+
 def page_of(records: list[Record]) -> str:
-    return ablation_files(collect(records).frame, records)[PAGE].decode()
+    return "\n".join(markdown([part(records)]))
 
 
 def test_differences_to_the_default_by_hand() -> None:
     table = rows(page_of(grid()))
-    assert list(table)[:3] == ["configuration", ":------------------------", "default"]
+    assert list(table)[:3] == ["configuration", ":" + 31 * "-", "default"]
     assert table["default"] == ["81.00 ± 1.00", "-", "-", "0.00 ± 0.00", "3"]
     # −5, −3, 0 points to 80, 81, 82: mean −2.67, sd 2.52, t(0.975, 2) = 4.303
     mean, bounds = table["rotation=off"][1:3]
@@ -92,7 +111,7 @@ def test_options_that_say_a_default_are_the_same_configuration() -> None:
 
 def test_an_oracle_is_marked_and_no_part_of_the_grid() -> None:
     records = grid()
-    assert "projection=oracle **oracle**" in rows(page_of(records))
+    assert "**projection=oracle (oracle)**" in rows(page_of(records))
     (ablation,) = found(records)
     (only,) = ablation.grids()
     assert len(only.gains) == 6
@@ -115,9 +134,10 @@ def test_the_grid_holds_gains_over_kd_or_else_over_scratch() -> None:
 
 def test_without_any_reference_there_is_a_table_and_no_heat_map() -> None:
     records = [each for each in grid() if each["cell"]["method"] == "mine"]
-    files = ablation_files(collect(records).frame, records)
-    assert list(files) == [PAGE]
-    assert "gain over" not in files[PAGE].decode().split("<sub>")[0].split("\n\n")[-2]
+    (table,) = part(records).tables
+    assert part(records).pictures == ()
+    assert not any("gain over" in name for name in table.head)
+    assert {len(row) for row in table.rows} == {len(table.head)}
 
 
 def test_a_cross_of_two_options_is_no_grid() -> None:
@@ -147,7 +167,7 @@ def test_failed_cells_are_said_and_leave_a_hole() -> None:
     (ablation,) = found(records)
     (only,) = ablation.grids()
     assert (8.0, 2.0) not in only.gains
-    drawn = draw_heatmap(ablation, only)
+    drawn = draw(ablation, only)
     texts = [text.get_text() for text in drawn.axes[0].texts]
     assert len(texts) == 5
 
@@ -160,7 +180,7 @@ def test_a_cell_with_fewer_seeds_says_how_many() -> None:
     ]
     (ablation,) = found(records)
     (only,) = ablation.grids()
-    texts = [text.get_text() for text in draw_heatmap(ablation, only).axes[0].texts]
+    texts = [text.get_text() for text in draw(ablation, only).axes[0].texts]
     assert sum("(n=2)" in text for text in texts) == 3
     assert rows(page_of(records))["parts=8"][-1] == "2/3"
 
@@ -168,7 +188,7 @@ def test_a_cell_with_fewer_seeds_says_how_many() -> None:
 def test_colours_are_centred_on_zero() -> None:
     (ablation,) = found(grid())
     (only,) = ablation.grids()
-    figure = draw_heatmap(ablation, only)
+    figure = draw(ablation, only)
     low, high = figure.axes[1].get_ylim()  # of the colour bar
     assert low == pytest.approx(-high)
     middle = matplotlib.colormaps["RdBu"](0.5)
@@ -182,9 +202,9 @@ def test_few_configurations_are_no_ablation() -> None:
 
 def test_tasks_and_presets_have_tables_of_their_own() -> None:
     records = [*grid(), *grid(task="imdb"), *grid(overrides={"epochs": 1})]
-    files = ablation_files(collect(records).frame, records)
     assert len(found(records)) == 3
-    assert len(files) == 1 + 3 * 2  # a page, and each grid as svg and png
+    names = [block.name for block in (*part(records).tables, *part(records).pictures)]
+    assert len(names) == len(set(names)) == 6  # of each a table and a grid
 
 
 def test_the_report_links_them_and_is_the_same_twice(tmp_path: Path) -> None:
@@ -196,21 +216,109 @@ def test_the_report_links_them_and_is_the_same_twice(tmp_path: Path) -> None:
         for each in order:
             write_record(tmp_path / name, each)
         summary = write_reports(tmp_path / name, tmp_path / f"{name}-out")
-        outs.append({path.name: path.read_bytes() for path in summary.paths})
+        folder = tmp_path / f"{name}-out"
+        outs.append({path.relative_to(folder): path.read_bytes() for path in summary.paths})
     assert outs[0] == outs[1]
-    assert len(outs[0]) == 6
     out = tmp_path / "one-out"
-    assert f"[{PAGE}]({PAGE})" in (out / "leaderboard.md").read_text(encoding="utf-8")
-    for link in re.findall(r"!\[[^\]]*\]\(([^)]*)\)", (out / PAGE).read_text(encoding="utf-8")):
+    page = (out / "leaderboard.md").read_text(encoding="utf-8")
+    assert "## Ablations" in page and "### mine on amazon · embedded snippets" in page
+    links = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", page)
+    (figure,) = (link for link in links if "/ablation-mine-parts-beta-amazon-" in link)
+    for link in (figure, figure.replace(".svg", ".png"), *links):
         assert (out / link).is_file()
+    (table,) = out.glob("tables/ablation-mine-amazon-*.csv")
+    assert "rotation=off" in table.read_text(encoding="utf-8")
+    index = (out / "index.html").read_text(encoding="utf-8")
+    assert ">Ablations</h2>" in index and "rotation=off</th>" in index
     assert write_reports(tmp_path / "one", out).written == ()
 
 
 def test_names_cannot_leave_the_folder_or_the_page(tmp_path: Path) -> None:
     records = grid(task="../../<x>")
-    files = ablation_files(collect(records).frame, records)
-    assert all(".." not in Path(name).parts and "<" not in name for name in files)
-    assert "<x>" not in files[PAGE].decode()
+    summary = write_reports(filled(tmp_path, records), tmp_path / "out")
+    shown = [path for path in summary.paths if "ablation" in path.name]
+    assert len(shown) == 5  # a table in three formats, a figure in two
+    for path in summary.paths:
+        assert path.resolve().is_relative_to(tmp_path / "out") and "<" not in path.name
+        if path.suffix in (".md", ".html"):
+            assert "<x>" not in path.read_text(encoding="utf-8")
+
+
+def test_names_too_long_for_a_file_stay_apart(tmp_path: Path) -> None:
+    records = grid(task="x" * 300 + "a") + grid(task="x" * 300 + "b")
+    names = [block.name for block in (*part(records).tables, *part(records).pictures)]
+    assert len(set(names)) == 4
+    assert max(map(len, names)) < 200
+
+
+def test_tables_and_pictures_of_one_name_are_told_apart() -> None:
+    records = [*grid(task="a/b"), *grid(task="a b")]
+    parts = build(context(records))
+    for names in (
+        [table.name for each in parts for table in each.tables],
+        [picture.name for each in parts for picture in each.pictures],
+    ):
+        assert len(names) == len(set(names))
+    assert "a-b-quick-embedded-cpu-2" in {table.name for each in parts for table in each.tables}
+
+
+def test_every_row_is_as_long_as_the_head() -> None:
+    for records in (grid(), [each for each in grid() if each["cell"]["method"] == "mine"]):
+        (table,) = part(records + configured({"beta": 9.0}, [None, None])).tables
+        assert {len(row) for row in table.rows} == {len(table.head)}
+
+
+def test_a_default_without_a_result_still_heads_its_table() -> None:
+    records = [
+        each
+        for each in grid()
+        if each["cell"]["method"] != "mine" or each["cell"]["config"] != DEFAULT
+    ]
+    records += configured({}, [None, None, None])
+    table = rows(page_of(records))
+    assert table["default"] == ["failed: no &lt;b&gt; luck", "-", "-", "-", "0/3"]
+    assert table["parts=8"][1:3] == ["-", "-"]  # nothing to hold it against
+    assert table["parts=8"][3] == "+4.00 ± 0.00"
+
+
+def test_results_of_others_have_tables_of_their_own() -> None:
+    theirs = grid()
+    for each in theirs:
+        each["external"] = {"origin": "A *Paper*"}
+        each["key"] = f"theirs-{each['key']}"
+        if each["status"] == "ok" and each["cell"]["method"] == "mine":
+            each["metrics"]["best"]["test"]["accuracy"] += 0.05
+    records = [*grid(), *theirs]
+    ours, other = found(records)
+    assert ours.gain(ours.configurations[0]).mean == pytest.approx(0.0)  # type: ignore[union-attr]
+    assert other.gain(other.configurations[0]).mean == pytest.approx(0.05)  # type: ignore[union-attr]
+    headings = [line for line in page_of(records).splitlines() if line.startswith("### ")]
+    assert [("external: A \\*Paper\\*" in line) for line in headings] == [False, True]
+    assert figure_name(ours, ours.grids()[0]) != figure_name(other, other.grids()[0])
+
+
+def test_a_method_set_apart_is_marked_and_still_has_a_default() -> None:
+    records = grid()
+    for each in records:
+        if each["cell"]["method"] == "mine":
+            each["cell"]["not_like_for_like"] = "has a teacher of its own"
+    assert {"default †", "rotation=off †", "**projection=oracle (oracle) †**"} <= rows(
+        page_of(records)
+    ).keys()
+
+
+def test_records_without_options_are_no_ablation() -> None:
+    records = grid()
+    for each in records:
+        each["cell"]["config"] = None if each["cell"]["seed"] else ["odd"]
+    assert found(records) == []
+    assert list(ablation_parts(Context(collect(records).frame))) == []
+
+
+def test_pictures_can_be_sent_to_another_process() -> None:
+    (picture,) = part(grid()).pictures
+    again = pickle.loads(pickle.dumps(picture))  # noqa: S301
+    assert again.draw().axes[0].get_xlabel() == "beta"
 
 
 def test_interval_needs_two_seeds() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.report.figure import encode
 from factory import record
 
 from bench.report import write_reports
-from bench.report.companions import draw, mean_curve, panels
+from bench.report.companions import Panel, companion_parts, mean_curve, panels
+from bench.report.content import Context, Heading
+from bench.report.figures.companions import draw
+from bench.report.figures.style import encode
 from bench.report.frame import collect
 from bench.store import Record, write_record
 
@@ -38,8 +41,13 @@ def with_curves(
     return made
 
 
-def shown(records: list[Record]) -> Any:
-    return panels(collect(records).frame, records)
+def of(records: list[Record]) -> Context:
+    return Context(collect(records).frame, records=records)
+
+
+def shown(records: list[Record]) -> list[Panel]:
+    context = of(records)
+    return [panel for section in context.sections for panel in panels(context, section)]
 
 
 def test_a_panel_holds_every_seed_of_a_method_and_task() -> None:
@@ -65,17 +73,56 @@ def test_superseded_and_failed_records_are_not_drawn() -> None:
     assert panel.label == "gpd" and len(panel.student) == 1
 
 
+def test_results_of_others_are_never_drawn_with_ours() -> None:
+    theirs = with_curves(seed=1)
+    theirs |= {"key": "theirs", "external": {"origin": "A Paper"}}
+    records = [with_curves(), theirs]
+    ours, other = shown(records)
+    assert [len(panel.student) for panel in (ours, other)] == [1, 1]
+    assert "A Paper" not in ours.where and "external: A Paper" in other.where
+    (part,) = companion_parts(of(records))
+    names = [picture.name for picture in part.pictures]
+    assert names == [
+        "companions-quick-embedded-cpu",
+        "companions-quick-embedded-cpu-A-Paper",
+    ]
+    headings = [block.text for block in part.blocks if isinstance(block, Heading)]
+    assert headings[1] == "Preset quick, source embedded, cpu, external: A Paper"
+
+
 def test_the_mean_is_over_epochs_that_all_seeds_have() -> None:
     assert mean_curve([{1: 1.0, 2: 2.0}, {2: 4.0, 3: 5.0}, {}]) == {2: 3.0}
     assert mean_curve([]) == {}
 
 
-@pytest.mark.parametrize("entry", [None, 3, {"companions": None}, {"companions": {"d": None}}])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        3,
+        {"companions": None},
+        {"companions": {"dynamic teacher": None}},
+        {"companions": ["dynamic teacher"]},
+        {"epoch": 9, "companions": {"dynamic teacher": {"accuracy": float("nan")}}},
+        {"epoch": "x", "companions": {"dynamic teacher": {"accuracy": 0.5}}},
+    ],
+)
 def test_odd_entries_do_not_stop_the_report(entry: Any) -> None:
     made = with_curves()
     made["epochs"].append(entry)
     (panel,) = shown([made])
     assert sorted(panel.student[0]) == [1, 3, 4]
+    assert [sorted(curve) for curve in panel.companions["dynamic teacher"]] == [[1, 3, 4]]
+
+
+@pytest.mark.parametrize("odd", [None, 3, {}, "epochs"])
+def test_odd_records_have_no_curves(odd: Any) -> None:
+    made = with_curves()
+    made |= {"epochs": odd, "teacher": None}
+    assert shown([made]) == []
+    kept = with_curves()
+    kept["teacher"]["validation"] = odd
+    assert shown([kept])[0].teachers == []
 
 
 def test_the_figure_shows_student_companion_and_teacher() -> None:
@@ -107,16 +154,32 @@ def test_the_files_are_written_only_where_there_is_something_and_always_the_same
         "companions" not in path.name for path in write_reports(plain, tmp_path / "one").paths
     )
     first = write_reports(curved, tmp_path / "two")
-    names = [path.name for path in first.paths]
-    assert names[-2:] == ["companions.svg", "companions.png"]
-    assert "(figures/companions.svg)" in (tmp_path / "two" / "leaderboard.md").read_text()
+    names = {path.relative_to(tmp_path / "two").as_posix() for path in first.paths}
+    picture = "figures/companions-quick-embedded-cpu"
+    assert {f"{picture}.svg", f"{picture}.png"} <= names
+    assert f"({picture}.svg)" in (tmp_path / "two" / "leaderboard.md").read_text(encoding="utf-8")
+    index = (tmp_path / "two" / "index.html").read_text(encoding="utf-8")
+    assert ">Learning curves of models trained beside the student</h2>" in index
+    assert 'alt="Validation score by epoch of student, companion and teacher' in index
     assert write_reports(curved, tmp_path / "two").written == ()
     second = write_reports(curved, tmp_path / "three")
     for one, other in zip(first.paths, second.paths, strict=True):
         assert one.read_bytes() == other.read_bytes()
 
 
-def test_a_title_is_not_read_as_mathematics() -> None:
-    made = with_curves(label="gpd ($r$=2)")
+def test_names_are_text_in_the_figure_and_inert_in_the_page(tmp_path: Path) -> None:
+    made = with_curves(label="gpd ($r$=2) <b>", names=("$x$ <i>",))
     made["task"]["title"] = "a $very$ long title of a task whose name does not fit one line at all"
-    assert encode(draw(shown([made])), "png").startswith(b"\x89PNG")
+    figure = draw(shown([made]))
+    assert encode(figure, "png").startswith(b"\x89PNG")
+    assert r"\$r\$" in figure.axes[0].get_title("left")
+    write_record(tmp_path / "results", made)
+    for path in write_reports(tmp_path / "results", tmp_path / "out").paths:
+        if path.suffix in (".md", ".html"):
+            assert "<b>" not in path.read_text(encoding="utf-8")
+
+
+def test_pictures_can_be_sent_to_another_process() -> None:
+    (part,) = companion_parts(of([with_curves()]))
+    (picture,) = pickle.loads(pickle.dumps(part.pictures))  # noqa: S301
+    assert len(picture.draw().axes) == 1

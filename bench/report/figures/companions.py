@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.report.companions import Curve, Panel, mean_curve
+from bench.report.figures.style import GREY, plain, styled
 from bench.report.text import metric_name, scale, unit
 
 STUDENT, TEACHER = "student", "static teacher"
@@ -22,11 +20,6 @@ STUDENT_COLOUR, TEACHER_COLOUR = "#0173b2", "#000000"
 # Told apart without colour too: by dash and marker.
 COMPANION_LOOKS = (("#d55e00", "--", "s"), ("#029e73", "-.", "D"), ("#882255", ":", "^"))
 COLUMNS = 3
-_STYLE: dict[Any, Any] = {
-    **{"axes.titlesize": 9, "axes.titleweight": "bold", "axes.labelsize": 9},
-    **{"xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 9},
-    **{"font.family": "DejaVu Sans", "axes.spines.top": False, "axes.spines.right": False},
-}
 
 
 def draw(shown: list[Panel]) -> Figure:
@@ -35,9 +28,7 @@ def draw(shown: list[Panel]) -> Figure:
     rows = max(1, math.ceil(len(shown) / columns))
     names = sorted({name for panel in shown for name in panel.companions})
     looks = {name: COMPANION_LOOKS[at % len(COMPANION_LOOKS)] for at, name in enumerate(names)}
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(3.5 * columns, 2.9 * rows + 0.6), layout="constrained")
-        FigureCanvasAgg(figure)
+    with styled(max(5.0, 3.5 * columns), 2.9 * rows + 0.6) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).flatten()
         for ax, panel in zip(axes, shown, strict=False):
             _facet(ax, panel, looks)
@@ -46,7 +37,7 @@ def draw(shown: list[Panel]) -> Figure:
         figure.legend(
             handles=_legend(looks, any(panel.teachers for panel in shown)),
             loc="outside lower center",
-            ncols=min(2, columns) if columns < 3 else 4,
+            ncols=2 * columns,
             frameon=False,
         )
     return figure
@@ -72,14 +63,11 @@ def _facet(ax: Axes, panel: Panel, looks: Mapping[str, tuple[str, str, str]]) ->
         low, high = ([mean[epoch] * factor for epoch in epochs] for mean in means)
         ax.fill_between(epochs, low, high, color=lines[1][0], alpha=0.12, lw=0, zorder=1)
     ax.set_xlabel("epoch")
-    ax.set_ylabel(f"validation {_plain(metric_name(panel.metric))}{unit(panel.metric)}")
+    ax.set_ylabel(f"validation {plain(metric_name(panel.metric))}{unit(panel.metric)}")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    ax.grid(visible=True, color="#ebebeb", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.set_title(_plain(f"{panel.label}: {panel.title}", 40) + "\n", loc="left", pad=2)
-    ax.text(
-        0, 1.015, _plain(panel.where, 60), transform=ax.transAxes, fontsize=7.5, color="#555555"
-    )
+    ax.set_title(plain(f"{panel.label}: {panel.title}", 36) + "\n", loc="left", pad=2)
+    where = plain(panel.where, 56).replace("\n", " ")
+    ax.text(0, 1.01, where, transform=ax.transAxes, fontsize=7, color=GREY, va="bottom")
 
 
 def _line(ax: Axes, curve: Curve, factor: float, **look: Any) -> None:
@@ -91,7 +79,7 @@ def _legend(looks: Mapping[str, tuple[str, str, str]], teacher: bool) -> list[Li
     thick: dict[str, Any] = {"lw": 1.8, "ms": 4, "mec": "white", "mew": 0.6}
     handles = [Line2D([], [], color=STUDENT_COLOUR, marker="o", label=STUDENT, **thick)]
     handles += [
-        Line2D([], [], color=colour, ls=dash, marker=marker, label=name, **thick)
+        Line2D([], [], color=colour, ls=dash, marker=marker, label=plain(name), **thick)
         for name, (colour, dash, marker) in looks.items()
     ]
     if teacher:
@@ -100,9 +88,3 @@ def _legend(looks: Mapping[str, tuple[str, str, str]], teacher: bool) -> list[Li
         )
     handles.append(Line2D([], [], color="#777777", lw=0.7, alpha=0.6, label="one seed"))
     return handles
-
-
-def _plain(text: str, width: int = 40) -> str:
-    """Return ``text`` on at most two lines, and with no mathematics in it for matplotlib."""
-    lines = textwrap.wrap(text, width, max_lines=2, placeholder=" …") or [""]
-    return "\n".join(lines).replace("$", r"\$")

@@ -108,7 +108,8 @@ def _panel(
         for line in drawn(section)
         if line.best and (cost := costs.get(line.label))
     ]
-    front = pareto(points, section.direction)
+    fair = {line.label for line in section.lines if line.on_same_terms}
+    front = pareto([point for point in points if point.label in fair], section.direction)
     ax.plot(
         [point.cost for point in front],
         [point.score for point in front],
