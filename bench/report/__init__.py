@@ -41,17 +41,24 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
 
     Writes ``leaderboard.md``, ``index.html``, ``tables/`` (LaTeX, CSV and HTML), ``figures/`` (SVG
     and PNG) and ``SHA256SUMS`` over all of them.  A file whose bytes would not change is left
-    alone; one that an earlier rendering wrote and this one does not is removed.
+    alone; one that an earlier rendering wrote and this one does not is removed.  Where records,
+    code and report files are those of the last rendering, nothing is rendered again.
 
     Raises:
         BenchError: there is no readable record below ``results``.
     """
+    from bench.report.again import inputs_digest, remember, remembered
+
+    digest = inputs_digest(results)
+    same = remembered(results, out, digest)
+    if same is not None:
+        return same
     from bench.report.files import write_files
     from bench.report.select import load
 
     context = load(results)
     paths, written = write_files(out, render(context))
-    return ReportSummary(
+    summary = ReportSummary(
         paths=paths,
         written=written,
         records=len(context.records),
@@ -59,6 +66,8 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
         problems=tuple(context.problems),
         refused=context.refused,
     )
+    remember(results, out, digest, summary)
+    return summary
 
 
 def render(context: Context) -> dict[str, bytes]:

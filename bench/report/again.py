@@ -1,0 +1,99 @@
+"""Rendering nothing where nothing changed: the same records, code and report files as last time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.data.cache import cache_dir
+from bench.errors import BenchError
+from bench.report.cards import PACKAGES
+from bench.report.files import SUMS, read_sums
+from bench.store import write_atomically
+
+if TYPE_CHECKING:
+    from bench.report import ReportSummary
+
+LIBRARIES = ("matplotlib", "numpy", "pandas", "pillow", "scipy", "seaborn", "tabulate", "jinja2")
+
+
+def inputs_digest(results: Path) -> str:
+    """Return a hash of all that a report is a function of: files, code and libraries.
+
+    Predictions count by name and size: the records hold their checksums.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(results.rglob("*")) if results.is_dir() else ():
+        if path.suffix == ".json" and path.is_file():
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif path.suffix == ".npz" and path.is_file():
+            content = str(path.stat().st_size)
+        else:
+            continue
+        digest.update(f"{path.relative_to(results).as_posix()}\0{content}\n".encode())
+    for path in _sources():
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            digest.update(f"{name}\0{importlib.metadata.version(name)}\n".encode())
+    return digest.hexdigest()
+
+
+def _sources() -> list[Path]:
+    """Return the files of the suite and of the methods, whose documentation the cards show."""
+    found = []
+    for package in ("bench", *PACKAGES):
+        spec = importlib.util.find_spec(package)
+        for location in (spec.submodule_search_locations or ()) if spec else ():
+            files = sorted(Path(location).rglob("*"))
+            found += [path for path in files if path.suffix in (".py", ".jinja", ".css", ".js")]
+    return found
+
+
+def remembered(results: Path, out: Path, digest: str) -> ReportSummary | None:
+    """Return what the last rendering came to, if it was of the same and its files are whole."""
+    from bench.report import ReportSummary
+
+    try:
+        kept = json.loads(_note(results, out).read_text(encoding="utf-8"))
+        whole = kept["inputs"] == digest and kept["sums"] == _sha256(out / SUMS)
+        if not whole or any(
+            _sha256(out / name) != sha for name, sha in read_sums(out / SUMS).items()
+        ):
+            return None
+        told = kept["summary"]
+        return ReportSummary(
+            paths=tuple(out / name for name in told["paths"]),
+            written=(),
+            records=int(told["records"]),
+            superseded=int(told["superseded"]),
+            problems=tuple(map(str, told["problems"])),
+            refused=int(told["refused"]),
+        )
+    except (BenchError, OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remember(results: Path, out: Path, digest: str, summary: ReportSummary) -> None:
+    """Note what was rendered; where nothing can be kept it is rendered again next time."""
+    told = asdict(summary) | {"paths": [path.relative_to(out).as_posix() for path in summary.paths]}
+    del told["written"]
+    kept = {"inputs": digest, "sums": _sha256(out / SUMS), "summary": told}
+    with contextlib.suppress(BenchError, OSError):
+        write_atomically(_note(results, out), json.dumps(kept).encode())
+
+
+def _note(results: Path, out: Path) -> Path:
+    places = f"{results.resolve()}\0{out.resolve()}"
+    name = hashlib.sha256(places.encode()).hexdigest()[:24]
+    return cache_dir() / "reports" / f"{name}.json"
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
