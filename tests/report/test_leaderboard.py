@@ -81,7 +81,6 @@ def test_a_method_that_is_not_like_for_like_is_marked_and_never_bold(small: list
     apart = {"not_like_for_like": "retrains a|b", "own_teacher": (0.97, 61.6)}
     page = render([*small, *runs("subclass", [0.94, 0.95, 0.96], **apart)])
     assert cells(page, "subclass †")[1] == "95.00 ± 1.00"
-    assert cells(page, "kd")[1] == "**85.00 ± 1.73**"
     told = next(line for line in page.splitlines() if line.startswith("> "))
     assert r"† subclass: not like for like and never bold, as it retrains a\|b" in told
     assert "97.00 % in 62 s" in told
@@ -91,6 +90,33 @@ def test_a_method_that_is_not_like_for_like_is_marked_and_never_bold(small: list
     page = render([*alone, *runs("subclass", [0.94, 0.95, 0.96], **apart)])
     assert cells(page, "kd")[5] == "44"  # (85 − 81) of (90 − 81)
     assert "†" not in render(small)
+
+
+@pytest.mark.parametrize("apart", [{"not_like_for_like": "retrains"}, {"kind": "oracle"}])
+def test_what_is_not_on_the_terms_of_all_is_neither_bold_nor_ranked(apart: dict[str, str]) -> None:
+    scratch, kd = [0.70, 0.71, 0.72, 0.71, 0.70], [0.70, 0.72, 0.71, 0.72, 0.70]
+    best = [score + 0.2 for score in scratch]
+    records = [
+        made
+        for task in ("amazon", "imdb")
+        for made in (
+            *runs("scratch", scratch, task=task),
+            *runs("kd", kd, task=task),
+            *runs("mine", best, task=task, **apart),
+        )
+    ]
+    name = "mine †" if "not_like_for_like" in apart else "mine"
+    page = render(records)
+    assert cells(page, name, 1)[1] == "90.80 ± 0.84"  # behind the overview
+    assert cells(page, "kd", 2)[1].startswith("**")
+    # however good it is, it does not stand for the others
+    assert page.count("No method beats scratch significantly") == 2
+    assert f"Not ranked, as not on the terms of all: {name}." in page
+    assert "a seed or a task is missing" not in page
+    (group,) = Context(collect(records).frame).groups
+    assert group.labels == ["kd", "scratch"] and group.left_out == []
+    front = [line.label for line in group.sections[0].contenders]
+    assert front == ["kd"]
 
 
 def test_incomplete_and_failed_methods_are_shown_as_such(small: list[Record]) -> None:
