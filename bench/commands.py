@@ -109,6 +109,7 @@ def measure(suite: Suite, running: Running, console: Console) -> int:
 
 
 def _plan(suite: Suite, running: Running, console: Console) -> Plan:
+    from bench.data.cache import cache_dir
     from bench.environment import choose_device
     from bench.plan import Serving, make_plan
 
@@ -124,6 +125,7 @@ def _plan(suite: Suite, running: Running, console: Console) -> Plan:
     for note in dict.fromkeys(plan.notes):
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     check_writable(running.results)
+    cache_dir()  # refused here, before any cell would be
     return plan
 
 

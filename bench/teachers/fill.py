@@ -57,9 +57,12 @@ def find(
     views: Views,
     precision: str,
 ) -> Path | None:
-    """Return the folder of signals when all that is asked for is there and intact."""
+    """Return the folder of signals when all that is asked for is there and intact.
+
+    What is damaged is named by :func:`fill`, which makes it again.
+    """
     folder = signal_folder(teacher_key, len(split), precision, split.part)
-    manifest = _Manifest(folder, teacher_key)
+    manifest = _Manifest(folder, teacher_key, quiet=True)
     names = ["offsets"]
     for view in (None,) if split.static else views:
         prefix = view_prefix(split.static, view)
@@ -122,8 +125,8 @@ def fill(
 class _Manifest:
     """The checksums of a folder's arrays; an array counts once its checksum is written."""
 
-    def __init__(self, folder: Path, teacher_key: str) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, teacher_key: str, *, quiet: bool = False) -> None:
+        self.folder, self.quiet = folder, quiet
         self.path = folder / "manifest.json"
         self.values: dict[str, Any] = {"teacher": teacher_key, "sha256": {}}
         try:
@@ -152,7 +155,8 @@ class _Manifest:
 
     def _warn(self, path: Path, why: str) -> None:
         where = f"{self.folder.name}/{path.name}"
-        log.warning("cached signals %s are damaged (%s) and are made again", where, why)
+        level = logging.DEBUG if self.quiet else logging.WARNING
+        log.log(level, "cached signals %s are damaged (%s) and are made again", where, why)
 
     def keep(self, arrays: dict[str, np.ndarray]) -> None:
         """Write the arrays, then their checksums."""
