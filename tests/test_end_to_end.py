@@ -240,3 +240,21 @@ def test_text_methods_and_baselines_run(tmp_path: Path) -> None:
         path, record = predictions_of(tmp_path / "results", method)
         saved = read_predictions(path)["best_test"]
         assert saved.shape == (record["data"]["rows"]["test"], 2)
+
+
+@pytest.mark.slow
+def test_a_compiled_student_learns_the_same(tmp_path: Path) -> None:
+    """Compiling takes half a minute; kernels are fused, so that only rounding may differ."""
+    settings = ["--set=epochs=2", "--set=train_limit=128", "--set=teacher_recipe.epochs=1"]
+    settings.append("--set=recipe.precision=float32")
+    grid = ["run", "--methods", "kd", "--tasks", "cifar10", "--seeds", "1", "--device", "cpu"]
+    found = {}
+    for name, how in (("eager", []), ("compiled", ["--compile"])):
+        bench(*grid, *settings, *how, "--results", str(tmp_path / name), cache=tmp_path / "cache")
+        record = by_method(tmp_path / name)["kd"]
+        path, logits = predictions_of(tmp_path / name, "kd")
+        found[name] = record, read_predictions(path)["last_test"]
+    (eager, ours), (compiled, theirs) = found["eager"], found["compiled"]
+    assert compiled["cell"]["preset_values"]["recipe"]["compile"] is True
+    assert eager["key"] != compiled["key"]
+    assert np.abs(ours - theirs).max() < 0.02 * np.abs(ours).max()
