@@ -252,7 +252,7 @@ def test_a_compiled_student_learns_the_same(tmp_path: Path) -> None:
     for name, how in (("eager", []), ("compiled", ["--compile"])):
         bench(*grid, *settings, *how, "--results", str(tmp_path / name), cache=tmp_path / "cache")
         record = by_method(tmp_path / name)["kd"]
-        path, logits = predictions_of(tmp_path / name, "kd")
+        path, _ = predictions_of(tmp_path / name, "kd")
         found[name] = record, read_predictions(path)["last_test"]
     (eager, ours), (compiled, theirs) = found["eager"], found["compiled"]
     assert compiled["cell"]["preset_values"]["recipe"]["compile"] is True
