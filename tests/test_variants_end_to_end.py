@@ -152,7 +152,7 @@ def test_the_report_has_a_table_for_each_and_one_of_groups(folder: Path) -> None
     heads = [cell.strip() for cell in head.strip("|").split("|")]
     assert heads == ["method", "many (%)", "medium (%)", "few (%)"]
     (table,) = (folder / "reports" / "tables").glob("groups-*.csv")
-    assert "tail" in table.name
+    assert "imbalance=10" in table.name
     assert "100 labelled training samples" in page
     assert "the teacher learned from all training labels" in page
 

@@ -8,6 +8,7 @@ Nothing here knows a method's options: configurations are compared as the record
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -154,9 +155,9 @@ def _ablation(section: Section, method: str, rows: list[Row], context: Context) 
     default = next((each for each in made if each.label == method), None)
     base = default.config if default else {}
 
-    def order(each: Configuration) -> tuple[int, str]:
-        changed = [name for name in each.config if each.config[name] != base.get(name)]
-        return len(changed), _canonical({name: each.config[name] for name in changed})
+    def order(each: Configuration) -> tuple[int, list[tuple[str, float, str]]]:
+        changed = sorted(name for name in each.config if each.config[name] != base.get(name))
+        return len(changed), [(name, *_place(each.config[name])) for name in changed]
 
     lines = [section.line(name) for name in REFERENCES if name != method]
     reference = next((line for line in lines if line is not None), None)
@@ -260,6 +261,11 @@ def interval(differences: list[float]) -> tuple[float, float] | None:
     assert spread.sd is not None
     half = float(t.ppf(0.975, spread.n - 1)) * spread.sd / spread.n**0.5
     return spread.mean - half, spread.mean + half
+
+
+def _place(value: object) -> tuple[float, str]:
+    """Return what ``value`` sorts by: numbers by size, before and apart from words."""
+    return (float(value), "") if isinstance(value, int | float) else (math.inf, str(value))
 
 
 def _is_number(value: object) -> bool:

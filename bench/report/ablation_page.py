@@ -33,7 +33,7 @@ INTRODUCTION = (
     "by chance. An oracle is given finer true labels that no other method has: a bound, not a "
     f"contender; {MARK} is not like for like, as said under the task's own table."
 )
-CUT = 80  # characters of a reason why there is no result
+CUT = 60  # characters of a reason why there is no result
 
 
 def ablation_parts(context: Context) -> Iterator[Part]:

@@ -102,12 +102,14 @@ class Picture:
             picklable (a :func:`functools.partial`), since pictures are drawn by several processes.
         alt: what it shows, for those who cannot see it.
         caption: how to read it.
+        photo: whether it shows images whose colours must not be turned round on a dark page.
     """
 
     name: str
     draw: Callable[[], Figure]
     alt: str
     caption: str = ""
+    photo: bool = False
 
 
 Block = Text | Bullets | Heading | Table | Picture

@@ -95,7 +95,9 @@ def _html_block(block: Block, pictures: Mapping[str, str]) -> Markup:
             listed = Markup("").join(Markup("<li>{}</li>").format(item) for item in items)
             return Markup("<p>{}</p><ul>{}</ul>").format(lead, listed)
         case Picture(name, _, alt, caption):
-            image = Markup('<img src="{}" alt="{}" loading="lazy">').format(pictures[name], alt)
+            kind = Markup(' class="photo"') if block.photo else ""
+            shown = Markup('<img src="{}" alt="{}"{} loading="lazy">')
+            image = shown.format(pictures[name], alt, kind)
             return Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(image, caption)
         case Table():
             region = '<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>'
@@ -131,7 +133,9 @@ def _html_cell(value: Value, at: int, table: Table) -> Markup:
     shown = Markup("<em>{}</em>").format(shown) if value.italic else shown
     if at == 0:
         return Markup('<th scope="row"{}>{}</th>').format(_side(table, at), shown)
-    return Markup("<td{}>{}</td>").format(_side(table, at), shown)
+    # words, which may be many: their column wraps
+    side = Markup(' class="w"') if at < table.left else _side(table, at)
+    return Markup("<td{}>{}</td>").format(side, shown)
 
 
 def latex_table(table: Table) -> str:

@@ -60,7 +60,7 @@ def _shown(section: Section, label: str, samples: Samples) -> Iterator[Block]:
         kinds = ", ".join(kind.name for kind in samples.kinds)
         alt = f"Images and the teacher's verdicts: {kinds}"
         caption = f"{samples.caption} A red verdict is wrong for the real input."
-        yield Picture(name, partial(draw, "samples", samples), alt, caption)
+        yield Picture(name, partial(draw, "samples", samples), alt, caption, photo=True)
     else:
         head = [column for kind in samples.kinds for column in (kind.name, "teacher")]
         yield Table(name, head, _sentences(samples), title, samples.caption, left=len(head))

@@ -109,6 +109,15 @@ def test_options_that_say_a_default_are_the_same_configuration() -> None:
     assert ablation.default is not None and ablation.default.label == "mine"
 
 
+def test_rows_are_in_the_order_of_their_numbers() -> None:
+    records = configured({}, [0.8])
+    for beta in (10.0, 2.0, 0.5):
+        records += configured({"beta": beta}, [0.8])
+    records += configured({"projection": "random"}, [0.8])
+    names = list(rows(page_of(records)))[2:]
+    assert names == ["default", "beta=0.5", "beta=2", "beta=10", "projection=random"]
+
+
 def test_an_oracle_is_marked_and_no_part_of_the_grid() -> None:
     records = grid()
     assert "**projection=oracle (oracle)**" in rows(page_of(records))

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,7 @@ def test_images_become_a_figure_in_the_leaderboard_and_the_page(tmp_path: Path) 
         assert image.width > 200 and image.height > 200
     assert f"## {TITLE}" in board and f">{TITLE}</h2>" in index
     assert "50.0% reconstructed (56% of it is kept, less than two thirds: too little)" in board
+    assert re.search(r'<img src="[^"]*" alt="Images[^"]*" class="photo"', index)
     assert "Images and the teacher&#39;s verdicts: real, reconstructed, perturbed" in index
     assert not problems
     again = write_reports(tmp_path / "results", tmp_path / "reports")
@@ -108,6 +110,7 @@ def test_sentences_become_an_inert_table(tmp_path: Path) -> None:
     part = board[board.index(f"## {TITLE}") :]
     assert "<b>" not in part and "&lt;b&gt;bad" in part and "\\|" in part and "\\[y\\]" in part
     assert "<b>" not in index and "&lt;b&gt;bad&lt;/b&gt; | `x` [y](z)" in index
+    assert index.count('<td class="w">&lt;b&gt;bad') == 2  # and the row's head; all of them wrap
     assert "&amp;lt;" not in board + index  # escaped once
     assert "negative 0.75" in part and "positive 0.75" in part
     rows = [line for line in part.splitlines() if line.startswith("|")]
