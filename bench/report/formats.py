@@ -199,7 +199,8 @@ def _latex_character(character: str) -> str:
     if " " <= character <= "~":
         return character
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-    return latex_escape(plain) if plain else f"U+{ord(character):04X}"
+    # a control character is its own plain form
+    return latex_escape(plain) if plain not in ("", character) else f"U+{ord(character):04X}"
 
 
 def latex_document(tables: Iterable[str]) -> str:

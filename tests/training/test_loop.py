@@ -419,14 +419,14 @@ def test_training_a_cell_never_touches_the_test_split(guarded: Guarded, name: st
     trained = _train(prepared, Path("no-such-folder") / "never-written.pt", lambda event: None)
     assert trained.best_epoch >= 1
     with pytest.raises(AssertionError, match="the test split was asked"):  # the guard is awake
-        _predictions(trained, guarded, data)
+        _predictions(trained, guarded, data, 8)
 
 
 def test_training_a_teacher_never_touches_the_test_split(guarded: Guarded) -> None:
     from bench.teachers.train import _train_whole
 
     model = guarded.world.teacher()
-    taught = _train_whole(_teacher_spec(), guarded, guarded.load(), model, lambda event: None)
+    taught = _train_whole(_teacher_spec(), guarded, guarded.load(), model, lambda event: None, 1)
     assert 1 <= taught.best_epoch <= taught.epochs == 2
     assert taught.model is taught.deployed is model
 
@@ -438,7 +438,7 @@ def test_a_teacher_with_a_damaged_checkpoint_starts_over(guarded: Guarded, diffe
     def trained() -> dict[str, torch.Tensor]:
         data = guarded.load()
         model = _fresh(_teacher_spec(), guarded, data)
-        taught = _train_whole(_teacher_spec(), guarded, data, model, lambda event: None)
+        taught = _train_whole(_teacher_spec(), guarded, data, model, lambda event: None, 1)
         return taught.model.state_dict()
 
     whole = trained()
