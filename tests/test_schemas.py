@@ -72,7 +72,7 @@ def test_failed_and_cost_records_of_the_first_version_are_read() -> None:
     record = read_record(FOLDER / "schema-1-failed.json")
     (row,) = collect([record]).frame.to_dict("records")
     assert (row["status"], row["error_class"]) == ("failed", "BenchError")
-    assert row["error_message"] == "unknown image model 'resnet9'"
+    assert row["error_message"] == "resnet9 is not a CIFAR ResNet"
     cost = read_record(FOLDER / "schema-1.cost.json")
     assert usable([cost]) == ([cost], [])
 
