@@ -180,6 +180,11 @@ def test_error_message_keeps_no_folder_of_a_user(text: str) -> None:
     assert "Users" not in told["message"] and "jane\\" not in told["message"]
 
 
+def test_what_is_no_path_stays() -> None:
+    for text in ("loss 3/4 of ~5/10", "a/b at 12 samples/s", "1e-3/step", "and/or"):
+        assert privacy.scrub(text) == text
+
+
 # No code is read from disk.
 
 CODE = [*(ROOT / "bench").rglob("*.py"), *(ROOT / "methods").rglob("*.py")]
