@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench import BASELINES, METHODS, TASKS
@@ -123,7 +124,7 @@ def _plan(suite: Suite, running: Running, console: Console) -> Plan:
         ),
     )
     for note in dict.fromkeys(plan.notes):
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        console.print(f"note: {one_line(note)}", markup=False, soft_wrap=True)
     check_writable(running.results)
     cache_dir()  # refused here, before any cell would be
     return plan
@@ -153,11 +154,17 @@ def _ended(summary: Summary, what: str, console: Console) -> int:
 def announce_plugins(plugins: Sequence[str], console: Console) -> None:
     """Import plug-ins; one that fails is named and the rest goes on."""
     for problem in load_plugins(plugins):
-        console.print(f"warning: {problem}", style="yellow", markup=False, soft_wrap=True)
+        _warn(problem, console)
     for registry in _registries().values():
         registry.names()
         for problem in registry.problems:
-            console.print(f"warning: {problem}", style="yellow", markup=False, soft_wrap=True)
+            _warn(problem, console)
+
+
+def _warn(problem: str, console: Console) -> None:
+    """Print a warning as one line; names in it may be a stranger's."""
+    line = one_line(problem, 1000)
+    console.print(f"warning: {line}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _resolved(plugins: Sequence[str]) -> tuple[str, ...]:
@@ -190,7 +197,7 @@ def write_report(results: Path, reports: Path, console: Console) -> int:
         message = f"'{reports}' cannot be written: {error.strerror}"
         raise BenchError(message, "use --reports") from error
     for problem in summary.problems:
-        console.print(f"warning: {problem}", style="yellow", markup=False, soft_wrap=True)
+        _warn(problem, console)
     console.print(f"{summary.records} records rendered:")
     for path in summary.paths:
         console.print(f"  {path}", markup=False, soft_wrap=True)
@@ -214,7 +221,8 @@ def list_registered(what: str, plugins: Sequence[str], console: Console) -> None
         raise unknown("list", what, [*registries, "presets"])
     table = Table("name", "what it is", "where", box=None, pad_edge=False)
     for entry in registries[what].entries():
-        table.add_row(entry.name, entry.summary, entry.origin)
+        words = (entry.name, entry.summary, entry.origin)
+        table.add_row(*(escape(one_line(word)) for word in words))
     console.print(table)
 
 
@@ -318,5 +326,6 @@ def show_data(suite: Suite, prefetch: bool, console: Console) -> int:
         )
     console.print(table, soft_wrap=True)
     for line in problems:
-        console.print(f"cannot be read: {line}", style="red", markup=False, soft_wrap=True)
+        text = f"cannot be read: {one_line(line, 1000)}"
+        console.print(text, style="red", markup=False, soft_wrap=True)
     return EXIT_USER if problems else EXIT_OK

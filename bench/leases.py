@@ -62,6 +62,7 @@ class Leases:
         for name in list(self._own):
             self.release(name)
         with contextlib.suppress(OSError):  # others may hold leases in it
+            self._clear_dead()
             self.folder.rmdir()
 
     def acquire(self, name: str) -> bool:
@@ -135,6 +136,12 @@ class Leases:
             self._seen[name] = (state, now)
             since = now
         return token if _gone(owner) or now - since > self.expiry else None
+
+    def _clear_dead(self) -> None:
+        """Remove the leases of runners of this machine that died when their cell was done."""
+        for path in list(self.folder.glob("*.lease")):
+            if _gone(_read(path)) and self.acquire(path.stem):
+                self.release(path.stem)
 
     def _clear_dead_claim(self, claim: Path) -> None:
         """Remove the claim of a runner that died in the instant between claiming and taking."""

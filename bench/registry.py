@@ -18,6 +18,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ class Registry(Generic[T]):
 
         def decorate(cls: type[T]) -> type[T]:
             origin = _origin(cls)
+            _check_name(self.kind, name, origin)
             known = self._entries.get(name)
             taken = self._classes.get(name)
             if (known and known.origin != origin) or (taken and _origin(taken) != origin):
@@ -109,6 +111,7 @@ class Registry(Generic[T]):
     def add_file(self, path: Path, module: str) -> None:
         """Scan one source file and announce the names it registers."""
         for entry in scan(path, module, f"register_{self.kind}"):
+            _check_name(self.kind, entry.name, entry.origin)
             known = self._entries.get(entry.name)
             if known and known.origin != entry.origin:
                 raise BenchError(
@@ -140,6 +143,15 @@ class Registry(Generic[T]):
                 self.problems.append(
                     f"plug-in '{point.name}' ({point.value}): {type(error).__name__}: {error}"
                 )
+
+
+def _check_name(kind: str, name: object, origin: str) -> None:
+    """Refuse a name that the command line could not say or that would have to be escaped."""
+    if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][\w.+-]{0,63}", name, re.ASCII)):
+        raise BenchError(
+            f"{origin}: {name!r:.80} is no name for a {kind}",
+            "letters, digits and . _ + - (at most 64)",
+        )
 
 
 def scan(path: Path, module: str, decorator: str) -> Iterator[Entry]:

@@ -99,6 +99,25 @@ def test_dead_claim_does_not_block_for_ever(tmp_path: Path) -> None:
             time.sleep(0.05)
 
 
+def test_leases_of_dead_runners_go_although_nobody_asks_for_them(tmp_path: Path) -> None:
+    """Killed between writing a record and giving the lease back; its cell is never run again."""
+    dead = multiprocessing.get_context("fork").Process(target=int)
+    dead.start()
+    dead.join()
+    folder = tmp_path / ".leases"
+    foreign(folder / "a.lease", machine=_machine(), pid=dead.pid)
+    with leases(tmp_path):
+        pass
+    assert not folder.exists()
+    foreign(folder / "a.lease", machine=_machine(), pid=dead.pid)
+    foreign(folder / "b.lease")  # of another machine: it may live
+    with leases(tmp_path) as other:
+        assert other.acquire("c")
+        with leases(tmp_path):
+            pass
+        assert sorted(path.name for path in folder.iterdir()) == ["b.lease", "c.lease"]
+
+
 def _contend(folder: Path, start: float, taken: multiprocessing.Queue[int]) -> None:
     mine = leases(folder)
     while time.monotonic() < start:

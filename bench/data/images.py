@@ -78,6 +78,8 @@ def _decode_into(pixels: np.ndarray, encoded: Sequence[bytes | None], start: int
                         f"{width} x {height} expected",
                     )
                 pixels[row] = np.asarray(image.convert("RGB"))
+        except PIL.UnidentifiedImageError as error:
+            raise BenchError(f"row {row}: not a readable image", ", ".join(FORMATS)) from error
         except BROKEN as error:
             raise BenchError(f"row {row}: not a readable image: {error}") from error
 

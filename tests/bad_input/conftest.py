@@ -29,6 +29,7 @@ RECORDS = Path(__file__).resolve().parent.parent / "records"
 TINY = (
     *["--tasks", "cifar10", "--seeds", "1", "--device", "cpu", "--set", "train_limit=16"],
     *["--set", "epochs=1", "--set", "teacher_recipe.epochs=1"],
+    *["--set", "teacher=resnet8w8s2"],
 )
 # How the one clear line begins: the command line's own, an option parser's, a report's, ...
 BEGINNINGS = ("error: ", "Error: ", "warning: ", "cannot be read: ", "note: ", "failed: ")
@@ -143,9 +144,8 @@ class Desk:
 
     def note(self, what: str, code: int, line: str) -> None:
         """Keep a row of the table; the test's own folders are left out of it."""
-        line = line.replace(f"{self.base}/", "").replace(str(self.base), ".")
-        cache = os.environ.get("BENCH_CACHE", "")
-        line = line.replace(cache, "CACHE") if cache else line
+        line = line.replace(f"{self.base}/", "").replace(f"{self.base.parent}/", "")
+        line = re.sub(r"a{30,}", "aaa…", line)
         FOUND.append((self._group, what, code, re.sub(r"\s+", " ", line).strip()))
 
     def check(self) -> None:
@@ -171,6 +171,12 @@ def desk(
     made = Desk(base, capsys, monkeypatch, request.module.GROUP)
     yield made
     made.check()
+
+
+@pytest.fixture
+def found() -> list[tuple[str, str, int, str]]:
+    """Return the rows of the table so far."""
+    return FOUND
 
 
 @pytest.hookimpl(trylast=True)
@@ -207,5 +213,4 @@ def rendered() -> str:
 
 def cell(text: str) -> str:
     """Return ``text`` as code in a Markdown table."""
-    ticks = "``" if "`" in text else "`"
-    return f"{ticks}{text}{ticks}".replace("|", "\\|")
+    return "`{}`".format(text.replace("`", "'").replace("|", "\\|"))

@@ -105,7 +105,12 @@ CASES: list[tuple[str, str, Callable[[Path], object], list[str]]] = [
     ("a broken image", "cifar10", changed("img", 9, picture()[:60]), ["row 9", "not a readable"]),
     ("an image of 8 x 8", "cifar10", changed("img", 1, picture(8)), ["row 1", "8 x 8", "32 x 32"]),
     ("an image without bytes", "cifar10", changed("img", 0, b""), ["row 0: no image bytes"]),
-    ("a GIF", "cifar10", changed("img", 0, b"GIF89a" + bytes(50)), ["row 0: not a readable image"]),
+    (
+        "a GIF",
+        "cifar10",
+        changed("img", 0, b"GIF89a" + bytes(50)),
+        ["row 0: not a readable image (PNG, JPEG, WEBP)"],
+    ),
     ("a file that is no parquet", "amazon", overwritten(b"label,title\n"), ["not readable as"]),
     ("a file cut in the middle", "amazon", overwritten(None), ["not readable as parquet"]),
     ("one of two shards", "amazon", shards, ["1 files for split 'train'", "2 expected"]),
