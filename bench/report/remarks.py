@@ -179,7 +179,7 @@ def group_caption(group: Group) -> str:
 
 def dates(cells: pd.DataFrame) -> str:
     """Return the first and last day in the column ``finished``, or the one day."""
-    days = distinct(escape(moment[:10]) for moment in cells.finished)
+    days = distinct(moment[:10] for moment in cells.finished)
     if not days:
         return "on an unknown day"
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"

@@ -208,3 +208,15 @@ def test_a_method_keeps_its_look_wherever_it_is_drawn() -> None:
     assert len(set(many.values())) == len(many)
     known = {*seaborn.color_palette("colorblind").as_hex(), "#882255"}
     assert set(PALETTE) <= known
+
+
+def test_students_that_are_one_network_share_a_latency() -> None:
+    from bench.report.costs import Cost
+    from bench.report.figures.tradeoff import latencies
+
+    records = [*runs("scratch", SCRATCH), *runs("kd", KD), *runs("dkd", CLOSE)]
+    lines = section(records).lines
+    costs = {"scratch": Cost(p50=1e-3, flops=9.0), "kd": Cost(p50=3e-3, flops=9.0)}
+    shared = latencies(lines, costs)
+    assert shared == pytest.approx({"scratch": 2.0, "kd": 2.0})
+    assert latencies(lines, {**costs, "dkd": Cost(p50=8e-3, flops=10.0)})["dkd"] == 8.0

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter
 
 from bench.report.looks import Look
 from bench.report.sections import Section
@@ -99,8 +99,14 @@ def title(ax: Axes, section: Section) -> None:
 
 
 def plain_ticks(ax: Axes) -> None:
-    """Write the numbers of the x axis as 500, 2 k, 1.5 M instead of powers of ten."""
-    ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    """Write the numbers of the x axis as 0.25, 500, 2 k, 1.5 M instead of powers of ten."""
+    thousands = EngFormatter(sep=" ")
+
+    def written(value: float, position: int | None = None) -> str:
+        # a prefix below one would make "250 m" of a quarter, which reads as minutes
+        return thousands(value, position) if abs(value) >= 1000 else f"{value:.6g}"
+
+    ax.xaxis.set_major_formatter(FuncFormatter(written))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -86,17 +87,27 @@ def _training(
 def _inference(
     ax: Axes, section: Section, costs: Mapping[str, Cost], looks: Mapping[str, Look]
 ) -> None:
-    measured = {
-        line.label: 1000 * cost.p50
-        for line in drawn(section)
-        if (cost := costs.get(line.label)) and cost.p50
-    }
+    measured = latencies(drawn(section), costs)
     if measured:
         _panel(ax, section, measured, looks)
         ax.set_xlabel("inference (ms for one sample)")
     else:
         _panel(ax, section, {line.label: line.deployed for line in drawn(section)}, looks)
         ax.set_xlabel("inference (deployed parameters)")
+
+
+def latencies(lines: Sequence[Line], costs: Mapping[str, Cost]) -> dict[str, float]:
+    """Return milliseconds for one sample by method.
+
+    Students of equal parameters and FLOPs are one network, whatever taught them: what their
+    measurements differ by is noise, and each gets the median.
+    """
+    alike: dict[tuple[float | None, float | None], dict[str, float]] = {}
+    for line in lines:
+        cost = costs.get(line.label)
+        if cost and cost.p50:
+            alike.setdefault((line.deployed, cost.flops), {})[line.label] = 1000 * cost.p50
+    return {label: median(each.values()) for each in alike.values() for label in each}
 
 
 def _panel(
