@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from bench import BASELINES, METHODS, TASKS, cli
-from bench.commands import parse_seeds, split_names
+from bench.arguments import parse_seeds, split_names
 from bench.config import parse_spec
 from bench.store import read_records
 
