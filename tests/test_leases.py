@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,16 +119,15 @@ def test_leases_of_dead_runners_go_although_nobody_asks_for_them(tmp_path: Path)
         assert sorted(path.name for path in folder.iterdir()) == ["b.lease", "c.lease"]
 
 
-def _contend(folder: Path, start: float, taken: multiprocessing.Queue[int]) -> None:
+def _contend(folder: Path, together: Any, taken: multiprocessing.Queue[int]) -> None:
     mine = leases(folder)
-    while time.monotonic() < start:
-        pass
+    together.wait(timeout=60)
     limit = time.monotonic() + 0.5
     while time.monotonic() < limit:
         if mine.acquire("a"):
             taken.put(os.getpid())
             break
-    time.sleep(max(0.0, limit + 0.5 - time.monotonic()))  # live on, as a runner does
+    together.wait(timeout=60)  # live on until all have tried, as a runner does
 
 
 def test_of_many_who_see_a_dead_lease_one_takes_it(tmp_path: Path) -> None:
@@ -139,8 +139,9 @@ def test_of_many_who_see_a_dead_lease_one_takes_it(tmp_path: Path) -> None:
         folder = tmp_path / str(trial)
         foreign(folder / ".leases" / "a.lease", machine=_machine(), pid=dead.pid)
         taken = context.Queue()
-        start = time.monotonic() + 0.2
-        racers = [context.Process(target=_contend, args=(folder, start, taken)) for _ in range(6)]
+        together = context.Barrier(6)
+        arguments = (folder, together, taken)
+        racers = [context.Process(target=_contend, args=arguments) for _ in range(6)]
         for racer in racers:
             racer.start()
         for racer in racers:
