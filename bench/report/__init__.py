@@ -73,6 +73,7 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
 def render(context: Context) -> dict[str, bytes]:
     """Return the files of the report by path."""
     # Deferred: the libraries behind tables and figures take a second to load.
+    from bench.privacy import harmless
     from bench.report.drawing import drawing
     from bench.report.files import table_files
     from bench.report.index import render_index
@@ -86,8 +87,8 @@ def render(context: Context) -> dict[str, bytes]:
         drawn = pending()
     svg = {name: forms["svg"] for name, forms in drawn.items()}
     return {
-        "leaderboard.md": render_leaderboard(context, parts).encode(),
-        "index.html": render_index(context, parts, svg).encode(),
+        "leaderboard.md": harmless(render_leaderboard(context, parts)).encode(),
+        "index.html": harmless(render_index(context, parts, svg)).encode(),
         **tables,
         **{
             f"figures/{name}.{form}": data

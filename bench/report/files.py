@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.privacy import harmless
 from bench.report.content import Context, Part, Table
 from bench.report.formats import csv_table, html_table, inert, latex_document, latex_table
 from bench.report.frame import REFERENCE, SECOND
@@ -30,7 +31,8 @@ def table_files(context: Context, parts: Iterable[Part]) -> dict[str, bytes]:
     files["tables/all.tex"] = latex_document(f"{table.name}.tex" for table in tables)
     files["tables/scores.csv"] = _csv(scores(context.sections))
     files["tables/cells.csv"] = _csv(context.frame)
-    return {path: written.encode() for path, written in files.items()}
+    # whatever a stranger wrote, no file holds a control character
+    return {path: harmless(written).encode() for path, written in files.items()}
 
 
 def _formats(table: Table) -> dict[str, str]:

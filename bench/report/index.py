@@ -79,7 +79,9 @@ def render_index(context: Context, parts: Sequence[Part], figures: Mapping[str, 
 def _json(data: Any) -> Markup:
     """Return ``data`` as JSON that can stand in a script element: no ``<`` to end it by."""
     written = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return Markup(written.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+    for character in "<>&\x7f":
+        written = written.replace(character, f"\\u{ord(character):04x}")
+    return Markup(written)
 
 
 def _data_uri(svg: bytes) -> str:
