@@ -2,9 +2,20 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+from scipy import stats
 
-from bench.stats import Gain, Spread, gap_closed, improvement, mean_and_sd, paired_gain
+from bench.stats import (
+    Gain,
+    Spread,
+    gap_closed,
+    holm,
+    improvement,
+    mean_and_sd,
+    paired_gain,
+    paired_test,
+)
 
 
 def test_mean_and_sample_standard_deviation_by_hand() -> None:
@@ -71,3 +82,39 @@ def test_unknown_direction_and_missing_scores_are_refused() -> None:
         improvement(1.0, 0.0, "up")
     with pytest.raises(ValueError, match="finite"):
         gap_closed(math.nan, 0.5, 0.9, "max")
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_randomisation_test_is_the_exact_one(seed: int) -> None:
+    """Against all 2^12 sign flips, as scipy counts them."""
+    values = np.random.default_rng(seed).normal(0.3, 0.6, 12)
+    values[3] = 0.0
+    exact = stats.permutation_test(
+        (values,), np.sum, permutation_type="samples", n_resamples=2**12 + 1
+    )
+    found = paired_test(values)
+    assert found.p == pytest.approx(exact.pvalue, abs=0.02)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert found.interval == pytest.approx((low, high))
+    assert (found.better, found.worse) == (int((values > 0).sum()), int((values < 0).sum()))
+    assert found == paired_test(values)  # the same flips every time
+    mirrored = paired_test(-values)
+    assert mirrored.mean == -found.mean and mirrored.p == found.p
+
+
+def test_equal_rows_do_not_differ_and_one_sided_ones_do() -> None:
+    assert paired_test(np.zeros(50)).p == 1.0
+    assert paired_test(np.full(50, 0.1)).p == pytest.approx(1 / 10_000)
+    assert paired_test(np.array([0.5, -0.5])).p == 1.0
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan], [1.0, math.inf], [[1.0], [2.0]]])
+def test_what_cannot_be_tested_is_refused(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="two or more finite"):
+        paired_test(np.array(values))
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.2]) == pytest.approx([0.04, 0.09, 0.09, 0.2])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([0.03]) == [0.03] and holm([]) == []

@@ -62,18 +62,21 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
     from bench.report.figure import draw, encode
     from bench.report.frame import collect
     from bench.report.leaderboard import render_leaderboard
+    from bench.report.queries import read_each
     from bench.report.samples import PAGE as SAMPLES_PAGE
     from bench.report.samples import render_samples
 
     collected = collect(records)
     samples, unreadable_samples = render_samples(results)
-    problems += [*collected.problems, *unreadable_samples]
+    each, unreadable_each = read_each(results, records)
+    problems += [*collected.problems, *unreadable_samples, *unreadable_each]
     page = render_leaderboard(
         collected.frame,
         superseded=collected.superseded,
         problems=problems,
         figure="figures/leaderboard.svg",
         costs=costs,
+        each=each,
     )
     further = ablation_files(collected.frame, records)
     if further:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
+import numpy as np
 import pandas as pd
 
 from bench.report import text
 from bench.report.costs import cost_table
 from bench.report.frame import CEILING, REFERENCE
 from bench.report.groups import group_table
+from bench.report.queries import query_table
 from bench.report.remarks import caption, dates, remarks
 from bench.report.sections import Line, Section, sections
 from bench.store import Record
@@ -43,6 +45,7 @@ def render_leaderboard(
     problems: Sequence[str] = (),
     figure: str | None = None,
     costs: Sequence[Record] = (),
+    each: Mapping[str, np.ndarray] | None = None,
 ) -> str:
     """Return the leaderboard of ``frame`` (see :mod:`bench.report.frame`) as Markdown.
 
@@ -52,6 +55,7 @@ def render_leaderboard(
         problems: records that could not be used, told at the end.
         figure: relative link to the figure, or None to leave it out.
         costs: cost records; each table of scores is followed by the costs of its methods.
+        each: by record key, what single test queries scored.
     """
     parts = sections(frame)
     lines = ["# Distillation Bench: leaderboard", "", INTRODUCTION, ""]
@@ -61,6 +65,7 @@ def render_leaderboard(
     for section in parts:
         lines += _section(section)
         lines += group_table(section)
+        lines += query_table(section, each or {})
         lines += cost_table(costs, section)
     lines += _footnotes(frame, superseded, problems)
     return "\n".join(lines).rstrip() + "\n"

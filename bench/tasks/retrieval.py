@@ -137,6 +137,11 @@ class RetrievalTask(Task):
 
         return retrieval_metrics(logits, labels)
 
+    def each(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        from bench.metrics.retrieval import per_query
+
+        return per_query(logits, labels)[self.metric]
+
     def teacher_source(self, source: TeacherSource) -> TeacherSource:
         from bench.teachers.lists import OwnLists
 

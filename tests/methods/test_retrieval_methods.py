@@ -133,6 +133,7 @@ EVERY = [
     ("label_smoothing", {}),
     ("kd", {}),
     ("kd", {"loss": "margin_mse", "w_kd": 0.1}),
+    ("dkd", {}),
     ("fitnets_retrieval", {}),
     ("fitnets_retrieval_joint", {}),
     ("lelp_retrieval", {}),

@@ -350,6 +350,9 @@ def test_metrics_are_those_of_the_saved_rankings(finished: dict[str, dict[str, A
             assert ranking.shape == (10, 60)
             assert all(sorted(row) == list(range(60)) for row in ranking.tolist())
             assert made.evaluate(ranking, labels) == record["metrics"]["best"][split], label
+        each = record["saved"]["best_test_each"]
+        assert each.shape == (10,)
+        assert each.mean() == pytest.approx(record["metrics"]["best"]["test"]["mrr@10"]), label
 
 
 def test_scores_are_plausible(finished: dict[str, dict[str, Any]]) -> None:
