@@ -38,7 +38,22 @@ def cost_table(costs: Sequence[Record], section: Section) -> list[str]:
     ]
     if failed:
         lines += ["Costs that could not be measured:", "", *failed, ""]
-    return [*lines, f"<sub>{_caption(found)}</sub>", ""]
+    return [*lines, *_indexes(found), f"<sub>{_caption(found)}</sub>", ""]
+
+
+def _indexes(found: dict[str, dict[str, Record]]) -> list[str]:
+    """Return what the search indexes of retrievers take; inference above is encoding and search."""
+    lines = []
+    for label, modes in sorted(found.items()):
+        for record in modes.values():
+            index = (record.get("inference") or {}).get("index")
+            if record["status"] == "ok" and index:
+                passages = f"{index['passages']:,}".replace(",", " ")
+                size = f"{index['bytes'] / 2**20:.1f} MiB for {passages} passages"
+                built = f"built at {_rate(index['build'])} passages/s"
+                lines.append(f"- {text.escape(label)}: {size}, {built}")
+                break
+    return ["Search index (exact, float32):", "", *lines, ""] if lines else []
 
 
 def _of_section(costs: Sequence[Record], section: Section) -> dict[str, dict[str, Record]]:
