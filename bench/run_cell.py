@@ -416,6 +416,9 @@ def _scored(
     from bench.store import read_predictions
 
     path = record_path(results, record).with_suffix(".npz")
+    each = task.each(predictions["best_test"], data.test.labels.cpu().numpy())
+    if each is not None:
+        predictions = {**predictions, "best_test_each": each}
     digest = write_predictions(path, predictions)
     kept = read_predictions(path)
     metrics: dict[str, Any] = {}

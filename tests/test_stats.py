@@ -17,6 +17,7 @@ from bench.stats import (
     mean_and_sd,
     paired_gain,
     paired_p,
+    paired_test,
 )
 
 
@@ -137,3 +138,33 @@ def test_holm_keeps_the_false_alarms_of_a_family_at_five_percent() -> None:
         p = {str(at): paired_p(rng.normal(0, 1, 5)) or 1.0 for at in range(8)}
         alarms += min(holm(p).values()) < 0.05
     assert alarms / 400 < 0.08
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_randomisation_test_is_the_exact_one(seed: int) -> None:
+    """Against all 2^12 sign flips, as scipy counts them."""
+    values = np.random.default_rng(seed).normal(0.3, 0.6, 12)
+    values[3] = 0.0
+    exact = scipy_stats.permutation_test(
+        (values,), np.sum, permutation_type="samples", n_resamples=2**12 + 1
+    )
+    found = paired_test(values)
+    assert found.p == pytest.approx(exact.pvalue, abs=0.02)
+    low, high = scipy_stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert found.interval == pytest.approx((low, high))
+    assert (found.better, found.worse) == (int((values > 0).sum()), int((values < 0).sum()))
+    assert found == paired_test(values)  # the same flips every time
+    mirrored = paired_test(-values)
+    assert mirrored.mean == -found.mean and mirrored.p == found.p
+
+
+def test_equal_rows_do_not_differ_and_one_sided_ones_do() -> None:
+    assert paired_test(np.zeros(50)).p == 1.0
+    assert paired_test(np.full(50, 0.1)).p == pytest.approx(1 / 10_000)
+    assert paired_test(np.array([0.5, -0.5])).p == 1.0
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan], [1.0, math.inf], [[1.0], [2.0]]])
+def test_what_cannot_be_tested_is_refused(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="two or more finite"):
+        paired_test(np.array(values))

@@ -18,9 +18,10 @@ from bench.data.base import DatasetRef, Source
 from bench.data.fingerprint import digest
 from bench.data.hub_refs import BEIR_CORPUS, BEIR_QRELS, BEIR_QUERIES, MS_MARCO
 from bench.data.judged import Judged, assemble
-from bench.errors import BenchError
+from bench.errors import BenchError, nearest
 
 AUTOMATIC = "auto"
+VERSIONS = ("v1.1", "v2.1")
 CARVED = 1000  # validation queries carved from training ones
 
 
@@ -96,7 +97,7 @@ class Beir:
 
 @dataclass(frozen=True)
 class Selected:
-    """MS MARCO v1.1 in its own layout; the collection is the passages of the queries that are used.
+    """MS MARCO in its own layout; the collection is the passages of the queries that are used.
 
     Its validation queries are the test (those of the test split were chosen by others' systems in
     later versions), validation is carved from training.
@@ -104,19 +105,21 @@ class Selected:
     Args:
         source: hub or mirror.
         limits: how many queries of training, validation and test at most; ``None`` for all.
+        ref: which version.
     """
 
     source: Source
     limits: tuple[int | None, int | None, int | None] = (None, None, None)
+    ref: DatasetRef = MS_MARCO
 
     @property
     def name(self) -> str:
         """Return the data set's name."""
-        return f"{MS_MARCO.name} {MS_MARCO.config}"
+        return f"{self.ref.name} {self.ref.config}"
 
     def parts(self) -> list[tuple[DatasetRef, tuple[str, ...]]]:
         """Return what is read: the reference with its splits."""
-        return [(MS_MARCO, ("train", "validation"))]
+        return [(self.ref, ("train", "validation"))]
 
     def read(self) -> Judged:
         """Read and clean everything; equal passages are one passage."""
@@ -124,7 +127,7 @@ class Selected:
         queries: list[tuple[str, str]] = []
         pairs: dict[str, list[tuple[str, str]]] = {}
         for part, split in (("train", "train"), ("validation", "test")):
-            rows = list(_rows(self.source, MS_MARCO, part))
+            rows = list(_rows(self.source, self.ref, part))
             chosen = _shuffled([str(row["query_id"]) for row in rows])
             limit = self._limit(split)
             kept = set(chosen[:limit])
@@ -160,11 +163,20 @@ def open_judged(
 ) -> Beir | Selected:
     """Return the reader of the data set called ``name``.
 
-    "auto" is MS MARCO's own layout on the hub, and the BEIR layout in a mirror.
+    "auto" is MS MARCO's own layout on the hub, and the BEIR layout in a mirror.  A version may
+    follow the name of MS MARCO's own: "microsoft/ms_marco v2.1".
+
+    Raises:
+        BenchError: for another version.
     """
     if name == AUTOMATIC:
         name = MS_MARCO.name if source.kind == "hub" else BEIR_CORPUS.name
-    return Selected(source, limits) if name == MS_MARCO.name else Beir(source, name)
+    own, _, version = name.partition(" ")
+    if own != MS_MARCO.name:
+        return Beir(source, name)
+    if version and version not in VERSIONS:
+        raise BenchError(f"{own} has no version '{version}'", nearest(version, VERSIONS))
+    return Selected(source, limits, replace(MS_MARCO, config=version or MS_MARCO.config))
 
 
 def fingerprint(reader: Beir | Selected) -> str:

@@ -95,7 +95,9 @@ def _predicted(path: Path, digest: str) -> np.ndarray | None:
             logits = arrays[SPLIT]
     except (KeyError, OSError, ValueError, zipfile.BadZipFile):
         return None
-    return logits.argmax(axis=-1) if logits.ndim == 2 else None
+    # a retriever's are rankings, whose places are no classes
+    scores = logits.ndim == 2 and np.issubdtype(logits.dtype, np.floating)
+    return logits.argmax(axis=-1) if scores else None
 
 
 def _share(student: np.ndarray | None, teacher: np.ndarray | None) -> float | None:

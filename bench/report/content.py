@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pandas as pd
 
 from bench.report.groups import Group, groups
@@ -152,6 +153,7 @@ class Context:
         problems: records that could not be used as they stand, one line each.
         refused: how many of these could not be used at all.
         samples: generated inputs that lie beside the records.
+        each: what single test queries scored, by the record's key.
     """
 
     frame: pd.DataFrame
@@ -161,6 +163,7 @@ class Context:
     problems: Sequence[str] = ()
     refused: int = 0
     samples: Sequence[Samples] = ()
+    each: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def sections(self) -> list[Section]:

@@ -31,6 +31,7 @@ class Cost:
         p95: likewise.
         flops: of a prediction.
         extra: parameters trained and thrown away.
+        index: what a retriever's search index takes, in words; empty for a classifier.
         failures: what could not be measured, one line each.
         state: "ok", "failed" or "skipped".
     """
@@ -46,6 +47,7 @@ class Cost:
     p95: float | None = None
     flops: float | None = None
     extra: float | None = None
+    index: str = ""
     failures: tuple[str, ...] = ()
     state: str = "ok"
     environment: Mapping[str, Any] | None = None
@@ -115,10 +117,21 @@ def cost(modes: Mapping[str, Record]) -> Cost:
         p95=float(inference["latency"]["p95_s"]),
         flops=_number(inference["flops_per_sample"]),
         extra=_number(whole["parameters"]["train_only"]),
+        index=_index(inference.get("index")),
         failures=failures,
         environment=environment,
         finished=finished,
     )
+
+
+def _index(index: Mapping[str, Any] | None) -> str:
+    """Say what a search index takes; inference is encoding a query and searching it."""
+    if not index:
+        return ""
+    passages = f"{int(index['passages']):,}".replace(",", " ")
+    built = _rate(float(index["build"]["samples_per_s"]))
+    size = f"{float(index['bytes']) / 2**20:.1f} MiB for {passages} passages"
+    return f"{size}, built at {built} passages/s"
 
 
 def _number(value: Any) -> float | None:
@@ -153,6 +166,9 @@ def cost_table(context: Context, section: Section) -> list[Block]:
     )
     failed = [f"{label}, {line}" for label, cost in found.items() for line in cost.failures]
     blocks: list[Block] = [Text("Cost, measured apart from accuracy:"), table]
+    indexes = tuple(f"{label}: {cost.index}" for label, cost in found.items() if cost.index)
+    if indexes:
+        blocks.append(Bullets("Search index (exact, float32):", indexes))
     if failed:
         blocks.append(Bullets("Costs that could not be measured:", tuple(failed)))
     return blocks

@@ -14,6 +14,7 @@ from bench.report.differences import differences
 from bench.report.formats import markdown
 from bench.report.frame import CEILING, REFERENCE
 from bench.report.groups import Group
+from bench.report.queries import query_table
 from bench.report.remarks import caption, dates, group_caption, remarks
 from bench.report.sections import Line, Section
 from bench.stats import SEEDS_FOR_TEST
@@ -117,6 +118,7 @@ def tasks(context: Context) -> Iterator[Part]:
             blocks.append(Text(" ".join(notes), "note"))
         blocks += _unfinished(section)
         blocks += group_table(section)
+        blocks += query_table(section, context.each)
         blocks += differences(section)
         blocks += cost_table(context, section)
         short = ", ".join(part for part in (section.task, section.preset, section.origin) if part)

@@ -95,6 +95,7 @@ def load(results: Path) -> Context:
     from bench.report.agreement import agreements
     from bench.report.costs import collect_costs
     from bench.report.frame import collect
+    from bench.report.queries import read_each
     from bench.report.sample_files import read_samples
     from bench.store import read_costs, read_records
 
@@ -114,12 +115,14 @@ def load(results: Path) -> Context:
     costs, unusable = collect_costs(cost_records)
     problems += [line.replace(prefix, "") for line in unreadable_costs]
     samples, unshown = read_samples(results)
+    each, unread = read_each(results, records)
     return Context(
         frame=collected.frame,
         costs=costs,
         records=records,
         superseded=collected.superseded,
-        problems=[*problems, *collected.problems, *unusable, *unshown],
+        problems=[*problems, *collected.problems, *unusable, *unshown, *unread],
         refused=len(problems) + collected.malformed + len(unusable) + len(unshown),
         samples=samples,
+        each=each,
     )

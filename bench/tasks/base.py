@@ -251,6 +251,13 @@ class Task:
 
         return classification_metrics(logits, labels)
 
+    def each(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
+        """Return the primary metric of each sample ``(N,)``, ``None`` where only a mean has one.
+
+        What is returned is kept beside the record, for tests over samples.
+        """
+        return None
+
     @property
     def full_name(self) -> str:
         """Return the name with the variant in it: ``cifar10:n=250``."""

@@ -128,9 +128,8 @@ class MSMarco(RetrievalTask):
         if self.source == "embedded":
             from bench.data.embedded import documentation as embedded
 
-            return Origin(
-                "embedded", embedded.NAME, embedded.LIMITS, embedded.REVISION, embedded.sha256()
-            )
+            limits = f"{embedded.LIMITS}; {self._read()}"
+            return Origin("embedded", embedded.NAME, limits, embedded.REVISION, embedded.sha256())
         from bench.data.beir import fingerprint
 
         reader = self._reader()
@@ -171,7 +170,12 @@ class MSMarco(RetrievalTask):
             parts.append(CONTAMINATION)
         if is_cross(preset.teacher):
             parts.append(f"the teacher's row ranks the first {preset.rerank} of BM25 again")
-        return "; ".join(parts)
+        return "; ".join([*parts, self._read()])
+
+    def _read(self) -> str:
+        return (
+            f"encoders read the first {self.preset.max_length} tokens of a passage, bm25 all of it"
+        )
 
 
 @register_task("msmarco-cross")

@@ -137,6 +137,11 @@ class RetrievalTask(Task):
 
         return retrieval_metrics(logits, labels)
 
+    def each(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        from bench.metrics.retrieval import per_query
+
+        return per_query(logits, labels)[self.metric]
+
     def teacher_source(self, source: TeacherSource) -> TeacherSource:
         from bench.teachers.lists import OwnLists
 
@@ -146,13 +151,13 @@ class RetrievalTask(Task):
         from bench.data.judged import padded
         from bench.data.retrieval import ListSplit, SearchSplit
 
-        judged = self.judged()
+        judged = taught(self.judged(), self.preset.train_limit)
         passages = self._table(judged.passages, self.preset.max_length)
         queries = {
             name: self._table(texts, self.preset.query_length)
             for name, texts in judged.queries.items()
         }
-        query_of, positive = self._samples(judged)
+        query_of, positive = samples(judged)[:, : self.preset.train_limit]
         train = ListSplit(
             queries["train"],
             passages,
@@ -190,13 +195,6 @@ class RetrievalTask(Task):
         from bench.data.tokens import cached_tokens
 
         return TokenTable(*cached_tokens(texts, self.vocabulary(), length))
-
-    def _samples(self, judged: Judged) -> tuple[np.ndarray, np.ndarray]:
-        """Return query and positive passage of each training pair, ``(N,)`` each."""
-        pairs = [(at, p) for at, row in enumerate(judged.relevant["train"]) for p in row]
-        order = np.random.Generator(np.random.PCG64(20240913)).permutation(len(pairs))
-        chosen = np.array(pairs, dtype=np.int64)[order[: self.preset.train_limit]]
-        return chosen[:, 0], chosen[:, 1]
 
     def _lists(
         self,
@@ -282,4 +280,26 @@ def limited(judged: Judged, count: int | None) -> Judged:
         kept = np.sort(order[:count])
         queries[name] = [queries[name][at] for at in kept]
         relevant[name] = [relevant[name][at] for at in kept]
+    return replace(judged, queries=queries, relevant=relevant)
+
+
+def samples(judged: Judged) -> np.ndarray:
+    """Return query and positive passage of each training pair, ``(2, N)``, by query."""
+    pairs = [(at, p) for at, row in enumerate(judged.relevant["train"]) for p in row]
+    return np.array(pairs, dtype=np.int64).T
+
+
+def taught(judged: Judged, count: int | None) -> Judged:
+    """Return ``judged`` with the queries of at most ``count`` training pairs.
+
+    Those come in a fixed shuffled order; a query keeps all its answers, as none may be its own
+    negative.
+    """
+    order = np.random.Generator(np.random.PCG64(20240913)).permutation(len(judged.queries["train"]))
+    answers = np.array([len(judged.relevant["train"][at]) for at in order])
+    if count is not None:  # as many queries as it takes to have that many pairs
+        order = order[: int(np.searchsorted(np.cumsum(answers), count)) + 1]
+    queries, relevant = dict(judged.queries), dict(judged.relevant)
+    queries["train"] = [queries["train"][at] for at in order]
+    relevant["train"] = [relevant["train"][at] for at in order]
     return replace(judged, queries=queries, relevant=relevant)

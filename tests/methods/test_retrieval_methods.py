@@ -133,6 +133,7 @@ EVERY = [
     ("label_smoothing", {}),
     ("kd", {}),
     ("kd", {"loss": "margin_mse", "w_kd": 0.1}),
+    ("dkd", {"warmup": 0.0}),  # which would start low
     ("fitnets_retrieval", {}),
     ("fitnets_retrieval_joint", {}),
     ("lelp_retrieval", {}),

@@ -21,7 +21,7 @@ from bench.data.judged import Judged, normalised
 from bench.plan import make_plan
 from bench.store import read_predictions, read_records
 from bench.suites import Suite
-from bench.tasks.retrieval import RetrievalTask
+from bench.tasks.retrieval import RetrievalTask, samples, taught
 
 ROOT = Path(__file__).resolve().parents[2]
 SOME = (
@@ -49,7 +49,12 @@ def write(folder: Path, name: str, columns: dict[str, list[Any]]) -> None:
 
 
 def write_beir(
-    root: Path, name: str = "BeIR/msmarco", *, passages: int = 60, validation: bool = True
+    root: Path,
+    name: str = "BeIR/msmarco",
+    *,
+    passages: int = 60,
+    validation: bool = True,
+    two: bool = False,
 ) -> Path:
     """Write a mirror: query ``i`` asks for passage ``i`` by three of its words."""
     folder, bodies = root / name, texts(passages)
@@ -62,8 +67,12 @@ def write_beir(
         bounds = {"train": (0, 40), "test": (40, 50)}
     for split, (first, last) in bounds.items():
         rows = range(first, last)
-        columns = {"query-id": [f"q{at}" for at in rows], "corpus-id": [f"p{at}" for at in rows]}
-        write(folder / "qrels", split, {**columns, "score": [1] * len(rows)})
+        judged = [(f"q{at}", f"p{at}") for at in rows]
+        if two and split == "test":  # a second answer, of which the query says nothing
+            judged.append((f"q{first}", f"p{passages - 1}"))
+        asks, answers = zip(*judged, strict=True)
+        columns = {"query-id": asks, "corpus-id": answers, "score": [1] * len(judged)}
+        write(folder / "qrels", split, columns)
     return root
 
 
@@ -166,9 +175,14 @@ def test_titles_stand_before_texts_and_grade_zero_is_no_answer(mirror: Path) -> 
 def test_ms_marcos_own_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
     bodies = texts(90)
-    for split, first, last in (("train", 0, 40), ("validation", 40, 60)):
+    for version, split, first, last in (
+        ("v1.1", "train", 0, 40),
+        ("v1.1", "validation", 40, 60),
+        ("v2.1", "train", 0, 30),
+        ("v2.1", "validation", 40, 60),
+    ):
         write(
-            tmp_path / "microsoft/ms_marco" / "v1.1",
+            tmp_path / "microsoft/ms_marco" / version,
             split,
             {
                 "query_id": list(range(first, last)),
@@ -183,6 +197,11 @@ def test_ms_marcos_own_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 ],
             },
         )
+    with pytest.raises(BenchError, match=r"no version 'v2.2'"):
+        task("quick", "mirror", dataset="microsoft/ms_marco v2.2").judged()
+    later = task("quick", "mirror", dataset="microsoft/ms_marco v2.1")
+    assert later.origin().name == "microsoft/ms_marco v2.1"
+    assert len(later.judged().queries["train"]) == 27
     made = task("quick", "mirror", dataset="microsoft/ms_marco", held_out_limit=8)
     judged = made.judged()
     assert made.origin().name == "microsoft/ms_marco v1.1"
@@ -196,6 +215,33 @@ def test_ms_marcos_own_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             assert [item in judged.passages[p].split() for p in row] == [True]
     # passages of the queries that are used, each once
     assert len(set(judged.passages)) == len(judged.passages) < 61
+
+
+def test_a_limit_takes_whole_queries_with_all_their_answers() -> None:
+    relevant = {"train": [[0], [1, 2], [3], [4, 5, 6], [7]], "validation": [[8]], "test": [[9]]}
+    queries = {name: [f"{name}{at}" for at in range(len(relevant[name]))] for name in relevant}
+    judged = Judged([f"p{at}" for at in range(10)], queries, relevant)
+    every = taught(judged, None)
+    answers = dict(zip(judged.queries["train"], judged.relevant["train"], strict=True))
+    for count in (1, 3, 4, 8, 100):
+        part = taught(judged, count)
+        kept = part.queries["train"]
+        assert kept == every.queries["train"][: len(kept)]
+        assert part.relevant["train"] == [answers[name] for name in kept]
+        pairs = samples(part)
+        assert pairs.shape[0] == 2 and pairs.shape[1] >= min(count, 8)
+        assert [part.relevant["train"][at].count(p) for at, p in pairs.T] == [1] * pairs.shape[1]
+        assert pairs.shape[1] - len(part.relevant["train"][-1]) < count  # no query too many
+        assert part.queries["test"] == judged.queries["test"]
+    assert sorted(every.queries["train"]) == sorted(judged.queries["train"])
+
+
+def test_a_limit_on_training_leaves_the_rest_as_it_was(mirror: Path) -> None:
+    whole, part = task("quick", "mirror").load(), task("quick", "mirror", train_limit=7).load()
+    assert len(whole.train) == 30 and len(part.train) == 7
+    assert part.rows()["test"] == whole.rows()["test"]
+    one, other = (data.train.batch(np.arange(7)).inputs["query_ids"] for data in (whole, part))
+    assert one.shape == other.shape and bool((one == other).all())  # the same first samples
 
 
 def test_damage_in_a_mirror_is_told_in_the_record_and_never_a_crash(mirror: Path) -> None:
@@ -300,7 +346,7 @@ METHOD_CELLS = ["scratch", "kd", "kd:loss=margin_mse", "fitnets_retrieval", "lel
 def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Run real cells on a small mirror through the command line; records by label."""
     base = tmp_path_factory.mktemp("msmarco")
-    write_beir(base / "mirror")
+    write_beir(base / "mirror", two=True)
     names = ",".join([*METHOD_CELLS, "bm25", "teacher"])
     done = subprocess.run(
         [
@@ -344,13 +390,17 @@ def test_every_cell_is_ok(finished: dict[str, dict[str, Any]]) -> None:
 
 def test_metrics_are_those_of_the_saved_rankings(finished: dict[str, dict[str, Any]]) -> None:
     made = task()
-    relevant = {"validation": np.arange(30, 40)[:, None], "test": np.arange(40, 50)[:, None]}
+    relevant = {"validation": np.arange(30, 40)[:, None], "test": np.full((10, 2), -1)}
+    relevant["test"][:, 0], relevant["test"][0, 1] = np.arange(40, 50), 59
     for label, record in finished.items():
         for split, labels in relevant.items():
             ranking = record["saved"][f"best_{split}"]
             assert ranking.shape == (10, 60)
             assert all(sorted(row) == list(range(60)) for row in ranking.tolist())
             assert made.evaluate(ranking, labels) == record["metrics"]["best"][split], label
+        each = record["saved"]["best_test_each"]
+        assert each.shape == (10,)
+        assert each.mean() == pytest.approx(record["metrics"]["best"]["test"]["mrr@10"]), label
 
 
 def test_scores_are_plausible(finished: dict[str, dict[str, Any]]) -> None:

@@ -1,0 +1,130 @@
+"""Beneath a retrieval table: the other judged metrics, and differences tested query by query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bench.data.fingerprint import file_sha256
+from bench.errors import BenchError
+from bench.report import text
+from bench.report.content import Block, Table, Value, file_name
+from bench.report.frame import REFERENCE, SECOND
+from bench.report.sections import Section
+from bench.stats import PairedTest, holm, mean_and_sd, paired_test
+from bench.store import Record, read_predictions, record_path
+
+JUDGED = ("ndcg@10", "recall@100", "recall@1000")
+EACH = "best_test_each"  # the array beside a record
+Scores = Mapping[str, np.ndarray]
+
+CAPTION = """\
+Differences of {metric} by test query, each query's score averaged over a row's seeds: mean with \
+95 % interval over queries, p from {draws:,} random sign flips of the queries' differences \
+(two-sided), corrected by Holm over the rows of a column; in brackets on how many queries the row \
+is better / worse. They speak of other queries on the same collection, not of other training runs: \
+the spread over seeds stands above."""
+
+
+def read_each(results: Path, records: Sequence[Record]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the scores of single test queries by record key, and a line for each damaged file.
+
+    Records without them (other families, failed cells) are left out, as are those whose file is
+    gone: a published set of records may come without its arrays.
+    """
+    found: dict[str, np.ndarray] = {}
+    problems = []
+    for record in records:
+        saved = record.get("predictions")
+        family = (record.get("task") or {}).get("family")
+        if record.get("status") != "ok" or family != "retrieval" or not isinstance(saved, dict):
+            continue
+        try:
+            path = record_path(results, record).with_name(str(saved["file"]))
+            if path.name != str(saved["file"]) or not path.is_file():
+                continue
+            if file_sha256(path) != saved["sha256"]:
+                raise BenchError("not the file that its record names")
+            arrays = read_predictions(path)
+        except (BenchError, OSError, KeyError, ValueError) as error:
+            name = str(record.get("key"))[:12]
+            problems.append(f"record {name}: its rankings cannot be read ({error})")
+            continue
+        if EACH in arrays:
+            found[str(record["key"])] = np.asarray(arrays[EACH], dtype=np.float64)
+    return found, problems
+
+
+def query_table(section: Section, each: Scores) -> list[Block]:
+    """Return the table; nothing for another family."""
+    names = [name for name in JUDGED if _has(section, f"test_{name}")]
+    if not names:
+        return []
+    scores = {line.label: _mean(section, line.label, each) for line in section.lines}
+    columns = {
+        other: _tests(scores, other)
+        for other in (REFERENCE, SECOND)
+        if scores.get(other) is not None
+    }
+    rows = []
+    for line in section.lines:
+        if not line.best:
+            continue
+        cells = section.cells[(section.cells.label == line.label) & (section.cells.status == "ok")]
+        row = [Value(line.label, italic=line.kind == "baseline")]
+        for name in names:
+            values = cells[f"test_{name}"].dropna().tolist()
+            spread = mean_and_sd(values) if values else None
+            row.append(Value(text.spread(spread, name), spread.mean if spread else None))
+        row += [_shown(tests.get(line.label), section.metric) for tests in columns.values()]
+        rows.append(row)
+    heads = [f"{text.metric_name(name)} (%)" for name in names]
+    heads += [f"over {other} (points)" for other in columns]
+    draws = next((test.draws for found in columns.values() for test in found.values()), 0)
+    told = CAPTION.format(metric=text.metric_name(section.metric), draws=draws)
+    return [
+        Table(
+            name=file_name("queries", section.slug),
+            head=["method", *heads],
+            rows=rows,
+            title=f"Query by query: {section.title}, preset {section.preset}",
+            source=told if columns else "",
+        )
+    ]
+
+
+def _has(section: Section, column: str) -> bool:
+    return column in section.cells and bool(section.cells[column].notna().any())
+
+
+def _mean(section: Section, label: str, each: Scores) -> np.ndarray | None:
+    """Return each query's score averaged over the seeds of ``label``; None where any is missing."""
+    cells = section.cells[(section.cells.label == label) & (section.cells.status == "ok")]
+    found = [each[key] for key in cells.key if key in each]
+    if not found or len(found) < len(cells) or len({len(row) for row in found}) > 1:
+        return None
+    return np.asarray(np.mean(found, axis=0))
+
+
+def _tests(scores: Mapping[str, np.ndarray | None], other: str) -> dict[str, PairedTest]:
+    """Return the tests of every row against ``other``, their p corrected by Holm."""
+    base = scores[other]
+    assert base is not None
+    found = {
+        label: paired_test(values - base)
+        for label, values in scores.items()
+        if label != other and values is not None and len(values) == len(base)
+    }
+    corrected = holm({label: test.p for label, test in found.items()})
+    return {label: test._replace(p=corrected[label]) for label, test in found.items()}
+
+
+def _shown(test: PairedTest | None, metric: str) -> Value:
+    if test is None:
+        return Value(text.NOTHING)
+    low, high = (text.number(value, metric, signed=True) for value in test.interval)
+    p = "p < 0.001" if test.p < 0.001 else f"p = {test.p:.3f}"
+    mean = text.number(test.mean, metric, signed=True)
+    return Value(f"{mean} [{low}, {high}], {p} ({test.better} / {test.worse})", test.mean)
