@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.report.hardware import of_one_machine
 from bench.store import read_costs, read_records, write_atomically
 
 __all__ = ["ReportSummary", "write_reports"]
@@ -44,7 +45,8 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
     """
     records, unreadable = read_records(results)
     costs, unreadable_costs = read_costs(results)
-    unreadable += unreadable_costs
+    costs, left_out = of_one_machine(costs)
+    unreadable += unreadable_costs + left_out
     # The reader names whole paths; a report names them from the results on.
     problems = [line.replace(f"{results.as_posix()}/", "") for line in unreadable]
     if not records:

@@ -186,7 +186,8 @@ def _line(
         closed=closed,
         deployed=_median(ok.deployed),
         train_only=_median(ok.train_only),
-        train_seconds=_median(ok.train_seconds),
+        # seconds of different machines have no common median
+        train_seconds=_median(ok.train_seconds) if ok.device_name.nunique() == 1 else None,
         failed=int(part.status.isin(BROKEN).sum()),
         skipped=int((part.status == "skipped").sum()),
         planned=len(own_seeds if once else own_seeds | seeds),
