@@ -164,6 +164,23 @@ class Cell:
         }
 
 
+@dataclass(frozen=True)
+class SignalsSpec:
+    """Fill the cache of teacher signals for these cells, which share teacher, data and seed.
+
+    Attributes:
+        cells: one for each method.
+    """
+
+    cells: tuple[Cell, ...]
+
+    @property
+    def id(self) -> str:
+        """Return the job's id: one teacher and seed."""
+        teacher = self.cells[0].teacher
+        return f"signals-{teacher.key if teacher else ''}-{self.cells[0].seed}"
+
+
 def without_unused(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out of a key the options that are off, so that a new option reruns nothing."""
     off = {"views": None, "compile": False}
