@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -36,6 +37,7 @@ def connect(address: str | None) -> Any:
             "a driver cannot run outside the cluster (ray://)",
             "start it on one of its machines, or with 'ray job submit'",
         )
+    _reach(address)
     try:
         ray.init(
             address=address,
@@ -48,6 +50,18 @@ def connect(address: str | None) -> Any:
         why = " ".join(str(error).split())[:200]
         raise BenchError(f"no Ray cluster can be used {where}: {why}") from error
     return ray
+
+
+def _reach(address: str | None) -> None:
+    """Raise at once where nobody listens: Ray itself would go on trying for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise BenchError(f"no Ray cluster can be used at '{address}': {why}") from error
 
 
 def cluster_device(ray: Any, device: str) -> str:
