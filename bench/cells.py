@@ -274,6 +274,24 @@ class Cell:
         }
 
 
+@dataclass(frozen=True)
+class SignalsSpec:
+    """Fill the cache of teacher signals for these cells, which share teacher, data and seed.
+
+    Attributes:
+        cells: one for each method.
+    """
+
+    cells: tuple[Cell, ...]
+
+    @property
+    def id(self) -> str:
+        """Return the job's id: one teacher, part of the data and seed."""
+        cell = self.cells[0]
+        part = f"-{cell.variant.part}" if cell.variant else ""
+        return f"signals-{cell.teacher.key if cell.teacher else ''}{part}-{cell.seed}"
+
+
 def without_unused(values: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out of a key the options that are off, so that a new option reruns nothing."""
     off = {"views": None, "compile": False, "n": None, "imbalance": None}

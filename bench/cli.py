@@ -56,6 +56,17 @@ Live = Annotated[bool, typer.Option("--live", help="Run the teacher live, never 
 CheckCache = Annotated[
     bool, typer.Option("--check-cache", help="Recompute a sample of the cache before each use.")
 ]
+Devices = Annotated[
+    str | None, typer.Option(help="One cell on each of these at a time: cuda:0,cuda:1.")
+]
+Where = Annotated[str, typer.Option("--executor", help="local (this machine) or ray (a cluster).")]
+Address = Annotated[
+    str | None, typer.Option(help="Of the Ray cluster: HOST:PORT; else the one that runs here.")
+]
+Requests = Annotated[
+    list[str] | None,
+    typer.Option("--request", help="What Ray gives a job: TASK/PRESET:cpus=2:gpus=0.5:memory=8."),
+]
 Retry = Annotated[
     str, typer.Option(help="Cells to run again by how they ended: oom,timeout, or all, or none.")
 ]
@@ -134,6 +145,10 @@ def run(
     compile_: Compile = False,
     retry: Retry = "failed",
     cell_timeout: CellTimeout = None,
+    executor: Where = "local",
+    devices: Devices = None,
+    address: Address = None,
+    request: Requests = None,
 ) -> None:
     """Run chosen methods on chosen tasks.
 
@@ -144,6 +159,8 @@ def run(
       python -m bench run --methods kd:temperature=2 --tasks cifar10 --seeds 0,1
       python -m bench run suites/mine.yaml
       BENCH_DATA=mirror python -m bench run --tasks cifar10 --preset small
+      python -m bench run --preset small --devices cuda:0,cuda:1
+      python -m bench run --preset small --executor ray --request '*/small:gpus=0.25'
     """
     from bench.commands import Running, execute
     from bench.suites import read_suite
@@ -170,6 +187,10 @@ def run(
         check_cache,
         retry,
         cell_timeout,
+        executor,
+        devices,
+        address,
+        tuple(request or ()),
     )
     raise typer.Exit(execute(chosen, running, console))
 

@@ -48,6 +48,10 @@ class Running:
     check_cache: bool = False
     retry: str = "failed"
     cell_timeout: float | None = None
+    executor: str = "local"
+    devices: str | None = None
+    address: str | None = None
+    requests: tuple[str, ...] = ()
 
     def policy(self) -> Policy:
         """Return how the run deals with what goes wrong."""
@@ -65,19 +69,18 @@ class Running:
 
 def execute(suite: Suite, running: Running, console: Console) -> int:
     """Run what is missing of ``suite``; returns the exit status."""
-    from bench.environment import cores
+    from bench.executors import open_place
     from bench.progress import Progress
     from bench.runner import run_plan
 
     policy = running.policy()
-    plan = _plan(suite, running, console)
-    device = plan.cells[0].device
-    spare = max(cores() // running.threads, 1) if device == "cpu" else 1
-    workers = running.workers or spare
+    place = open_place(running)
+    plan = _plan(suite, running, console, place.device)
+    executor, workers = place.start(plan.cells)
     sources = sorted({cell.source for cell in plan.cells})
     console.print(
         f"{len(plan.cells)} cells of preset '{suite.preset}' ({', '.join(sources)} data) "
-        f"on {device}, {workers} at once.",
+        f"on {place.device}, {workers} at once.",
         markup=False,
         soft_wrap=True,
     )
@@ -88,17 +91,19 @@ def execute(suite: Suite, running: Running, console: Console) -> int:
         threads=running.threads,
         progress=Progress(console),
         policy=policy,
+        executor=executor,
     )
     return _ended(summary, "cells run", console)
 
 
 def measure(suite: Suite, running: Running, console: Console) -> int:
     """Measure the cost of the suite's methods; returns the exit status."""
+    from bench.environment import choose_device
     from bench.progress import Progress
     from bench.runner import measure_plan
 
     policy = running.policy()
-    plan = _plan(suite, running, console)
+    plan = _plan(suite, running, console, choose_device(running.device))
     summary = measure_plan(
         plan,
         results=running.results,
@@ -109,15 +114,14 @@ def measure(suite: Suite, running: Running, console: Console) -> int:
     return _ended(summary, "costs measured", console)
 
 
-def _plan(suite: Suite, running: Running, console: Console) -> Plan:
+def _plan(suite: Suite, running: Running, console: Console, device: str) -> Plan:
     from bench.data.cache import cache_dir
-    from bench.environment import choose_device
     from bench.plan import Serving, make_plan
 
     announce_plugins(running.plugins, console)
     plan = make_plan(
         suite,
-        device=choose_device(running.device),
+        device=device,
         plugins=_resolved(running.plugins),
         serving=Serving(
             "live" if running.live else "auto", int(running.cache_gb * 2**30), running.check_cache

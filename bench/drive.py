@@ -21,6 +21,7 @@ from bench.progress import Progress
 from bench.store import read_record, record_path, write_record
 
 MOST_MICRO_BATCHES = 16
+MOST_LOST = 3  # attempts that may go down with a worker or node before the job counts as failed
 Mark = tuple[int, ...] | None
 Outcome = dict[str, Any]
 
@@ -114,14 +115,12 @@ class Driver:
 
     def _start(self) -> None:
         for job in list(self.waiting):
-            if self.executor.free <= 0:
-                return
-            if any(need in self.pending for need in job.needs) or not self._ours(job):
+            if not self.executor.accepts(job) or any(need in self.pending for need in job.needs):
+                continue
+            if not self._ours(job):
                 continue
             self.waiting.remove(job)
-            self.begun[job.id] = time.monotonic()
             self.executor.submit(job)
-            self.progress.job_started(job)
 
     def _ours(self, job: Job) -> bool:
         """Return whether ``job`` is for us to run: nobody else runs it or has just done so."""
@@ -159,7 +158,10 @@ class Driver:
 
     def _hear(self, event: Event) -> None:
         job, outcome = event.job, event.value
-        if event.kind == "epoch":
+        if event.kind == "begun":
+            self.begun[job.id] = time.monotonic()
+            self.progress.job_started(job)
+        elif event.kind == "epoch":
             self.progress.epoch(job, outcome)
         elif event.kind == "note":
             self.progress.note(f"{job.title}: {outcome['text']}")
@@ -171,6 +173,8 @@ class Driver:
         elif self.summary.interrupted and not outcome.get("written") and outcome["status"] != "ok":
             self.leases.release(_lease(job))
             self.progress.job_left(job)
+        elif outcome["status"] == "lost":
+            self._retry_lost(job, outcome)
         elif outcome["status"] == "oom" and (smaller := _in_smaller_parts(job)) is not None:
             self.progress.job_left(job)
             self.progress.note(
@@ -181,9 +185,21 @@ class Driver:
         else:
             self._end(job, outcome)
 
+    def _retry_lost(self, job: Job, outcome: Outcome) -> None:
+        """Try again, a few times, what went down with its worker or node."""
+        cause = outcome["error"]["message"]
+        again = replace(job, lost=(*job.lost, cause))
+        if len(again.lost) > MOST_LOST:
+            self._end(again, {**outcome, "status": "failed"})
+            return
+        self.progress.job_left(job)
+        self.progress.note(f"{job.title}: {cause}; retry {len(again.lost)} of {MOST_LOST}")
+        self.begun.pop(job.id, None)
+        self.waiting.insert(0, again)
+
     def _end_late(self, limit: float | None) -> None:
         for job in self.executor.running if limit is not None else ():
-            seconds = time.monotonic() - self.begun[job.id]
+            seconds = time.monotonic() - self.begun.get(job.id, time.monotonic())
             if _result_path(job) is not None and limit is not None and seconds > limit:
                 self.executor.cancel(job)
                 message = f"not done within the limit of {limit:g} s"
@@ -215,7 +231,8 @@ class Driver:
 
             seconds = time.monotonic() - self.begun.get(job.id, time.monotonic())
             error = outcome["error"]
-            write_record(job.results, unfinished(job.work, outcome["status"], error, seconds))
+            status, lost = outcome["status"], job.lost
+            write_record(job.results, unfinished(job.work, status, error, seconds, lost))
 
     def _count(self, job: Job, outcome: Outcome) -> None:
         self.pending.discard(job.id)

@@ -41,6 +41,8 @@ def device_name(device: str) -> str:
     if device.startswith("cuda"):
         import torch
 
+        if not torch.cuda.is_available():  # asked where a run is driven from, not where it runs
+            return "unknown"
         return torch.cuda.get_device_name(torch.device(device))
     return processor()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,12 @@ Predictions = dict[str, np.ndarray]
 
 
 def run_cell(
-    cell: Cell, results: Path, report: Report = lambda event: None, *, micro_batches: int = 1
+    cell: Cell,
+    results: Path,
+    report: Report = lambda event: None,
+    *,
+    micro_batches: int = 1,
+    lost: Sequence[str] = (),
 ) -> Record:
     """Run ``cell``, write its predictions and its record below ``results``, return the record.
 
@@ -55,10 +60,11 @@ def run_cell(
         results: folder of the records.
         report: called after each epoch with its entry.
         micro_batches: into how many parts each batch is cut; noted in the record.
+        lost: how earlier attempts were lost with their worker or node; noted in the record.
     """
     started = datetime.now(UTC)
     clock = time.perf_counter()
-    record = skeleton(cell, started)
+    record = skeleton(cell, started, lost)
     try:
         record.update(_run(cell, results, record, report, micro_batches))
         record["status"] = "ok"
@@ -76,20 +82,27 @@ def run_cell(
     try:
         write_record(results, record)
     except ValueError as error:  # a number that JSON cannot hold, say a metric that is NaN
-        record = {**skeleton(cell, started), **failure(error), "finished": record["finished"]}
+        ended = {**failure(error), "finished": record["finished"]}
+        record = {**skeleton(cell, started, lost), **ended}
         write_record(results, record)
     return record
 
 
-def unfinished(cell: Cell, status: str, error: Mapping[str, Any], seconds: float = 0.0) -> Record:
+def unfinished(
+    cell: Cell,
+    status: str,
+    error: Mapping[str, Any],
+    seconds: float = 0.0,
+    lost: Sequence[str] = (),
+) -> Record:
     """Return the record of a cell whose own process could not write it."""
     now = datetime.now(UTC)
-    record = skeleton(cell, now - timedelta(seconds=seconds))
+    record = skeleton(cell, now - timedelta(seconds=seconds), lost)
     record |= {"status": status, "error": dict(error), "timings": {"total_s": seconds}}
     return record | {"finished": now.isoformat(timespec="seconds")}
 
 
-def skeleton(cell: Cell, started: datetime) -> Record:
+def skeleton(cell: Cell, started: datetime, lost: Sequence[str] = ()) -> Record:
     """Return the part of a record that is known before the cell is run."""
     return {
         "schema": SCHEMA,
@@ -105,6 +118,7 @@ def skeleton(cell: Cell, started: datetime) -> Record:
         "revision": revision(),
         "started": started.isoformat(timespec="seconds"),
         "finished": started.isoformat(timespec="seconds"),
+        **({"lost_attempts": list(lost)} if lost else {}),
     }
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.cells import Cell
+from bench.cells import Cell, SignalsSpec
 from bench.drive import Driver, Mark, Summary, cell_path, mark
+from bench.executors.base import Executor
 from bench.executors.local import LocalExecutor
 from bench.executors.worker import Job
 from bench.failures import MISSING
@@ -19,7 +20,6 @@ from bench.measure.cost import CostSpec, cost_path
 from bench.plan import Plan
 from bench.progress import Progress
 from bench.store import Record, read_records, remove_leftovers
-from bench.teachers.serve import SignalsSpec
 
 __all__ = ["RETRIED", "Policy", "Summary", "measure_plan", "run_plan"]
 
@@ -132,8 +132,12 @@ def run_plan(
     threads: int,
     progress: Progress,
     policy: Policy = Policy(),
+    executor: Executor | None = None,
 ) -> Summary:
     """Run what is missing of ``plan`` and return how it went.
+
+    Jobs run in processes of this machine, ``workers`` at once, or wherever ``executor`` has them
+    run, which is stopped in the end.
 
     A job that fails costs itself and the cells that need it, each of which gets its own record
     that says so; the rest goes on.
@@ -156,7 +160,8 @@ def run_plan(
             if there[key]["status"] not in ("ok", "skipped")
         ),
     )
-    return _run(jobs, summary, results, workers, progress, policy, marks)
+    executor = executor or LocalExecutor(workers)
+    return _run(jobs, summary, results, executor, workers, progress, policy, marks)
 
 
 def measure_plan(
@@ -184,7 +189,7 @@ def measure_plan(
         for spec in missing
     ]
     summary = Summary(reused=len(specs) - len(missing))
-    return _run(jobs, summary, results, 1, progress, policy, {})
+    return _run(jobs, summary, results, LocalExecutor(1), 1, progress, policy, {})
 
 
 def cost_specs(plan: Plan) -> list[CostSpec]:
@@ -203,12 +208,12 @@ def _run(
     jobs: list[Job],
     summary: Summary,
     results: Path,
+    executor: Executor,
     workers: int,
     progress: Progress,
     policy: Policy,
     marks: Mapping[str, Mark],
 ) -> Summary:
-    executor = LocalExecutor(workers)
     with progress.started(jobs, workers=workers, reused=summary.reused):
         with interrupts() as asked, Leases(results) as leases:
             driver = Driver(jobs, executor, leases, progress, summary, asked, marks)

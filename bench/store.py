@@ -46,7 +46,7 @@ def samples_path(root: Path, record: Mapping[str, Any]) -> Path:
     return record_path(root, record).with_suffix(".samples.json")
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write ``data`` to a temporary file, flush it to disk and rename it over ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)

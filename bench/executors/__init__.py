@@ -1,1 +1,137 @@
-"""Where jobs run."""
+"""Where jobs run: on this machine, or on a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.errors import BenchError, unknown
+
+if TYPE_CHECKING:
+    from bench.cells import Cell
+    from bench.commands import Running
+    from bench.executors.base import Executor
+
+Started = tuple["Executor", int]  # and how many jobs run at once, as far as is known
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the cells of a run will be.
+
+    Attributes:
+        device: what the cells run on, the same kind for all.
+        start: returns the executor once it is known what is to be run.
+    """
+
+    device: str
+    start: Callable[[Sequence[Cell]], Started]
+
+
+def open_place(running: Running) -> Placement:
+    """Return where ``running`` says that cells run.
+
+    Raises:
+        BenchError: for an unknown executor, a device that is not there, options that do not go
+            together, or a cluster that cannot be reached.
+    """
+    places = {"local": _local, "ray": _ray}
+    if running.executor not in places:
+        raise unknown("executor", running.executor, places)
+    return places[running.executor](running)
+
+
+def _local(running: Running) -> Placement:
+    from bench.environment import choose_device, cores
+    from bench.executors.local import LocalExecutor
+
+    for flag, given in (("--address", running.address), ("--request", running.requests)):
+        if given:
+            raise BenchError(f"{flag} is for a cluster", "add --executor ray")
+    if running.devices is not None:
+        if running.workers is not None or running.device != "auto":
+            flag = "--device" if running.workers is None else "--workers"
+            raise BenchError(f"{flag} beside --devices", "there is one worker for each device")
+        named = parse_devices(running.devices)
+        device = choose_device("cuda")
+        for name in named:
+            choose_device(name)
+        visible = visible_devices(named)
+        return Placement(device, lambda _: (LocalExecutor(len(visible), visible), len(visible)))
+    device = choose_device(running.device)
+    if device != "cuda":
+        spare = max(cores() // running.threads, 1) if device == "cpu" else 1
+        workers = running.workers or spare
+        return Placement(device, lambda _: (LocalExecutor(workers), workers))
+    visible = visible_devices([f"cuda:{at}" for at in range(_count())])
+    several = running.workers or len(visible)
+    return Placement(device, lambda _: (LocalExecutor(several, visible), several))
+
+
+def _ray(running: Running) -> Placement:
+    from bench.executors.ray_cluster import cluster_device, connect
+    from bench.executors.ray_driver import RayExecutor
+    from bench.executors.requests import Requests
+
+    for flag, given in (("--workers", running.workers), ("--devices", running.devices)):
+        if given is not None:
+            raise BenchError(f"{flag} beside --executor ray", "say with --request what a job takes")
+    ray = connect(running.address)
+    try:
+        device = cluster_device(ray, running.device)
+        requests = Requests(running.threads, device == "cuda", running.requests)
+    except BaseException:
+        ray.shutdown()
+        raise
+
+    def start(cells: Sequence[Cell]) -> Started:
+        executor = RayExecutor(
+            ray,
+            cells,
+            results=running.results,
+            requests=requests,
+            threads=running.threads,
+            plugins=cells[0].plugins,
+        )
+        smallest = requests.of_cell(cells[0])
+        return executor, executor.nodes.places(smallest)
+
+    return Placement(device, start)
+
+
+def parse_devices(text: str) -> list[str]:
+    """Return the devices of ``cuda:0,cuda:1``.
+
+    Raises:
+        BenchError: for what is no CUDA device with a number, or is named twice.
+    """
+    names = []
+    for name in (part.strip() for part in text.split(",") if part.strip()):
+        kind, _, index = name.partition(":")
+        if kind != "cuda" or not index.isdecimal():
+            raise BenchError(f"--devices: '{name}'", "cuda:0,cuda:1; the processor needs --workers")
+        names.append(f"cuda:{int(index)}")
+        if names.count(names[-1]) > 1:
+            raise BenchError(f"--devices: '{name}' is named twice", "one cell a device at a time")
+    if not names:
+        raise BenchError("--devices names none", "cuda:0,cuda:1")
+    return names
+
+
+def visible_devices(names: Sequence[str]) -> list[str]:
+    """Return what ``CUDA_VISIBLE_DEVICES`` must be for each device to be seen alone.
+
+    Where the variable is set already, numbers count among what it lists.
+    """
+    listed = [each.strip() for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    listed = [each for each in listed if each]
+    indices = [int(name.partition(":")[2]) for name in names]
+    return [listed[at] if listed else str(at) for at in indices]
+
+
+def _count() -> int:
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,7 +1,7 @@
-"""The contract of an executor: where jobs run, and what is heard of them.
+"""The contract of an executor: it is handed jobs, and says of each how it goes and how it ended.
 
 The runner decides what runs, when, for how long and what is written of it; an executor only
-carries it out.  It need not know what a job does.
+carries it out, in a process a job, here or elsewhere.  It need not know what a job does.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ class Event:
 
     Attributes:
         job: who said it.
-        kind: "epoch" (``value`` is an entry of the history), "note" (``value["text"]`` is for the
-            user) or "done" (``value`` is the outcome: see :func:`bench.executors.worker.run_job`).
+        kind: "begun" (it runs now, and its time counts), "epoch" (``value`` is an entry of the
+            history), "note" (``value["text"]`` is for the user) or "done" (``value`` is the
+            outcome: see :func:`bench.executors.worker.run_job`).
         value: what it said.
     """
 
@@ -32,9 +33,8 @@ class Event:
 class Executor(Protocol):
     """Runs jobs, each in a process of its own."""
 
-    @property
-    def free(self) -> int:
-        """How many more jobs can start now."""
+    def accepts(self, job: Job) -> bool:
+        """Return whether ``job`` can be submitted now: it would start at once or soon."""
         ...
 
     @property
@@ -43,14 +43,15 @@ class Executor(Protocol):
         ...
 
     def submit(self, job: Job) -> None:
-        """Start ``job``."""
+        """Start ``job``, whose needs are met."""
         ...
 
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what running jobs say, waiting up to ``timeout`` seconds for the first.
 
         Every job that was submitted and not cancelled yields one "done", also when its process
-        died without a word.
+        died without a word.  A job that went down with its worker or node through no fault of its
+        own yields "done" with the status "lost": the runner submits it again, a few times.
         """
         ...
 

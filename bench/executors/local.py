@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -15,32 +15,40 @@ from bench.executors.worker import Job, run_job
 from bench.failures import ended, killed, oom_kills
 
 __all__ = ["Event", "LocalExecutor"]
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class LocalExecutor:
-    """Runs up to ``workers`` jobs at once in processes forked from a preloaded server."""
+    """Runs up to ``workers`` jobs at once in processes forked from a preloaded server.
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
+    Args:
+        workers: jobs at once.
+        devices: what ``CUDA_VISIBLE_DEVICES`` may be in a job, which then sees one device and no
+            other.  Jobs are spread evenly: no device has two while another has none.
+    """
+
+    def __init__(self, workers: int, devices: Sequence[str] = ()) -> None:
+        self.workers, self.devices = workers, tuple(devices)
+        self._on: dict[str, str] = {}  # device by job
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["bench.executors.preload"])
         self._running: dict[Connection, tuple[Job, BaseProcess]] = {}
         self._oom_kills = oom_kills()
 
-    @property
-    def free(self) -> int:
-        """Return how many more jobs can start now."""
-        return self.workers - len(self._running)
+    def accepts(self, job: Job) -> bool:
+        """Return whether one more job can start now."""
+        return len(self._running) < self.workers
 
     @property
     def running(self) -> list[Job]:
         """Return the jobs that have started and not ended."""
         return [job for job, _ in self._running.values()]
 
-    def submit(self, job: Job) -> None:
-        """Start ``job`` in a process of its own."""
+    def submit(self, job: Job, variables: Mapping[str, str] | None = None) -> None:
+        """Start ``job`` in a process of its own, with ``variables`` in its environment."""
         receiver, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=run_job, args=(job, sender), daemon=True)
+        wanted = {**(variables or {}), **self._device_for(job)}
+        process = self._context.Process(target=run_job, args=(job, sender, wanted), daemon=True)
         process.start()
         sender.close()
         self._running[receiver] = (job, process)
@@ -84,8 +92,17 @@ class LocalExecutor:
         for job in self.running:
             self.cancel(job)
 
+    def _device_for(self, job: Job) -> dict[str, str]:
+        """Give ``job`` the device with the fewest jobs on it."""
+        if not self.devices:
+            return {}
+        taken = list(self._on.values())
+        self._on[job.id] = min(self.devices, key=taken.count)
+        return {VISIBLE: self._on[job.id]}
+
     def _forget(self, pipe: Connection) -> None:
-        del self._running[pipe]
+        job, _ = self._running.pop(pipe)
+        self._on.pop(job.id, None)
         pipe.close()
 
     def _death(self, exit_code: int | None) -> dict[str, Any]:

@@ -9,19 +9,19 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import stopping
-from bench.cells import Cell, GeneratorSpec, TeacherSpec
+from bench.cells import Cell, GeneratorSpec, SignalsSpec, TeacherSpec
 from bench.failures import failure, storage_problem
 
 if TYPE_CHECKING:
+    from bench.executors.survey import Survey
     from bench.measure.cost import CostSpec
-    from bench.teachers.serve import SignalsSpec
 
 
 @dataclass(frozen=True)
@@ -31,28 +31,33 @@ class Job:
     Attributes:
         id: unique in a run.
         title: shown in progress.
-        work: a teacher or generator to train, signals to cache, a cell to run or to measure.
+        work: a teacher or generator to train, signals to cache, a cell to run or to measure, or to
+            say what would run it.
         needs: ids of jobs that must have succeeded before.
         results: where records go.
         threads: processor threads the job may use.
         plugins: imported first.
         total: epochs expected, for the progress bar; 0 when unknown.
         micro_batches: into how many parts each batch is cut; raised when memory ran out.
+        lost: for each earlier attempt that went down with its worker or node, how.
     """
 
     id: str
     title: str
-    work: TeacherSpec | GeneratorSpec | SignalsSpec | Cell | CostSpec
+    work: TeacherSpec | GeneratorSpec | SignalsSpec | Cell | CostSpec | Survey
     results: Path
     threads: int
     needs: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
     total: int = 0
     micro_batches: int = 1
+    lost: tuple[str, ...] = ()
 
 
-def run_job(job: Job, pipe: Connection) -> None:
+def run_job(job: Job, pipe: Connection, variables: Mapping[str, str] | None = None) -> None:
     """Entry point of a worker process: does ``job`` and says through ``pipe`` how it goes.
+
+    ``variables`` are put into the environment first, before anything reads it.
 
     Its messages are those of :class:`bench.executors.base.Event`.  The outcome, said last, has
     ``status`` (a record's, or "stopped" at a checkpoint when asked to, or "storage" when nothing
@@ -63,8 +68,10 @@ def run_job(job: Job, pipe: Connection) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.ask())
     _end_with_the_runner()
     _be_killed_first()
+    os.environ.update(variables or {})
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     say = _Voice(pipe)
+    say("begun", {})
     try:
         import torch
 
@@ -124,20 +131,26 @@ def _be_killed_first() -> None:
 
 def _do(job: Job, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Do the job's work; returns its outcome."""
+    from bench.executors.survey import Survey, survey
     from bench.generators.train import ensure_generator
     from bench.measure.cost import CostSpec, measure_cost
     from bench.run_cell import run_cell
-    from bench.teachers.serve import SignalsSpec, fill_signals
+    from bench.teachers.serve import fill_signals
     from bench.teachers.train import ensure_teacher
 
     work = job.work
     if isinstance(work, Cell):
-        record = run_cell(work, job.results, report, micro_batches=job.micro_batches)
+        if work.generator is not None:  # it is there, but on a node that shares no cache folder
+            ensure_generator(work.generator)
+        record = run_cell(work, job.results, report, micro_batches=job.micro_batches, lost=job.lost)
         metric = work.task_info["metric"]
         return _told(record, lambda: f"{metric} {record['metrics']['best']['test'][metric]:.4f}")
     if isinstance(work, CostSpec):
         cost = measure_cost(work, job.results)
         return _told(cost, lambda: f"{cost['training']['step']['samples_per_s']:.0f} samples/s")
+    if isinstance(work, Survey):
+        found = survey(work, job.plugins)
+        return {"status": "ok", "error": None, "shown": "", "found": found}
     if isinstance(work, SignalsSpec):
         found = fill_signals(work, report, micro_batches=job.micro_batches)
         shown = f"served {found['served']}"

@@ -305,6 +305,7 @@ def _line(
     if label == REFERENCE:
         gain, closed = None, None  # a difference of zero to itself is no finding
     own_seeds = {int(row["seed"]) for row in part}
+    machines = {str(row["device_name"]) for row in ok}
     versus = {
         other: held
         for other in (REFERENCE, SECOND)
@@ -332,7 +333,8 @@ def _line(
         agreement=_spread(ok, "agreement"),
         deployed=_median(ok, "deployed"),
         train_only=_median(ok, "train_only"),
-        train_seconds=_median(ok, "train_seconds"),
+        # seconds of different machines have no common median
+        train_seconds=_median(ok, "train_seconds") if len(machines) == 1 else None,
         failed=sum(row["status"] in BROKEN for row in part),
         skipped=sum(row["status"] == "skipped" for row in part),
         planned=len(own_seeds if once else own_seeds | seeds),

@@ -95,6 +95,7 @@ def load(results: Path) -> Context:
     from bench.report.agreement import agreements
     from bench.report.costs import collect_costs
     from bench.report.frame import collect
+    from bench.report.hardware import of_one_machine
     from bench.report.queries import read_each
     from bench.report.sample_files import read_samples
     from bench.store import read_costs, read_records
@@ -112,6 +113,7 @@ def load(results: Path) -> Context:
         )
     collected = collect(records, agreements(records, results))
     cost_records, unreadable_costs = read_costs(results)
+    cost_records, left_out = of_one_machine(cost_records)
     costs, unusable = collect_costs(cost_records)
     problems += [line.replace(prefix, "") for line in unreadable_costs]
     samples, unshown = read_samples(results)
@@ -121,7 +123,7 @@ def load(results: Path) -> Context:
         costs=costs,
         records=records,
         superseded=collected.superseded,
-        problems=[*problems, *collected.problems, *unusable, *unshown, *unread],
+        problems=[*problems, *collected.problems, *unusable, *left_out, *unshown, *unread],
         refused=len(problems) + collected.malformed + len(unusable) + len(unshown),
         samples=samples,
         each=each,

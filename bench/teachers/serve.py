@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from bench import stopping
-from bench.cells import Cell, TeacherSpec
+from bench.cells import Cell, SignalsSpec, TeacherSpec
 from bench.data.splits import View
 from bench.method import Method
 from bench.models.base import Model, uniform_pairs
@@ -23,24 +22,6 @@ from bench.teachers.store import TeacherFiles
 from bench.teachers.train import load_teacher
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SignalsSpec:
-    """Fill the cache for these cells, which share teacher, data and seed.
-
-    Attributes:
-        cells: one for each method.
-    """
-
-    cells: tuple[Cell, ...]
-
-    @property
-    def id(self) -> str:
-        """Return the job's id: one teacher, part of the data and seed."""
-        cell = self.cells[0]
-        part = f"-{cell.variant.part}" if cell.variant else ""
-        return f"signals-{cell.teacher.key if cell.teacher else ''}{part}-{cell.seed}"
 
 
 def teacher_head(spec: TeacherSpec) -> torch.Tensor:

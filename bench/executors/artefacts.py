@@ -1,0 +1,173 @@
+"""Teachers and their signals on the way between machines that share no cache folder.
+
+What travels are the files of the cache, each with its sha256: it is verified on arrival before it
+gets its name, and a file that is there already under the same sum does not travel at all.  The
+manifest of a folder comes last, so that a folder cut short never counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from filelock import FileLock
+
+from bench.errors import BenchError
+from bench.store import slug, write_atomically
+
+MANIFEST = "manifest.json"
+Known = frozenset[tuple[str, str]]  # (path, sha256)
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """One file on its way.
+
+    Attributes:
+        path: below the folder it is sent to, with forward slashes.
+        sha256: of its bytes.
+        data: the bytes, or what stands for them while nobody has asked for them.
+    """
+
+    path: str
+    sha256: str
+    data: Any
+
+
+def parcel(root: Path, path: Path, data: bytes | None = None) -> Parcel:
+    """Return the parcel of a file below ``root``."""
+    content = path.read_bytes() if data is None else data
+    name = path.relative_to(root).as_posix()
+    return Parcel(name, hashlib.sha256(content).hexdigest(), content)
+
+
+def unpack(root: Path, item: Parcel, data: bytes | memoryview) -> Path:
+    """Write what arrived below ``root``, once it is known to be what was sent.
+
+    Raises:
+        BenchError: when its sum does not match or its name leads elsewhere.
+    """
+    name = PurePosixPath(item.path)
+    if name.is_absolute() or ".." in name.parts or not name.parts:
+        raise BenchError(f"refused a file called '{item.path}'", "it would leave its folder")
+    if hashlib.sha256(data).hexdigest() != item.sha256:
+        raise BenchError(f"'{item.path}' was damaged on its way", "its checksum does not match")
+    path = root.joinpath(*name.parts)
+    if name.parts[0] == "signals" and name.name == MANIFEST:
+        _merge(path, bytes(data))
+    else:
+        write_atomically(path, data)
+    return path
+
+
+def accept(cache: Path, item: Parcel, data: bytes | memoryview) -> Path:
+    """Do as :func:`unpack` while no other process of this machine fills the same folder."""
+    with _locked((cache / item.path).parent):
+        return unpack(cache, item, data)
+
+
+def parcels(
+    cache: Path, task: str, teacher_key: str, known: Known = frozenset()
+) -> Iterator[Parcel]:
+    """Yield the files of a teacher and of its signals, but for those that are ``known``.
+
+    A file that does not match its folder's manifest is left out: whoever needs it makes it again.
+    """
+    for folder, sums in _folders(cache, task, teacher_key):
+        sent = False
+        for name, sha256 in sums.items():
+            path = folder / name
+            if (path.relative_to(cache).as_posix(), sha256) in known:
+                continue
+            item = parcel(cache, path) if path.is_file() else None
+            if item is not None and item.sha256 == sha256:
+                sent = True
+                yield item
+        manifest = parcel(cache, folder / MANIFEST)
+        if sent or (manifest.path, manifest.sha256) not in known:
+            yield manifest
+
+
+def receive(
+    cache: Path, task: str, teacher_key: str, offers: Iterable[Parcel], fetch: Callable[[Any], Any]
+) -> int:
+    """Take what is missing of ``offers`` into the cache; returns how many files travelled.
+
+    Args:
+        cache: the folder they belong into.
+        task: whose teacher it is.
+        teacher_key: names the teacher.
+        offers: all files of the teacher and its signals, manifests after what they list.
+        fetch: turns a parcel's ``data`` into bytes.
+    """
+    fetched = 0
+    by_folder: dict[str, list[Parcel]] = {}
+    for offer in offers:
+        by_folder.setdefault(str(PurePosixPath(offer.path).parent), []).append(offer)
+    for name in sorted(by_folder, reverse=True):  # "teachers/…" before "signals/…"
+        with _locked(cache / name):
+            there = _sums(cache / name)
+            missing = [
+                item
+                for item in by_folder[name]
+                if not item.path.endswith(f"/{MANIFEST}")
+                and not (
+                    there.get(PurePosixPath(item.path).name) == item.sha256
+                    and (cache / item.path).is_file()
+                )
+            ]
+            if name.startswith("teachers/") and missing and there:
+                # another teacher of this name was here: what it said is no signal of this one
+                for folder, _ in _folders(cache, task, teacher_key):
+                    if folder.parent.name == "signals":
+                        shutil.rmtree(folder, ignore_errors=True)
+            manifests = [item for item in by_folder[name] if item.path.endswith(f"/{MANIFEST}")]
+            for item in [*missing, *(manifests if missing else [])]:
+                unpack(cache, item, fetch(item.data))
+                fetched += 1
+    return fetched
+
+
+def _folders(cache: Path, task: str, teacher_key: str) -> list[tuple[Path, dict[str, str]]]:
+    """Return the folders of a teacher and of its signals with the sums of their files."""
+    teacher = cache / "teachers" / f"{slug(task)}-{teacher_key[:16]}"
+    found = [teacher] if (teacher / MANIFEST).is_file() else []
+    for manifest in sorted((cache / "signals").glob(f"*/{MANIFEST}")):
+        if _read(manifest).get("teacher") == teacher_key:
+            found.append(manifest.parent)
+    return [(folder, _sums(folder)) for folder in found]
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Return the sha256 of a folder's files as its manifest has them, by file name."""
+    sums = _read(folder / MANIFEST).get("sha256")
+    suffix = ".npy" if folder.parent.name == "signals" else ""
+    items = sums.items() if isinstance(sums, dict) else ()
+    return {f"{slug(str(name))}{suffix}": str(value) for name, value in items}
+
+
+def _merge(path: Path, data: bytes) -> None:
+    """Add the sums of a manifest that arrived to those of the one that is there."""
+    arrived, there = json.loads(data), _read(path)
+    if there.get("teacher") == arrived["teacher"]:
+        arrived["sha256"] = {**there.get("sha256", {}), **arrived["sha256"]}
+    write_atomically(path, json.dumps(arrived, indent=1, sort_keys=True).encode())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _locked(folder: Path) -> FileLock:
+    """Keep other processes of this machine from filling the folder meanwhile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / ".lock")

@@ -1,0 +1,171 @@
+"""A Ray cluster as the executor sees it: how it is reached, its nodes, how tasks die there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from bench.errors import BenchError
+from bench.executors.requests import Request
+from bench.failures import ended, failure
+
+REFRESH = 1.0  # seconds between two looks at which nodes there are
+ONCE: dict[str, Any] = {"max_retries": 0, "num_returns": "streaming"}  # of every task
+
+
+def connect(address: str | None) -> Any:
+    """Connect to a Ray cluster, or start one on this machine; returns the module ``ray``.
+
+    Args:
+        address: ``HOST:PORT`` or "auto"; ``None`` takes ``$RAY_ADDRESS``, a cluster that runs
+            here, or else starts one for this run.
+
+    Raises:
+        BenchError: when Ray is not installed or the cluster cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise BenchError("--executor ray needs Ray", "pip install -e '.[ray]'") from None
+    if (address or os.environ.get("RAY_ADDRESS", "")).startswith("ray://"):
+        raise BenchError(
+            "a driver cannot run outside the cluster (ray://)",
+            "start it on one of its machines, or with 'ray job submit'",
+        )
+    _reach(address)
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"at '{address}'" if address else "here"
+        why = " ".join(str(error).split())[:200]
+        raise BenchError(f"no Ray cluster can be used {where}: {why}") from error
+    return ray
+
+
+def _reach(address: str | None) -> None:
+    """Raise at once where nobody listens: Ray itself would go on trying for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise BenchError(f"no Ray cluster can be used at '{address}': {why}") from error
+
+
+def cluster_device(ray: Any, device: str) -> str:
+    """Turn "auto" into what the cluster has; there a device's number is Ray's to choose."""
+    if device == "auto":
+        return "cuda" if ray.cluster_resources().get("GPU") else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise BenchError(f"device '{device}' beside --executor ray", "auto, cpu or cuda")
+    return device
+
+
+class Nodes:
+    """The nodes of a cluster that jobs may run on.
+
+    Args:
+        ray: the module, connected.
+    """
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self.refused: set[str] = set()
+        self._nodes: list[dict[str, Any]] = []
+        self._places: dict[Request, int] = {}
+        self._looked = 0.0
+
+    def usable(self) -> list[dict[str, Any]]:
+        """Return the nodes that are up, run jobs at all and were not refused."""
+        if time.monotonic() - self._looked > REFRESH:
+            self._looked = time.monotonic()
+            self._nodes = [
+                node
+                for node in self._ray.nodes()
+                if node["Alive"] and node["Resources"].get("CPU")
+                if node["NodeID"] not in self.refused
+            ]
+            self._places.clear()
+        return self._nodes
+
+    def changed(self) -> None:
+        """Look again before the next answer."""
+        self._looked = 0.0
+
+    def refuse(self, node_id: str) -> None:
+        """Have nothing run there any more."""
+        self.refused.add(node_id)
+        self.changed()
+
+    def places(self, request: Request) -> int:
+        """Return how many jobs with ``request`` could run at once."""
+        nodes = self.usable()
+        if request not in self._places:
+            self._places[request] = sum(request.fits(node["Resources"]) for node in nodes)
+        return self._places[request]
+
+    def options(self, request: Request, avoid: str | None) -> dict[str, Any]:
+        """Return the options of a task: never on a refused node, rather not on ``avoid``."""
+        options = {
+            **ONCE,
+            "num_cpus": request.cpus,
+            "num_gpus": request.gpus,
+            "memory": int(request.resources().get("memory", 0)),
+        }
+        never = sorted(self.refused)
+        if not avoid or avoid in never:
+            return {**options, "label_selector": _none_of(never)} if never else options
+        return {
+            **options,
+            "label_selector": _none_of([*never, avoid]),
+            "fallback_strategy": [{"label_selector": _none_of(never)}],
+        }
+
+    def name(self, node_id: str) -> str:
+        """Return what people call a node."""
+        for node in self._ray.nodes():
+            if node["NodeID"] == node_id:
+                names = [node["NodeManagerHostname"], node["NodeName"], node["NodeManagerAddress"]]
+                return f"node {' / '.join(dict.fromkeys(filter(None, names)))}"
+        return f"node {node_id[:8]}"
+
+
+def _none_of(nodes: Sequence[str]) -> dict[str, str]:
+    return {"ray.io/node-id": f"!in({','.join(nodes)})"} if nodes else {}
+
+
+def death(ray: Any, error: Exception, *, interrupted: bool) -> dict[str, Any]:
+    """Return how a task ended that could not say so itself."""
+    known = ray.exceptions
+    if isinstance(error, known.TaskCancelledError) or (
+        interrupted and isinstance(error, known.RayTaskError)
+    ):
+        return {"status": "stopped", "error": None}
+    if isinstance(error, known.OutOfMemoryError):
+        return ended("oom", "NodeOutOfMemory", "Ray ended it: the memory of its node ran out")
+    if isinstance(error, known.RayTaskError):
+        return failure(error.cause if isinstance(error.cause, Exception) else error)
+    if isinstance(error, known.NodeDiedError | known.ObjectLostError):
+        return ended("lost", "NodeLost", "its node was lost")
+    if isinstance(error, known.WorkerCrashedError | known.RaySystemError):
+        return ended("lost", "WorkerLost", "its worker was lost")
+    return failure(error)
+
+
+def without_a_word(interrupted: bool) -> dict[str, Any]:
+    """Return how a task ended whose stream just stopped."""
+    if interrupted:
+        return {"status": "stopped", "error": None}
+    return ended("lost", "WorkerLost", "its worker left without a word")

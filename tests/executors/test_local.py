@@ -1,0 +1,70 @@
+"""Several devices on one machine: one cell each, never two on one by accident."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.commands import Running
+from bench.errors import BenchError
+from bench.executors import open_place, parse_devices, visible_devices
+from bench.executors.local import LocalExecutor
+
+from .conftest import Tiny
+
+
+def test_every_device_has_one_cell_at_a_time(tiny: Tiny) -> None:
+    told = tiny.base / "told"
+    plan = tiny.plan(*(f"waiting:seconds={0.2 + at / 100}:told={told}" for at in range(5)))
+    summary, said = tiny.run(plan, "results", LocalExecutor(2, ["GPU-a", "GPU-b"]))
+    assert (summary.done, summary.failed) == (5, []), said
+    there: dict[str, int] = {"GPU-a": 0, "GPU-b": 0}
+    most = 0
+    for line in sorted(told.read_text().splitlines(), key=lambda line: float(line.split()[1])):
+        what, _, device = line.split()
+        there[device] += 1 if what == "begin" else -1
+        assert there[device] in (0, 1)
+        most = max(most, sum(there.values()))
+    assert most == 2, "both devices are used at once"
+
+
+def test_devices_are_named_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert parse_devices("cuda:1, cuda:0") == ["cuda:1", "cuda:0"]
+    assert visible_devices(["cuda:1", "cuda:0"]) == ["1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7")
+    assert visible_devices(["cuda:1", "cuda:0"]) == ["GPU-7", "5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("cuda:0,cuda:0", "named twice"),
+        ("cuda:0,cuda:00", "named twice"),
+        ("cpu", "--workers"),
+        ("cuda", "cuda:0,cuda:1"),
+        (",", "names none"),
+    ],
+)
+def test_other_devices_are_refused(text: str, complaint: str) -> None:
+    with pytest.raises(BenchError, match=complaint):
+        parse_devices(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"devices": "cuda:0", "workers": 2}, "--workers beside --devices"),
+        ({"devices": "cuda:0", "device": "cuda"}, "--device beside --devices"),
+        ({"address": "auto"}, "--address is for a cluster"),
+        ({"requests": ("*:cpus=1",)}, "--request is for a cluster"),
+        ({"executor": "rey"}, "did you mean 'ray'"),
+        ({"executor": "ray", "workers": 2}, "--workers beside --executor ray"),
+        ({"executor": "ray", "devices": "cuda:0"}, "--devices beside --executor ray"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    options: dict[str, object], complaint: str, tiny: Tiny
+) -> None:
+    values = {"device": "auto", "workers": None, "threads": 1, "results": tiny.base, **options}
+    with pytest.raises(BenchError, match=complaint):
+        open_place(Running(**values))  # type: ignore[arg-type]

@@ -1,0 +1,34 @@
+"""What machines are asked before they run anything."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import replace
+
+from bench.executors.survey import Survey, data_sets, difference, survey
+
+from .conftest import Tiny
+
+
+def test_the_survey_names_versions_code_plugins_and_data(tiny: Tiny) -> None:
+    plan = tiny.plan("scratch", "kd", seeds=2)
+    (cell,) = data_sets(plan.cells)
+    plugins = (str(tiny.plugin), str(tiny.base / "absent.py"))
+    found = survey(Survey((cell,)), plugins)
+    assert found["torch"] == importlib.metadata.version("torch")
+    assert found["data of cifar10 (embedded)"] == cell.origin["fingerprint"][:12]
+    assert found["plug-in absent.py"] == "not there"
+    tiny.plugin.write_text(tiny.plugin.read_text() + "\n")
+    changed = survey(Survey((cell,)), plugins)
+    assert difference(found, changed) == (
+        f"plug-in waiting.py is {changed['plug-in waiting.py']} there "
+        f"and {found['plug-in waiting.py']} here"
+    )
+
+
+def test_data_that_cannot_be_read_differs(tiny: Tiny) -> None:
+    (cell,) = data_sets(tiny.plan("scratch").cells)
+    here = survey(Survey((cell,)), ())
+    there = survey(Survey((replace(cell, source="mirror"),)), ())
+    assert "data of cifar10 (mirror)" in str(difference(here, there))
+    assert difference(here, dict(here)) is None
