@@ -64,14 +64,15 @@ def test_sign_of_life_keeps_a_lease(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"token": "../../../evil"}', "[" * 9000])
 def test_torn_or_hostile_lease_blocks_until_it_expires(tmp_path: Path, content: str) -> None:
-    path = tmp_path / ".leases" / "a.lease"
-    path.parent.mkdir()
+    results = tmp_path / "a" / "b" / "c"  # deep enough that ../../../ stays in the test's folder
+    path = results / ".leases" / "a.lease"
+    path.parent.mkdir(parents=True)
     path.write_text(content)
-    with leases(tmp_path, expiry=0.2) as mine:
+    with leases(results, expiry=0.2) as mine:
         assert not mine.acquire("a")
         time.sleep(0.3)
         assert mine.acquire("a")
-    assert not list(tmp_path.parent.rglob("*evil*"))
+    assert not list(tmp_path.rglob("*evil*"))
 
 
 def test_who_was_held_up_learns_that_its_lease_is_lost(tmp_path: Path) -> None:

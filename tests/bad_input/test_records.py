@@ -148,7 +148,7 @@ ODD = st.one_of(
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
 )
 WHATEVER = settings(
-    max_examples=50,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
