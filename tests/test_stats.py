@@ -11,6 +11,7 @@ from bench.stats import (
     Interval,
     Spread,
     bootstrap_interval,
+    difference_interval,
     gap_closed,
     holm,
     improvement,
@@ -168,3 +169,13 @@ def test_equal_rows_do_not_differ_and_one_sided_ones_do() -> None:
 def test_what_cannot_be_tested_is_refused(values: list[float]) -> None:
     with pytest.raises(ValueError, match="two or more finite"):
         paired_test(np.array(values))
+
+
+def test_few_differences_have_the_interval_of_students_t() -> None:
+    assert difference_interval([]) is None and difference_interval([0.3]) is None
+    values = [0.02, 0.05, 0.01]
+    low, high = scipy_stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    found = difference_interval(values)
+    assert found is not None and (found.low, found.high) == pytest.approx((low, high))
+    many = [0.02, 0.05, 0.01, 0.03, 0.04]
+    assert difference_interval(many) == bootstrap_interval(many)

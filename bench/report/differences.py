@@ -20,15 +20,18 @@ def differences(section: Section) -> list[Block]:
     lines = [line for line in section.lines if line.versus]
     if not lines:
         return []
-    tested = any(held.p is not None for line in lines for held in line.versus.values())
+    found = [held for line in lines for held in line.versus.values()]
+    tested = any(held.p is not None for held in found)
+    bounded = any(held.interval for held in found)
     columns = [
         column
         for column in COLUMNS
         if column.key in SHOWN
         and column.shown(section)
-        and (tested or not column.key.startswith(("p_", "interval_")))
+        and (tested or not column.key.startswith("p_"))
+        and (bounded or not column.key.startswith("interval_"))
     ]
-    if not tested and section.line(SECOND) is None:
+    if not bounded and section.line(SECOND) is None:
         return []  # the gain over the plain student stands in the table above
     rows: list[list[Value]] = [
         [column.value(line, section) for column in columns] for line in lines
@@ -41,15 +44,20 @@ def differences(section: Section) -> list[Block]:
         beside=True,
         title=f"Paired differences: {section.title}, {section.where}",
     )
-    return [Text("Paired differences, seed by seed:"), table, Text(_reading(section, tested))]
+    return [
+        Text("Paired differences, seed by seed:"),
+        table,
+        Text(_reading(section, tested, bounded)),
+    ]
 
 
-def _reading(section: Section, tested: bool) -> str:
+def _reading(section: Section, tested: bool, bounded: bool) -> str:
     if not tested:
-        return (
-            f"Too few seeds for intervals and tests: {SEEDS_FOR_TEST} are needed, so these "
-            "differences may be luck."
+        few = (
+            f"Too few seeds for tests ({SEEDS_FOR_TEST} are needed): these differences may be luck."
         )
+        wide = " The intervals are Student's t over seeds, wide as so few of them deserve."
+        return few + (wide if bounded else "")
     others = f"{REFERENCE} or {SECOND}" if section.line(SECOND) else REFERENCE
     return (
         f"Differences to {others} in bold are significant at 5 % (paired t-test over seeds, "

@@ -34,7 +34,8 @@ an isolated cost.
 From {SEEDS_FOR_TEST} seeds on there are 95 % intervals (bootstrap over seeds, widened for few
 values) and tests (paired t-test over seeds, Holm's correction over the rows of a table), and the
 best trained student is bold together with all that are not significantly worse. With fewer seeds
-none of that is given: three runs cannot tell luck from merit. All of it is for one teacher, one
+paired differences have the wide interval of Student's t, and nothing is tested or bold: three runs
+cannot tell luck from merit. All of it is for one teacher, one
 split of the data and one setting of each method; other choices add noise that no seed shows."""
 
 OVERVIEW = (

@@ -111,7 +111,7 @@ def _noise(section: Section) -> list[str]:
             return []
         return [f"No method beats {REFERENCE} significantly (paired t-test, Holm, 5 %)."]
     few = (
-        f"{_seeds(section)}: too few for intervals and tests ({SEEDS_FOR_TEST} are needed), so "
+        f"{_seeds(section)}: too few for tests ({SEEDS_FOR_TEST} are needed), so "
         "nothing is set in bold."
     )
     for line in gains:

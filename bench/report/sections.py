@@ -23,6 +23,7 @@ from bench.stats import (
     Interval,
     Spread,
     bootstrap_interval,
+    difference_interval,
     gap_closed,
     holm,
     improvement,
@@ -43,7 +44,7 @@ class Versus:
 
     Attributes:
         gain: mean and standard deviation of the paired differences, in the metric's unit.
-        interval: of the mean difference; None with too few pairs.
+        interval: of the mean difference; None for a single pair.
         p: of the paired t-test, not adjusted; None with too few pairs.
         adjusted: after Holm's correction over all lines held against the same one.
     """
@@ -236,7 +237,7 @@ def hold(scores: Mapping[int, float], other: Mapping[int, float], direction: str
         improvement(scores[seed], other[seed], direction)
         for seed in sorted(scores.keys() & other.keys())
     ]
-    return Versus(gain, bootstrap_interval(differences), paired_p(differences))
+    return Versus(gain, difference_interval(differences), paired_p(differences))
 
 
 def _section(cells: pd.DataFrame) -> Section:
