@@ -44,9 +44,8 @@ class Here:
     workers: int
     waiting: list[Event] = field(default_factory=list)
 
-    @property
-    def free(self) -> int:
-        return 0 if self.waiting else 1
+    def accepts(self, job: Job) -> bool:
+        return not self.waiting
 
     @property
     def running(self) -> list[Job]:
@@ -56,6 +55,7 @@ class Here:
         def hear(kind: str, value: dict[str, Any]) -> None:
             self.waiting.append(Event(job, kind, value))
 
+        hear("begun", {})
         handler = logging.Handler(logging.WARNING)
         handler.emit = lambda line: hear("note", {"text": line.getMessage()})  # type: ignore[method-assign]
         logging.getLogger("bench").addHandler(handler)
@@ -167,7 +167,8 @@ def desk(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.chdir(base)
-    monkeypatch.setattr("bench.runner.LocalExecutor", Here)
+    for place in ("bench.runner.LocalExecutor", "bench.executors.local.LocalExecutor"):
+        monkeypatch.setattr(place, Here)
     made = Desk(base, capsys, monkeypatch, request.module.GROUP)
     yield made
     made.check()
