@@ -5,6 +5,9 @@ Rendering is a pure function of the records: the same records in any order give 
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,8 +59,9 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
     from bench.report.files import write_files
     from bench.report.select import load
 
-    context = load(results)
-    paths, written = write_files(out, render(context))
+    with uncollected():
+        context = load(results)
+        paths, written = write_files(out, render(context))
     summary = ReportSummary(
         paths=paths,
         written=written,
@@ -68,6 +72,18 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
     )
     remember(results, out, digest, summary)
     return summary
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Leave cycles to the end: with ten thousand records, looking for them takes seconds."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def render(context: Context) -> dict[str, bytes]:

@@ -26,17 +26,15 @@ LIBRARIES = ("matplotlib", "numpy", "pandas", "pillow", "scipy", "seaborn", "tab
 def inputs_digest(results: Path) -> str:
     """Return a hash of all that a report is a function of: files, code and libraries.
 
-    Predictions count by name and size: the records hold their checksums.
+    Records and predictions count by name, size and time of the last change.
     """
     digest = hashlib.sha256()
     for path in sorted(results.rglob("*")) if results.is_dir() else ():
-        if path.suffix == ".json" and path.is_file():
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-        elif path.suffix == ".npz" and path.is_file():
-            content = str(path.stat().st_size)
-        else:
+        if path.suffix not in (".json", ".npz"):
             continue
-        digest.update(f"{path.relative_to(results).as_posix()}\0{content}\n".encode())
+        status = path.stat()
+        state = f"{status.st_size}\0{status.st_mtime_ns}"
+        digest.update(f"{path.relative_to(results).as_posix()}\0{state}\n".encode())
     for path in _sources():
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     for name in LIBRARIES:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 PACKAGES = ("methods", "baselines")
@@ -69,11 +70,13 @@ def read_cards() -> dict[str, MethodCard]:
 def read_file(path: Path, package: str) -> Iterator[MethodCard]:
     """Yield the cards of the classes that the source file ``path`` registers."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    classes = _classes(tree)
+    classes, cards = _classes(tree), _cards(tree)
     for node in [each for each in ast.walk(tree) if isinstance(each, ast.ClassDef)]:
         for name, line in _registered(node):
             card = _attribute(node, "card", classes)
-            said = _keywords(card) if isinstance(card, ast.Call) else {}
+            if isinstance(card, ast.Name):
+                card = cards.get(card.id)
+            said = _keywords(card, cards) if isinstance(card, ast.Call) else {}
             paragraphs = (ast.get_docstring(node) or "").split("\n\n")
             yield MethodCard(
                 name=name,
@@ -125,12 +128,36 @@ def _needs(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> tuple[str, .
     return tuple(words for signal, words in NEEDS.items() if signal in (found or ()))
 
 
-def _keywords(call: ast.Call) -> dict[str, Any]:
-    return {word.arg: _literal(word.value) for word in call.keywords if word.arg}
+def _cards(tree: ast.Module) -> dict[str, ast.Call]:
+    """Return the calls that a file names at its top, which several classes may share."""
+    return {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
 
 
-def _literal(node: ast.expr) -> Any:
-    """Return what a literal says; an empty tuple for anything that would have to be run."""
+def _keywords(call: ast.Call, cards: Mapping[str, ast.Call]) -> dict[str, Any]:
+    return {word.arg: _literal(word.value, cards) for word in call.keywords if word.arg}
+
+
+def _literal(node: ast.expr, cards: Mapping[str, ast.Call] = MappingProxyType({})) -> Any:
+    """Return what a literal says, in it ``*CARD.field`` and ``CARD.field`` of a card of the file.
+
+    An empty tuple stands for anything that would have to be run.
+    """
+    match node:
+        case ast.Tuple(elts=parts):
+            found: list[Any] = []
+            for part in parts:
+                starred = isinstance(part, ast.Starred)
+                value = _literal(part.value if isinstance(part, ast.Starred) else part, cards)
+                found += value if starred else [value]
+            return tuple(found)
+        case ast.Attribute(value=ast.Name(id=name), attr=field) if name in cards:
+            return _keywords(cards[name], {}).get(field, ())
     try:
         return ast.literal_eval(node)
     except ValueError:
@@ -151,12 +178,23 @@ def _classes(tree: ast.Module) -> dict[str, ast.ClassDef]:
 def _module(name: str) -> dict[str, ast.ClassDef]:
     """Return the classes of a module's own file, which is read and not run."""
     try:
-        spec = importlib.util.find_spec(name)
-        path = Path(spec.origin) if spec and spec.origin else None
+        path = _source(name)
         tree = ast.parse(path.read_text(encoding="utf-8")) if path else ast.Module([], [])
     except (ImportError, OSError, SyntaxError, ValueError):
         return {}
     return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _source(name: str) -> Path | None:
+    """Return a module's file; only its top package is imported, as others may load torch."""
+    top, *inner = name.split(".")
+    spec = importlib.util.find_spec(top)
+    for location in (spec.submodule_search_locations or ()) if spec else ():
+        place = Path(location).joinpath(*inner)
+        for path in (place.with_suffix(".py"), place / "__init__.py"):
+            if path.is_file():
+                return path
+    return None
 
 
 def _line(paragraph: str) -> str:

@@ -31,8 +31,12 @@ def draw(
     with styled(7.0, sum(heights) + 0.3) as figure:
         axes = figure.subplots(len(rows), 3, squeeze=False, sharey="row", height_ratios=heights)
         for panels, (section, cost) in zip(axes, rows, strict=True):
+            found = measured(cost)
             for ax, (name, read) in zip(panels, PANELS, strict=True):
-                _panel(ax, measured(cost), name, read, looks)
+                _panel(ax, found, name, read, looks)
+            # the panels of a row share their axis: its ticks are set once
+            panels[0].set_yticks(range(len(found)), [plain(each) for each in found], fontsize=8)
+            panels[0].set_ylim(len(found) - 0.4, -0.6)
             title(panels[0], section)
     return figure
 
@@ -53,8 +57,6 @@ def _panel(
     values = [read(costs[label]) or 0.0 for label in labels]
     colours = [looks[label][0] if label in looks else "#777777" for label in labels]
     ax.barh(range(len(labels)), values, color=colours, height=0.7)
-    ax.set_yticks(range(len(labels)), [plain(label) for label in labels], fontsize=8)
-    ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
     ax.set_xlabel(name)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
