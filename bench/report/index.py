@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from bench.failures import BROKEN
 from bench.report.cards import MethodCard, read_cards
 from bench.report.content import Context, Part
 from bench.report.formats import html_parts
@@ -22,6 +23,7 @@ from bench.report.rows import HEAD, OURS, Row, rows
 from bench.report.runs import run_data
 
 FOLDER = Path(__file__).parent / "page"
+PLACE = ("preset", "source", "device")
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ def render_index(context: Context, parts: Sequence[Part], figures: Mapping[str, 
     )
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     found = rows(context)
+    filters = _filters(found)
+    # a column that says the same in every row is said once
+    alike = {
+        field: values[0] for field, _, values in filters if field in PLACE and len(values) == 1
+    }
     pictures = {name: _data_uri(data) for name, data in figures.items()}
     return environment.get_template("index.html.jinja").render(
         style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
@@ -67,11 +74,14 @@ def render_index(context: Context, parts: Sequence[Part], figures: Mapping[str, 
         rows=found,
         head=HEAD,
         ours=OURS,
-        filters=_filters(found),
+        filters=filters,
+        shown_fields=[field for field in PLACE if field not in alike],
+        common=[f"{field} {value}" for field, value in alike.items()],
         cards=_cards(context, found),
         parts=Markup(html_parts(parts, pictures)),
         titles=[(f"part-{at}", part.short or part.title) for at, part in enumerate(parts)],
-        status=context.frame.status.value_counts().to_dict(),
+        status=(status := context.frame.status.value_counts().to_dict()),
+        broken=sum(status.get(word, 0) for word in BROKEN),
         footnotes=footnotes(context),
     )
 

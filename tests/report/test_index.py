@@ -16,6 +16,11 @@ from factory import cost, failure, learned, record, world
 
 from bench.report import write_reports
 from bench.report.cards import read_cards, read_file
+from bench.report.content import Context
+from bench.report.costs import collect_costs
+from bench.report.frame import collect
+from bench.report.index import render_index
+from bench.report.parts import build
 from bench.store import Record, write_record
 
 SCRIPT = "<script>window.hacked = 1</script>"
@@ -126,8 +131,10 @@ def page(browser: Any, index: Path, request: pytest.FixtureRequest) -> Iterator[
     context.close()
 
 
-def column(page: Any, at: int) -> list[str]:
-    """Return the texts of a column of the rows that are shown."""
+def column(page: Any, name: str) -> list[str]:
+    """Return the texts of the column headed ``name`` of the rows that are shown."""
+    heads = page.locator("#scores thead th").all_inner_texts()
+    at = [head.split(" ▲")[0].split(" ▼")[0].strip() for head in heads].index(name) + 1
     found: list[str] = page.locator(
         f"#scores tbody tr:not([hidden]) > :nth-child({at})"
     ).all_inner_texts()
@@ -137,42 +144,44 @@ def column(page: Any, at: int) -> list[str]:
 def test_sorting(page: Any) -> None:
     head = page.get_by_role("button", name="gain over scratch", exact=True)
     head.click()
-    gains = [float(text.split(" ")[0]) for text in column(page, 7) if text != "-"]
+    gains = [float(text.split(" ")[0]) for text in column(page, "gain over scratch") if text != "-"]
     assert gains == sorted(gains, reverse=True) and len(gains) > 4
-    assert column(page, 7)[-1] == "-"
+    assert column(page, "gain over scratch")[-1] == "-"
     assert page.locator("th[aria-sort=descending]").count() == 1
     head.focus()
     page.keyboard.press("Enter")
-    assert [float(t.split(" ")[0]) for t in column(page, 7) if t != "-"] == sorted(gains)
-    assert column(page, 7)[-1] == "-"
+    assert [
+        float(t.split(" ")[0]) for t in column(page, "gain over scratch") if t != "-"
+    ] == sorted(gains)
+    assert column(page, "gain over scratch")[-1] == "-"
     page.get_by_role("button", name="method", exact=True).click()
-    names = [name.lower() for name in column(page, 1)]
+    names = [name.lower() for name in column(page, "method")]
     assert names == sorted(names)
 
 
 def test_filtering(page: Any) -> None:
-    every = len(column(page, 1))
-    for field, value, at in (
-        ("preset", "small", 3),
-        ("device", "cuda", 5),
-        ("task", "amazon-5", 2),
+    every = len(column(page, "method"))
+    for field, value in (
+        ("preset", "small"),
+        ("device", "cuda"),
+        ("task", "amazon-5"),
     ):
         page.locator(f"select[data-field={field}]").select_option(value)
-        assert set(column(page, at)) == {value}
+        assert set(column(page, field)) == {value}
         assert f"of {every} rows" in page.locator("#count").inner_text()
         page.get_by_role("button", name="Clear").click()
         page.get_by_text(f"{every} of {every} rows").wait_for()
     page.locator("#search").fill("fitnets")
-    assert all("fitnets" in name for name in column(page, 1))
+    assert all("fitnets" in name for name in column(page, "method"))
     page.locator("#search").fill("nothing like it")
-    assert column(page, 1) == []
+    assert column(page, "method") == []
 
 
 def test_external_rows_are_marked_and_can_be_filtered(page: Any) -> None:
     page.locator("select[data-field=origin]").select_option("this project")
-    assert not any("external" in name for name in column(page, 1))
+    assert not any("external" in name for name in column(page, "method"))
     page.locator("select[data-field=origin]").select_option("Some <b>Paper</b>")
-    assert column(page, 1) == ["kd external: Some <b>Paper</b>"]
+    assert column(page, "method") == ["kd external: Some <b>Paper</b>"]
 
 
 def test_a_method_card_opens(page: Any) -> None:
@@ -201,7 +210,7 @@ def test_a_run_card_opens_and_closes_by_keyboard(page: Any) -> None:
 
 def test_a_hostile_name_is_text_on_every_card(page: Any) -> None:
     page.locator("#search").fill("window.hacked")
-    assert sorted(column(page, 1)) == sorted([SCRIPT, ATTRIBUTE])
+    assert sorted(column(page, "method")) == sorted([SCRIPT, ATTRIBUTE])
     for button in page.locator("#scores tbody tr:not([hidden]) button").all():
         button.click()
         assert "window.hacked" in page.locator("#runs-title").inner_text()
@@ -233,3 +242,14 @@ def test_a_screen_reader_finds_its_way(page: Any) -> None:
     assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     ids = page.locator("[id]").evaluate_all("all => all.map(e => e.id)")
     assert len(ids) == len(set(ids))
+
+
+def test_what_all_rows_have_in_common_is_said_once() -> None:
+    records, costs = world(seeds=2, tasks=2, methods=3)
+    failed = failure("kd", 9, "out of memory")
+    failed["status"] = "oom"
+    made = Context(collect([*records, failed]).frame, collect_costs(costs)[0], [*records, failed])
+    parts = build(made)
+    page = render_index(made, parts, {p.name: b"" for part in parts for p in part.pictures})
+    assert "All rows: preset quick, source embedded, device cpu." in page
+    assert "1 failed" in page and '<th scope="col">preset</th>' not in page
