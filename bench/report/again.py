@@ -32,8 +32,11 @@ def inputs_digest(results: Path) -> str:
     for path in sorted(results.rglob("*")) if results.is_dir() else ():
         if path.suffix not in (".json", ".npz"):
             continue
-        status = path.stat()
-        state = f"{status.st_size}\0{status.st_mtime_ns}"
+        try:
+            status = path.stat()
+            state = f"{status.st_size}\0{status.st_mtime_ns}"
+        except OSError:  # a link that leads nowhere, or a file that is just being replaced
+            state = "unreadable"
         digest.update(f"{path.relative_to(results).as_posix()}\0{state}\n".encode())
     for path in _sources():
         digest.update(hashlib.sha256(path.read_bytes()).digest())

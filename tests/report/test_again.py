@@ -65,6 +65,8 @@ def test_whatever_changes_is_rendered_again(results: Path, tmp_path: Path) -> No
     assert rendered(results, out) and "dkd" not in (out / "leaderboard.md").read_text()
     (results / "predictions.npz").write_bytes(b"0")
     assert rendered(results, out)
+    (results / "nowhere.json").symlink_to(results / "gone")
+    assert rendered(results, out)
 
 
 def test_a_report_file_that_was_changed_or_lost_comes_back(results: Path, tmp_path: Path) -> None:
