@@ -275,8 +275,8 @@ def _in_smaller_parts(job: Job) -> Job | None:
         return None  # what would be measured is something else
     if isinstance(work, Cell) and not work.trained:
         return None
-    whole = work if isinstance(work, Cell | TeacherSpec | GeneratorSpec) else work.cells[0]
-    values = whole.preset_values
+    spec = work if isinstance(work, Cell | TeacherSpec | GeneratorSpec) else work.cells[0]
+    values = spec.preset_values
     if isinstance(work, Cell):
         size = int(values["recipe"]["batch_size"])
     elif isinstance(work, TeacherSpec) and not values["frozen_teacher"]:

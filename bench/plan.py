@@ -160,8 +160,8 @@ def _cells(
         return
     configured = build(cls.Config, contender.options, f"method '{contender.name}'")
     config = configured.model_dump(mode="json")
-    whole = cls(configured)
-    oracle = bool(getattr(whole, "oracle", False))
+    instance = cls(configured)
+    oracle = bool(getattr(instance, "oracle", False))
     if task.family not in cls.families:
         if contender.named:
             note = f"'{contender.name}' is not for {task.family} tasks: not on {task.name}"
@@ -188,7 +188,7 @@ def _cells(
         checkpoint=_checkpoint_sha256(task),
         objective=_objective(cls, config, task),
     )
-    generator = _generator(task, spec) if getattr(whole, "needs_generator", False) else None
+    generator = _generator(task, spec) if getattr(instance, "needs_generator", False) else None
     needs_teacher = bool(getattr(cls, "signals", ())) or getattr(cls, "needs_teacher", False)
     seeds = suite.seeds if getattr(cls, "seeded", True) else suite.seeds[:1]
     for seed in seeds:

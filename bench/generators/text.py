@@ -74,15 +74,7 @@ class CompactBart(GeneratorModule):
         return Code(states.float(), inputs["attention_mask"])
 
     def decode(self, code: Code) -> dict[str, Tensor]:
-        from transformers.modeling_outputs import BaseModelOutput
-
-        written = self.bart.generate(
-            encoder_outputs=BaseModelOutput(cast(Any, code.values)),
-            attention_mask=code.mask,
-            max_length=self.max_length,
-            do_sample=False,
-            num_beams=1,
-        )
+        written = written_from(self.bart, code, self.max_length)
         return closed(self.ids[written])
 
     def objective(self, inputs: Inputs) -> Tensor:
@@ -140,15 +132,7 @@ class HubBart(GeneratorModule):
         return Code(found.last_hidden_state.float(), read["attention_mask"].bool())
 
     def decode(self, code: Code) -> dict[str, Tensor]:
-        from transformers.modeling_outputs import BaseModelOutput
-
-        written = self.bart.generate(
-            encoder_outputs=BaseModelOutput(cast(Any, code.values)),
-            attention_mask=code.mask,
-            max_length=self.max_length,
-            do_sample=False,
-            num_beams=1,
-        )
+        written = written_from(self.bart, code, self.max_length)
         texts = self.own.batch_decode(written, skip_special_tokens=True)
         read = self.task(
             texts, return_tensors="pt", padding=True, truncation=True, max_length=self.max_length
@@ -176,6 +160,20 @@ def load_hub_bart(name: str, *, vocabulary: str, max_length: int) -> HubBart:
         ) from error
     task = load_tokenizer(vocabulary)
     return HubBart(model, own=own, task=task, max_length=max_length)
+
+
+def written_from(bart: Any, code: Code, max_length: int) -> Tensor:
+    """Return the ids ``(N, L)`` that ``bart`` decodes greedily from encoder states."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    ids: Tensor = bart.generate(
+        encoder_outputs=BaseModelOutput(cast(Any, code.values)),
+        attention_mask=code.mask,
+        max_length=max_length,
+        do_sample=False,
+        num_beams=1,
+    )
+    return ids
 
 
 def closed(ids: Tensor) -> dict[str, Tensor]:

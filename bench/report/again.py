@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.data.cache import cache_dir
+from bench.data.fingerprint import file_sha256
 from bench.errors import BenchError
-from bench.report.cards import PACKAGES
+from bench.report.cards import PACKAGES, package_folders
 from bench.report.files import SUMS, read_sums
 from bench.store import write_atomically
 
@@ -39,7 +39,7 @@ def inputs_digest(results: Path) -> str:
             state = "unreadable"
         digest.update(f"{path.relative_to(results).as_posix()}\0{state}\n".encode())
     for path in _sources():
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(file_sha256(path).encode())
     for name in LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             digest.update(f"{name}\0{importlib.metadata.version(name)}\n".encode())
@@ -48,13 +48,13 @@ def inputs_digest(results: Path) -> str:
 
 def _sources() -> list[Path]:
     """Return the files of the suite and of the methods, whose documentation the cards show."""
-    found = []
-    for package in ("bench", *PACKAGES):
-        spec = importlib.util.find_spec(package)
-        for location in (spec.submodule_search_locations or ()) if spec else ():
-            files = sorted(Path(location).rglob("*"))
-            found += [path for path in files if path.suffix in (".py", ".jinja", ".css", ".js")]
-    return found
+    return [
+        path
+        for package in ("bench", *PACKAGES)
+        for folder in package_folders(package)
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in (".py", ".jinja", ".css", ".js")
+    ]
 
 
 def remembered(results: Path, out: Path, digest: str) -> ReportSummary | None:
@@ -63,9 +63,9 @@ def remembered(results: Path, out: Path, digest: str) -> ReportSummary | None:
 
     try:
         kept = json.loads(_note(results, out).read_text(encoding="utf-8"))
-        whole = kept["inputs"] == digest and kept["sums"] == _sha256(out / SUMS)
+        whole = kept["inputs"] == digest and kept["sums"] == file_sha256(out / SUMS)
         if not whole or any(
-            _sha256(out / name) != sha for name, sha in read_sums(out / SUMS).items()
+            file_sha256(out / name) != sha for name, sha in read_sums(out / SUMS).items()
         ):
             return None
         told = kept["summary"]
@@ -85,7 +85,7 @@ def remember(results: Path, out: Path, digest: str, summary: ReportSummary) -> N
     """Note what was rendered; where nothing can be kept it is rendered again next time."""
     told = asdict(summary) | {"paths": [path.relative_to(out).as_posix() for path in summary.paths]}
     del told["written"]
-    kept = {"inputs": digest, "sums": _sha256(out / SUMS), "summary": told}
+    kept = {"inputs": digest, "sums": file_sha256(out / SUMS), "summary": told}
     with contextlib.suppress(BenchError, OSError):
         write_atomically(_note(results, out), json.dumps(kept).encode())
 
@@ -94,7 +94,3 @@ def _note(results: Path, out: Path) -> Path:
     places = f"{results.resolve()}\0{out.resolve()}"
     name = hashlib.sha256(places.encode()).hexdigest()[:24]
     return cache_dir() / "reports" / f"{name}.json"
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

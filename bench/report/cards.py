@@ -57,14 +57,19 @@ def read_cards() -> dict[str, MethodCard]:
     """Return the cards of all built-in methods and baselines, by registered name."""
     found: dict[str, MethodCard] = {}
     for package in PACKAGES:
-        spec = importlib.util.find_spec(package)
-        for location in (spec.submodule_search_locations or ()) if spec else ():
-            for path in sorted(Path(location).rglob("*.py")):
+        for folder in package_folders(package):
+            for path in sorted(folder.rglob("*.py")):
                 try:
                     found |= {card.name: card for card in read_file(path, package)}
                 except (OSError, SyntaxError, ValueError):
                     continue  # the command that lists methods tells of a broken file
     return found
+
+
+def package_folders(package: str) -> list[Path]:
+    """Return the folders of a top package, which is not imported for it; none where it is not."""
+    spec = importlib.util.find_spec(package)
+    return [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
 
 
 def read_file(path: Path, package: str) -> Iterator[MethodCard]:
@@ -188,9 +193,8 @@ def _module(name: str) -> dict[str, ast.ClassDef]:
 def _source(name: str) -> Path | None:
     """Return a module's file; only its top package is imported, as others may load torch."""
     top, *inner = name.split(".")
-    spec = importlib.util.find_spec(top)
-    for location in (spec.submodule_search_locations or ()) if spec else ():
-        place = Path(location).joinpath(*inner)
+    for folder in package_folders(top):
+        place = folder.joinpath(*inner)
         for path in (place.with_suffix(".py"), place / "__init__.py"):
             if path.is_file():
                 return path

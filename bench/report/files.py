@@ -103,7 +103,6 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> tuple[tuple[Path, ...]
     Args:
         out: the folder.
         files: contents by path.
-        earlier: the earlier list, if not the one that lies there.
 
     Returns:
         All paths, and those that were written.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -21,5 +22,4 @@ def test_page_lists_every_case(found: list[tuple[str, str, int, str]]) -> None:
 def test_page_has_at_least_sixty_cases_and_tells_no_folder_of_a_machine() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert page.count("\n| `") >= 60
-    for folder in ("/tmp/", "/home/", "/root/", "/Users/", " at 0x"):
-        assert folder not in page
+    assert not re.search(r"/(tmp|home|root|Users)/| at 0x", page)

@@ -174,6 +174,20 @@ def test_agreement_of_other_shapes_is_none(tmp_path: Path) -> None:
     assert agreements(records, tmp_path) == {}
 
 
+def test_rankings_have_no_agreement(tmp_path: Path) -> None:
+    """The place of the largest number of a passage in a ranking is no class."""
+    teacher = record("teacher", 0, 0.9)
+    teacher["teacher"] = {"key": "t", "name": "big", "test": {"accuracy": 0.9}}
+    records = []
+    for made in (teacher, record("kd", 0, 0.8)):
+        path = record_path(tmp_path, made).with_suffix(".npz")
+        digest = write_predictions(path, {"best_test": np.array([[2, 0, 1], [1, 0, 2]])})
+        made["predictions"] = {"file": path.name, "sha256": digest}
+        write_record(tmp_path, made)
+        records.append(made)
+    assert agreements(records, tmp_path) == {}
+
+
 def test_a_malformed_cost_record_is_a_problem_not_a_crash() -> None:
     _, (whole, *_) = world(seeds=1, tasks=1, methods=1)
     broken = {**whole, "training": {}}
