@@ -303,7 +303,7 @@ SHARED = ("bench.losses", "bench.supervised", "methods.", "baselines.")
 
 
 def code_hash(cls: type) -> str:
-    """Return a hash of the code of ``cls``: comments, docstrings and layout aside.
+    """Return a hash of the code of ``cls``: comments, docstrings, layout and ``space`` aside.
 
     That is the module that defines it, those of its parent classes outside the engine, and
     whatever of :data:`SHARED` these import.
@@ -327,7 +327,7 @@ def _collect(module: ModuleType | None, sources: dict[str, str]) -> None:
         tree = ast.parse(inspect.getsource(module))
     except (OSError, TypeError):
         tree = ast.parse("")
-    sources[module.__name__] = ast.unparse(_without_docstrings(tree))
+    sources[module.__name__] = ast.unparse(_stripped(tree))
     for name in _imported(tree, module.__package__ or ""):
         if name.startswith(SHARED):
             _collect(_module(name), sources)
@@ -355,7 +355,7 @@ def _module(name: str) -> ModuleType | None:
         raise
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
+def _stripped(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
@@ -365,7 +365,14 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
                 and isinstance(first.value.value, str)
             ):
                 node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.ClassDef):  # what tuning may vary changes no result
+            node.body = [each for each in node.body if not _is_space(each)] or [ast.Pass()]
     return tree
+
+
+def _is_space(node: ast.stmt) -> bool:
+    names = [each.id for each in getattr(node, "targets", ()) if isinstance(each, ast.Name)]
+    return names == ["space"]
 
 
 def _kind(device: str) -> str:

@@ -98,7 +98,8 @@ def run_all(
 ) -> None:
     """Run everything of a preset, measure its cost, render the report.
 
-    What has been run already is not run again; stop and start as you like.
+    What has been run already is not run again; stop and start as you like.  Cost is measured on
+    one task of those that share their models and recipe ("profile" measures it on any).
     """
     from bench.commands import Running, execute, measure
 
@@ -115,7 +116,7 @@ def run_all(
     )
     code = execute(suite, running, console)
     if cost and code != EXIT_INTERRUPTED:
-        code = max(code, measure(suite, running, console))
+        code = max(code, measure(suite, running, console, once=True))
     if code != EXIT_INTERRUPTED:
         code = max(code, _report(results, reports))
     raise typer.Exit(code)
@@ -218,6 +219,61 @@ def profile(
     suite = _suite(methods, tasks, preset, "1", 0, source, set_)
     running = Running(device, 1, threads, results, tuple(plugin or ()), cache_gb)
     raise typer.Exit(measure(suite, running, console))
+
+
+@app.command()
+def reproduce(
+    record: Annotated[Path, typer.Argument(help="A record (.json) of a finished cell.")],
+    device: Device = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads; by default the record's.")
+    ] = None,
+    plugin: Plugins = None,
+) -> None:
+    """Run a recorded cell again from its record alone, and compare every number.
+
+    Exits with 0 when all are the same to the last bit.  What differs from then (versions,
+    machine, code, data) is said first.
+    """
+    from bench.commands import reproduce_record
+
+    raise typer.Exit(reproduce_record(record, device, threads, tuple(plugin or ()), console))
+
+
+@app.command()
+def tune(
+    methods: Methods = "all",
+    tasks: Annotated[str, typer.Option(help="Tasks, each tuned apart.")] = "cifar10",
+    preset: PresetName = "quick",
+    trials: Annotated[
+        int, typer.Option(min=1, help="Trials of each method, its default among them.")
+    ] = 12,
+    seeds: Annotated[
+        str, typer.Option(help="Seeds of each trial; none that is published later.")
+    ] = "1000,",
+    source: SourceName = None,
+    set_: Settings = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    threads: Threads = 1,
+    results: Results = Path("tuning"),
+    plugin: Plugins = None,
+    cache_gb: CacheSize = 8.0,
+) -> None:
+    """Tune methods equally: as many trials and the same validation data for each.
+
+    Trials are cells with records of their own, scored on validation alone; what is chosen is
+    written as a suite file.  Needs optuna; stop and start as you like.
+
+    \b
+      python -m bench tune --methods kd,dkd,lelp --tasks cifar10 --trials 12
+      python -m bench run tuning/quick/cifar10.yaml
+    """
+    from bench.commands import Running, tune_methods
+
+    suite = _suite(methods, tasks, preset, seeds, 0, source, set_)
+    running = Running(device, workers, threads, results, tuple(plugin or ()), cache_gb)
+    raise typer.Exit(tune_methods(suite, trials, running, console))
 
 
 @app.command("list")

@@ -30,6 +30,7 @@ from bench.suites import Suite
 
 if TYPE_CHECKING:
     from bench.drive import Summary
+    from bench.executors import Placement
     from bench.plan import Plan
     from bench.runner import Policy
 
@@ -70,40 +71,51 @@ class Running:
 def execute(suite: Suite, running: Running, console: Console) -> int:
     """Run what is missing of ``suite``; returns the exit status."""
     from bench.executors import open_place
+
+    running.policy()  # refused here, before anything is planned
+    place = open_place(running)
+    plan = _plan(suite, running, console, place.device)
+    return _ended(_run(plan, running, place, console), "cells run", console)
+
+
+def _run(plan: Plan, running: Running, place: Placement, console: Console) -> Summary:
+    """Run what is missing of ``plan``."""
     from bench.progress import Progress
     from bench.runner import run_plan
 
-    policy = running.policy()
-    place = open_place(running)
-    plan = _plan(suite, running, console, place.device)
     executor, workers = place.start(plan.cells)
     sources = sorted({cell.source for cell in plan.cells})
     console.print(
-        f"{len(plan.cells)} cells of preset '{suite.preset}' ({', '.join(sources)} data) "
+        f"{len(plan.cells)} cells of preset '{plan.cells[0].preset}' ({', '.join(sources)} data) "
         f"on {place.device}, {workers} at once.",
         markup=False,
         soft_wrap=True,
     )
-    summary = run_plan(
+    return run_plan(
         plan,
         results=running.results,
         workers=workers,
         threads=running.threads,
         progress=Progress(console),
-        policy=policy,
+        policy=running.policy(),
         executor=executor,
     )
-    return _ended(summary, "cells run", console)
 
 
-def measure(suite: Suite, running: Running, console: Console) -> int:
-    """Measure the cost of the suite's methods; returns the exit status."""
+def measure(suite: Suite, running: Running, console: Console, *, once: bool = False) -> int:
+    """Measure the cost of the suite's methods; returns the exit status.
+
+    Args:
+        once: measure one task of those that share their models and recipe.
+    """
     from bench.environment import choose_device
     from bench.progress import Progress
-    from bench.runner import measure_plan
+    from bench.runner import first_alike, measure_plan
 
     policy = running.policy()
     plan = _plan(suite, running, console, choose_device(running.device))
+    if once:
+        plan = first_alike(plan)
     summary = measure_plan(
         plan,
         results=running.results,
@@ -112,6 +124,62 @@ def measure(suite: Suite, running: Running, console: Console) -> int:
         policy=policy,
     )
     return _ended(summary, "costs measured", console)
+
+
+def reproduce_record(
+    path: Path, device: str, threads: int | None, plugins: Sequence[str], console: Console
+) -> int:
+    """Run the cell of a record again and compare; returns the exit status."""
+    from bench.environment import choose_device
+    from bench.progress import Progress
+    from bench.reproduce import reproduce
+
+    announce_plugins(plugins, console)
+    return reproduce(
+        path,
+        device=choose_device(device),
+        threads=threads,
+        plugins=_resolved(plugins),
+        progress=Progress(console),
+        say=lambda line: console.print(one_line(line), markup=False, soft_wrap=True),
+    )
+
+
+def tune_methods(suite: Suite, trials: int, running: Running, console: Console) -> int:
+    """Tune the suite's methods, print what was found and write it down; returns the exit status."""
+    from bench.executors import open_place
+    from bench.tuning import chosen_path, tunable, tune, write_chosen
+
+    place = open_place(running)
+    studies, interrupted = tune(
+        tunable(suite),
+        trials=trials,
+        results=running.results,
+        plan=lambda one: _plan(one, running, console, place.device),
+        run=lambda plan: _run(plan, running, place, console),
+    )
+    table = Table("task", "method", "trials", "default", "best", "chosen", box=None, pad_edge=False)
+    for task, found in studies.items():
+        for study in found:
+            best = study.best
+            table.add_row(
+                task,
+                study.method,
+                str(len(study.told)),
+                *("-" if score is None else f"{score:.4f}" for score in study.ends),
+                escape(best[0]) if best else "-",
+            )
+        if not interrupted:
+            write_chosen(chosen_path(running.results, suite, task), suite, found, task)
+    console.print(table, soft_wrap=True)
+    if interrupted:
+        console.print("stopped; what was finished is kept, the same command goes on from there.")
+        return EXIT_INTERRUPTED
+    for task in studies:
+        path = chosen_path(running.results, suite, task)
+        console.print(f"chosen on validation: {path}", markup=False, soft_wrap=True)
+    failed = any(study.failed for found in studies.values() for study in found)
+    return EXIT_FAILED_CELLS if failed else EXIT_OK
 
 
 def _plan(suite: Suite, running: Running, console: Console, device: str) -> Plan:

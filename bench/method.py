@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -155,6 +155,9 @@ class Method(nn.Module):
         own_teacher: for a method that needs a teacher trained its own way: the method that trains
             it, in place of plain supervision, on the task's teacher model by the teacher's recipe.
             Its options take their values from this method's options of the same names.
+        space: what ``bench tune`` may vary: ``(option, lowest, highest, "linear" | "log" | "int")``
+            or ``(option, value, …, "choice")``, the defaults within.  No part of the method's
+            code as far as records are concerned.
     """
 
     name: ClassVar[str]
@@ -163,6 +166,7 @@ class Method(nn.Module):
     families: ClassVar[frozenset[str]] = frozenset({"image", "text", "retrieval"})
     card: ClassVar[Card] = Card(title="")
     own_teacher: ClassVar[type[Method] | None] = None
+    space: ClassVar[tuple[tuple[Any, ...], ...]] = ()
 
     def __init__(self, config: configuration.Config) -> None:
         super().__init__()

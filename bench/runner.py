@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cells import Cell, SignalsSpec
+from bench.config import content_hash
 from bench.drive import Driver, Mark, Summary, cell_path, mark
 from bench.executors.base import Executor
 from bench.executors.local import LocalExecutor
@@ -21,7 +22,7 @@ from bench.plan import Plan
 from bench.progress import Progress
 from bench.store import Record, read_records, remove_leftovers
 
-__all__ = ["RETRIED", "Policy", "Summary", "measure_plan", "run_plan"]
+__all__ = ["RETRIED", "Policy", "Summary", "first_alike", "measure_plan", "run_plan"]
 
 # Statuses that are run again unless the user says otherwise.  The others are findings about a cell
 # under the conditions of its run, and would come out the same.
@@ -202,6 +203,20 @@ def cost_specs(plan: Plan) -> list[CostSpec]:
             spec = CostSpec(replace(cell, signals=signals))
             specs.setdefault(spec.key, spec)
     return list(specs.values())
+
+
+def first_alike(plan: Plan) -> Plan:
+    """Return the cells of one task for each family, models and recipe: the others cost the same.
+
+    What differs, a few classes more or less in the last layer, does not show in a measurement.
+    """
+    first: dict[str, str] = {}
+    cells = []
+    for cell in plan.cells:
+        alike = content_hash([cell.task_info["family"], cell.preset_values])
+        if first.setdefault(alike, cell.full_task) == cell.full_task:
+            cells.append(cell)
+    return Plan(cells, plan.notes)
 
 
 def _run(

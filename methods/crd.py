@@ -66,6 +66,11 @@ class CRD(Method):
     config: CRDConfig
     signals = frozenset({"logits", "embedding"})
     families = frozenset({"image", "text"})
+    space = (
+        ("nce_temperature", 0.02, 0.5, "log"),
+        ("w_crd", 0.05, 2.0, "log"),
+        ("w_kd", 0.0, 1.0, "linear"),
+    )
     card = Card(
         title="CRD",
         paper="Tian, Krishnan and Isola 2020, arXiv 1910.10699",

@@ -44,6 +44,11 @@ class DKD(Method):
     config: DKDConfig
     signals = frozenset({"logits"})
     families = frozenset({"image", "text", "retrieval"})
+    space = (
+        ("temperature", 1.0, 10.0, "log"),
+        ("alpha", 0.25, 4.0, "log"),
+        ("beta", 0.5, 10.0, "log"),
+    )
     card = Card(
         title="DKD",
         paper="Zhao, Cui, Song, Qiu and Liang 2022, arXiv 2203.08679",

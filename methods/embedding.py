@@ -59,6 +59,11 @@ class EmbeddingDistillation(Method):
     scale: Tensor
     signals = frozenset({"logits", "embedding"})
     families = frozenset({"image", "text"})
+    space = (
+        ("distance", "cosine", "mse", "choice"),
+        ("w_embedding", 0.1, 10.0, "log"),
+        ("w_kd", 0.0, 1.0, "linear"),
+    )
     card = Card(
         title="embedding distillation",
         paper="no single source: squared error through a regressor is Romero et al. 2015, "

@@ -137,6 +137,11 @@ class FitNets(HintMethod):
 
     Config = FitNetsConfig
     config: FitNetsConfig
+    space = (
+        ("hint_share", 0.1, 0.5, "linear"),
+        ("temperature", 1.0, 10.0, "log"),
+        ("w_start", 0.5, 8.0, "log"),
+    )
     card = Card(
         title="FitNets",
         paper="Romero et al. 2015, arXiv 1412.6550",
@@ -196,6 +201,7 @@ class FitNetsJoint(HintMethod):
     Config = FitNetsJointConfig
     config: FitNetsJointConfig
     signals = frozenset({"hidden"})
+    space = (("w_hint", 1.0, 1000.0, "log"),)
     card = Card(
         title="FitNets, one stage",
         paper="Romero et al. 2015 as run by Tian et al. 2020, arXiv 1910.10699",

@@ -70,6 +70,11 @@ class FitNetsRetrieval(EmbeddingHint):
 
     Config = FitNetsConfig
     config: FitNetsConfig
+    space = (
+        ("hint_share", 0.1, 0.5, "linear"),
+        ("temperature", 1.0, 10.0, "log"),
+        ("w_start", 0.5, 8.0, "log"),
+    )
     card = Card(
         title="FitNets, retrieval",
         paper="ours, after Romero et al. 2015, arXiv 1412.6550",
@@ -110,6 +115,7 @@ class FitNetsRetrievalJoint(EmbeddingHint):
     Config = FitNetsJointConfig
     config: FitNetsJointConfig
     signals = frozenset({"embedding"})
+    space = (("w_hint", 1.0, 1000.0, "log"),)
     card = Card(
         title="FitNets, retrieval, one stage",
         paper="ours, after Romero et al. 2015 as run by Tian et al. 2020, arXiv 1910.10699",

@@ -41,6 +41,11 @@ class KD(Method):
     Config = KDConfig
     config: KDConfig
     signals = frozenset({"logits"})
+    space = (
+        ("temperature", 1.0, 10.0, "log"),
+        ("w_ce", 0.0, 1.0, "linear"),
+        ("w_kd", 0.1, 1.0, "linear"),
+    )
     card = Card(
         title="KD",
         paper="Hinton, Vinyals and Dean 2015, arXiv 1503.02531",

@@ -65,6 +65,12 @@ class LELP(Method):
     config: LELPConfig
     signals = frozenset({"logits", "embedding", "head"})
     families = frozenset({"image", "text"})
+    space = (
+        ("subclasses", 1, 10, "int"),
+        ("beta", 0.2, 5.0, "log"),
+        ("temperature", 1.0, 10.0, "log"),
+        ("w_ce", 0.0, 1.0, "linear"),
+    )
     card = Card(
         title="LELP",
         paper="Loo, Iliopoulos, Hu and Vee 2024, arXiv 2409.20449",

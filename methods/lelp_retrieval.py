@@ -41,6 +41,11 @@ class LELPRetrieval(Method):
     config: LELPConfig
     signals = frozenset({"logits", "embedding"})
     families = frozenset({"retrieval"})
+    space = (
+        ("subclasses", 1, 10, "int"),
+        ("beta", 0.2, 5.0, "log"),
+        ("temperature", 1.0, 10.0, "log"),
+    )
     card = Card(
         title="LELP, retrieval",
         paper="ours, after Loo, Iliopoulos, Hu and Vee 2024, arXiv 2409.20449",

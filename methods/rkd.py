@@ -45,6 +45,11 @@ class RKD(Method):
     config: RKDConfig
     signals = frozenset({"logits", "embedding"})
     families = frozenset({"image", "text"})
+    space = (
+        ("w_distance", 1.0, 100.0, "log"),
+        ("w_angle", 1.0, 200.0, "log"),
+        ("w_kd", 0.0, 1.0, "linear"),
+    )
     card = Card(
         title="RKD",
         paper="Park, Kim, Lu and Cho 2019, arXiv 1904.05068",

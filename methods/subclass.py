@@ -101,6 +101,11 @@ class Subclass(Method):
     signals = frozenset({"logits"})
     families = frozenset({"image", "text"})
     own_teacher = SubclassTeacher
+    space = (
+        ("subclasses", 2, 10, "int"),
+        ("temperature", 1.0, 10.0, "log"),
+        ("w_ce", 0.0, 1.0, "linear"),
+    )
     card = Card(
         title="subclass distillation",
         paper="Müller, Kornblith and Hinton 2020, arXiv 2002.03936",

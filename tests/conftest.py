@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from bench.method import Method, Setup
     from bench.models.base import Model
     from bench.training.loop import Setting, Trained
+
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +48,60 @@ def interrupts_arrive() -> None:
     """Let started programs be interrupted: a shell's background jobs inherit SIGINT ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Said]
+
+
+@pytest.fixture
+def call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Call:
+    """Return a function that runs the command line here, in an empty working directory."""
+    from bench import cli
+
+    monkeypatch.delenv("BENCH_DATA", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+        capsys.readouterr()
+        try:
+            code = cli.main()
+        except SystemExit as left:
+            code = int(left.code or 0)
+        written = capsys.readouterr()
+        return Said(code, written.out, written.err)
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Call:
+    """Return a function that runs ``python -m bench`` in a process, in an empty directory."""
+
+    def run(*arguments: str) -> Said:
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    return run
 
 
 @dataclass(frozen=True)

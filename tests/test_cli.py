@@ -3,65 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from bench import cli
 from bench.errors import EXIT_OK, EXIT_USER
 
+if TYPE_CHECKING:
+    from conftest import Call, Said
+
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True)
-class Said:
-    """How a command ended and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Said]
-
-
-@pytest.fixture
-def call(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Call:
-    """Return a function that runs the command line here, in an empty working directory."""
-    monkeypatch.delenv("BENCH_DATA", raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["bench", *arguments])
-        capsys.readouterr()
-        try:
-            code = cli.main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        written = capsys.readouterr()
-        return Said(code, written.out, written.err)
-
-    return run
-
-
-def process(*arguments: str, cwd: Path = ROOT) -> Said:
-    """Run ``python -m bench`` in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    return Said(done.returncode, done.stdout, done.stderr)
 
 
 def refused(said: Said, *parts: str) -> None:
@@ -73,7 +25,7 @@ def refused(said: Said, *parts: str) -> None:
         assert part in said.err
 
 
-def test_help_shows_examples_that_keep_their_lines() -> None:
+def test_help_shows_examples_that_keep_their_lines(process: Call) -> None:
     said = process("--help")
     assert said.code == EXIT_OK and not said.err
     for example in ("python -m bench all ", "--methods scratch,kd --tasks amazon --seeds 3\n"):
@@ -82,8 +34,8 @@ def test_help_shows_examples_that_keep_their_lines() -> None:
         assert f"\n  {command} " in said.out
 
 
-def test_error_of_a_process_is_one_line_and_no_traceback(tmp_path: Path) -> None:
-    said = process("run", "--methods", "kdd", "--tasks", "cifar10", cwd=tmp_path)
+def test_error_of_a_process_is_one_line_and_no_traceback(process: Call, tmp_path: Path) -> None:
+    said = process("run", "--methods", "kdd", "--tasks", "cifar10")
     refused(said, "unknown method 'kdd' (did you mean 'kd'?)")
     assert not list(tmp_path.iterdir())
 
@@ -193,7 +145,7 @@ def test_a_plugin_that_is_not_there_is_named(call: Call) -> None:
     assert "fitnets" in said.out
 
 
-def test_a_plugin_that_takes_a_name_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_plugin_that_takes_a_name_is_refused_in_one_line(process: Call, tmp_path: Path) -> None:
     (tmp_path / "again.py").write_text(
         "from bench import Method, register_method\n\n\n"
         '@register_method("kd")\nclass Again(Method):\n    """Again."""\n'

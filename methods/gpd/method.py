@@ -203,6 +203,11 @@ class GPD(GapPreserving):
     Config = GPDConfig
     config: GPDConfig
     signals = frozenset({"logits"})
+    space = (
+        ("temperature", 1.0, 10.0, "log"),
+        ("w_static", 0.1, 4.0, "log"),
+        ("w_gap", 0.3, 6.0, "log"),
+    )
     card = CARD
 
     def static_loss(
@@ -232,6 +237,7 @@ class GPDScratch(GapPreserving):
 
     Config = DynamicConfig
     signals = frozenset()
+    space = (("w_gap", 0.3, 6.0, "log"), ("smoothing", 0.0, 0.3, "linear"))
     card = Card(
         title="GPD without a teacher",
         paper=CARD.paper,

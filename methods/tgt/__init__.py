@@ -69,6 +69,12 @@ class TGT(KD):
     config: TGTConfig
     signals = frozenset({"logits", "generator"})
     families = frozenset({"image", "text"})
+    space = (  # type: ignore[assignment]  # longer than KD's
+        ("temperature", 1.0, 10.0, "log"),
+        ("w_ce", 0.0, 1.0, "linear"),
+        ("w_gen", 0.1, 2.0, "log"),
+        ("sigma", 0.1, 1.0, "log"),
+    )
     card = Card(
         title="TGT",
         paper="Zaheer et al. 2022, arXiv 2208.06825",

@@ -1,0 +1,217 @@
+"""A recorded cell run again from its record alone, and held against it number by number.
+
+The record says what was run: method and options, task, preset values, data, seeds, device and
+threads.  On the same kind of machine with the same versions every number comes out the same, to
+the last bit; what differs between then and now is named before the run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.cells import Cell
+from bench.config import parse_spec
+from bench.environment import environment, revision
+from bench.errors import EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, BenchError
+from bench.plan import Plan, make_plan, open_tasks
+from bench.privacy import HIDDEN
+from bench.store import Record, read_record, read_records
+from bench.suites import Suite
+
+if TYPE_CHECKING:
+    from bench.progress import Progress
+
+UNCHECKED = ("seconds",)  # of an epoch: a time, not a result
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One number of the record beside that of the new run; ``None`` where one has none."""
+
+    name: str
+    then: float | None
+    now: float | None
+
+    @property
+    def same(self) -> bool:
+        """Return whether both are there and equal, bit by bit."""
+        return self.then is not None and self.then == self.now
+
+
+def suite_of(record: Mapping[str, Any]) -> Suite:
+    """Return the suite of one cell that ``record`` tells of, with its own preset values.
+
+    Raises:
+        BenchError: when the record is no finished run of this suite, or hides a user's path.
+    """
+    cell = record["cell"]
+    if record["status"] != "ok":
+        raise BenchError(f"the record's cell ended as '{record['status']}'", "one that is ok")
+    lacking = [
+        name for name in ("method", "options", "source", "preset_values") if name not in cell
+    ]
+    if lacking or "external" in record:
+        raise BenchError("the record is not of a run of this suite", "one that 'bench run' wrote")
+    hidden = [name for name, value in cell["options"].items() if _hides(value)]
+    hidden += [name for name, value in _leaves(cell["preset_values"]) if _hides(value)]
+    if hidden:
+        raise BenchError(
+            f"the record leaves out where '{hidden[0]}' lay", "run it again with --set and --plugin"
+        )
+    options = "".join(f":{name}={value}" for name, value in cell["options"].items())
+    suite = Suite(
+        methods=(f"{cell['method']}{options}",),
+        tasks=(cell["task"],),
+        preset=cell["preset"],
+        seeds=(cell["seed"],),
+        teacher_seed=cell.get("teacher_seed") or 0,
+        source=cell["source"],
+        overrides=dict(cell.get("overrides") or {}),
+    )
+    changed = {name: then for name, (then, _) in changed_values(record, suite).items()}
+    return suite.model_copy(update={"overrides": {**suite.overrides, **changed}})
+
+
+def changed_values(record: Mapping[str, Any], suite: Suite) -> dict[str, tuple[Any, Any]]:
+    """Return the preset's values then and now, by path, where they differ."""
+    task = next(iter(open_tasks(suite)))
+    now = dict(_leaves(task.preset.model_dump(mode="json")))
+    given = parse_spec(suite.tasks[0])[1]
+    return {
+        name: (value, now[name])
+        for name, value in _leaves(record["cell"]["preset_values"])
+        if name in now and name != "source" and name not in given and now[name] != value
+    }
+
+
+def differs_before(record: Mapping[str, Any], cell: Cell, threads: int) -> list[str]:
+    """Return in a line each what of the setting is another one than the record's."""
+    notes = []
+    if cell.key != record["key"]:
+        then = record["cell"]
+        if cell.code != then.get("code"):
+            notes.append("the method's code has been changed since")
+        if cell.origin["fingerprint"] != (record.get("data") or {}).get("fingerprint"):
+            notes.append("the data is not the same")
+        teacher = (record.get("teacher") or {}).get("key")
+        if cell.teacher and teacher and cell.teacher.key != teacher:
+            notes.append("the teacher is not trained on the same data in the same way")
+        notes = notes or ["the protocol or an option's meaning has been changed since"]
+    then, now = record.get("environment") or {}, environment(cell.device, threads)
+    notes += [
+        f"{name}: {then[name]} then, {now.get(name, 'none')} now"
+        for name in sorted(then)
+        if then[name] != now.get(name) and name != "distillation-bench"
+    ]
+    git, today = (record.get("revision") or {}).get("git"), revision()["git"]
+    if git and today and git != today:
+        notes.append(f"revision: {git[:12]} then, {today[:12]} now")
+    return notes
+
+
+def plan_of(record: Mapping[str, Any], *, device: str, plugins: Sequence[str] = ()) -> Plan:
+    """Return the plan of the record's one cell.
+
+    Raises:
+        BenchError: when it cannot be run here.
+    """
+    plan = make_plan(suite_of(record), device=device, plugins=plugins)
+    for signals in ("auto", "live"):  # as it was asked for; "auto" may have ended live
+        cells = [replace(cell, signals=signals) for cell in plan.cells]
+        if cells[0].key == record["key"]:
+            return Plan(cells, plan.notes)
+    return plan
+
+
+def reproduce(
+    path: Path,
+    *,
+    device: str,
+    threads: int | None,
+    plugins: Sequence[str],
+    progress: Progress,
+    say: Callable[[str], None],
+) -> int:
+    """Run the record's cell again, say what came out number by number; returns the exit status.
+
+    Teachers and signals come from the cache where they are there; with an empty ``BENCH_CACHE``
+    they are made again too.
+
+    Raises:
+        BenchError: for a record that cannot be run, or a run that did not finish.
+    """
+    from bench.runner import run_plan
+
+    record = read_record(path)
+    recorded = record.get("environment") or {}
+    threads = threads or int(recorded.get("threads") or 1)
+    plan = plan_of(record, device=device, plugins=plugins)
+    (cell,) = plan.cells
+    for note in differs_before(record, cell, threads):
+        say(f"note: {note}")
+    say(f"running {cell.title} again ({cell.source} data, {cell.device}, threads: {threads})")
+    with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
+        summary = run_plan(
+            plan,
+            results=Path(folder),
+            workers=1,
+            threads=threads,
+            progress=progress,
+        )
+        if summary.interrupted:
+            return EXIT_INTERRUPTED
+        found, _ = read_records(Path(folder))
+    again = next((each for each in found if each["key"] == cell.key), None)
+    if again is None or again["status"] != "ok":
+        error = (again or {}).get("error") or {"message": "no record was written"}
+        raise BenchError(f"the cell did not finish: {error['message']}")
+    return _told(compare_numbers(record, again), record["task"].get("metric", ""), say)
+
+
+def compare_numbers(record: Record, again: Record) -> list[Difference]:
+    """Return every result of ``record`` beside that of ``again``: scores, and losses by epoch."""
+    then, now = dict(_numbers(record)), dict(_numbers(again))
+    return [Difference(name, then.get(name), now.get(name)) for name in {**then, **now}]
+
+
+def _numbers(record: Record) -> Iterator[tuple[str, float]]:
+    for name, value in _leaves(record.get("metrics") or {}):
+        if isinstance(value, int | float):
+            yield name, value
+    for at, epoch in enumerate(record.get("epochs") or (), start=1):
+        for name, value in _leaves(epoch):
+            if isinstance(value, int | float) and name not in UNCHECKED:
+                yield f"epoch {at}: {name}", value
+
+
+def _told(differences: Sequence[Difference], metric: str, say: Callable[[str], None]) -> int:
+    headline = [each for each in differences if each.name == f"best.test.{metric}"]
+    others = [each for each in differences if not each.same and each not in headline]
+    for each in [*headline, *others[:10]]:
+        say(f"{each.name}: {_shown(each.then)} then, {_shown(each.now)} now")
+    if len(others) > 10:
+        say(f"and {len(others) - 10} more numbers that differ")
+    same = sum(each.same for each in differences)
+    say(f"{same} of {len(differences)} recorded numbers are the same to the last bit.")
+    return EXIT_OK if same == len(differences) else EXIT_FAILED_CELLS
+
+
+def _shown(value: float | None) -> str:
+    return "none" if value is None else f"{value:.10g}"
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings by dotted path."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _hides(value: Any) -> bool:
+    return isinstance(value, str) and (HIDDEN in value or "…/" in value)

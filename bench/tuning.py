@@ -1,0 +1,240 @@
+"""Equal tuning: the same number of trials on the same validation data for every method (Optuna).
+
+The options and their ranges are declared by each method (:attr:`bench.method.Method.space`).  A
+trial is an ordinary cell with ordinary records, run with seeds that no published cell uses, scored
+by its validation split alone; the first trial is the method's default.  Trials are asked for in
+rounds of :data:`TOGETHER` and the sampler's seed is fixed, so that a stopped study, started again,
+asks for the same trials and finds those that were run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from bench import METHODS, TASKS
+from bench.config import build, parse_spec
+from bench.errors import BenchError
+from bench.method import Method
+from bench.plan import EVERYTHING, Plan
+from bench.store import Record, read_records, slug, write_atomically
+from bench.suites import Suite
+
+if TYPE_CHECKING:
+    import optuna
+
+    from bench.runner import Summary
+
+TOGETHER = 4  # trials of a method that are asked for before their scores are told
+SAMPLER_SEED = 0
+Run = Callable[[Plan], "Summary"]
+
+
+@dataclass
+class Study:
+    """The trials of one method on one task.
+
+    Attributes:
+        method: registered name.
+        given: options fixed by the user, in place of their defaults.
+        scores: mean validation score by specification, in order; ``None`` for a trial that failed.
+        told: the specification of each trial, in order.
+    """
+
+    method: str
+    given: Mapping[str, str]
+    direction: str
+    space: Sequence[tuple[Any, ...]]
+    default: Mapping[str, Any]
+    scores: dict[str, float | None] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.optuna = optuna.create_study(
+            direction="maximize" if self.direction == "max" else "minimize",
+            sampler=optuna.samplers.TPESampler(seed=SAMPLER_SEED, n_startup_trials=TOGETHER),
+        )
+        self.optuna.enqueue_trial(dict(self.default))
+
+    def ask(self, count: int) -> list[tuple[optuna.Trial, str]]:
+        """Return the next trials and the specification of each."""
+        return [(trial, self._spec(trial)) for trial in (self.optuna.ask() for _ in range(count))]
+
+    def tell(self, trial: optuna.Trial, spec: str, score: float | None) -> None:
+        """Take the score of a trial."""
+        import optuna
+
+        self.scores.setdefault(spec, score)
+        self.told.append(spec)
+        if score is None:
+            self.optuna.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            self.optuna.tell(trial, score)
+
+    @property
+    def ends(self) -> tuple[float | None, float | None]:
+        """Return the score of the default, which is the first trial, and the best."""
+        return next(iter(self.scores.values()), None), self.best[1] if self.best else None
+
+    @property
+    def failed(self) -> bool:
+        """Return whether no trial finished."""
+        return self.best is None
+
+    @property
+    def best(self) -> tuple[str, float] | None:
+        """Return the best specification and its score; the earlier one of equals."""
+        found = [(spec, score) for spec, score in self.scores.items() if score is not None]
+        choose = max if self.direction == "max" else min
+        return choose(found, key=lambda each: each[1]) if found else None
+
+    def _spec(self, trial: optuna.Trial) -> str:
+        options = dict(self.given)
+        for name, *bounds, kind in self.space:
+            value: Any
+            if kind == "choice":
+                value = trial.suggest_categorical(name, bounds)
+            elif kind == "int":
+                value = trial.suggest_int(name, *bounds)
+            else:
+                value = f"{trial.suggest_float(name, *bounds, log=kind == 'log'):.3g}"
+            if str(value) != _text(self.default[name]):
+                options[name] = str(value)
+        return ":".join([self.method, *(f"{name}={value}" for name, value in options.items())])
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def tune(
+    suite: Suite,
+    *,
+    trials: int,
+    results: Path,
+    plan: Callable[[Suite], Plan],
+    run: Run,
+) -> tuple[dict[str, list[Study]], bool]:
+    """Tune the suite's methods on each of its tasks.
+
+    Args:
+        suite: methods (options given with one stay fixed), tasks, preset; its seeds are the
+            trials' own.
+        trials: for each method and task, the default among them.
+        results: where the trials' records go.
+        plan: turns a suite into cells.
+        run: runs what is missing of a plan.
+
+    Returns:
+        The studies by task, and whether the run was interrupted.
+
+    Raises:
+        BenchError: for a method that declares nothing to tune, or a package that is missing.
+    """
+    if trials < 1:
+        raise BenchError(f"{trials} trials are too few", "1 or more, the default among them")
+    try:
+        import optuna  # noqa: F401
+    except ModuleNotFoundError:
+        hint = "python -m pip install 'distillation-bench[tune]'"
+        raise BenchError("tuning needs the package optuna", hint) from None
+    found: dict[str, list[Study]] = {}
+    for task in suite.tasks:
+        one = suite.model_copy(update={"tasks": (task,)})
+        studies = [_study(spec, one) for spec in suite.methods]
+        found[task] = studies
+        done = 0
+        while done < trials:
+            count = min(TOGETHER, trials - done)
+            asked = [(study, *each) for study in studies for each in study.ask(count)]
+            fresh = dict.fromkeys(spec for _, _, spec in asked)
+            planned = plan(one.model_copy(update={"methods": tuple(fresh)}))
+            if run(planned).interrupted:
+                return found, True
+            scores = _scores(planned, results)
+            for study, trial, spec in asked:
+                study.tell(trial, spec, scores.get(_label(spec, planned)))
+            done += count
+    return found, False
+
+
+def tunable(suite: Suite) -> Suite:
+    """Return ``suite`` with "all" methods replaced by those that declare something to tune."""
+    methods: list[str] = []
+    for spec in suite.methods:
+        names = [name for name in METHODS.names() if METHODS.get(name).space]
+        methods += names if spec == EVERYTHING else [spec]
+    return suite.model_copy(update={"methods": tuple(dict.fromkeys(methods))})
+
+
+def _study(spec: str, suite: Suite) -> Study:
+    """Return the study of a method on the suite's one task."""
+    name, given = parse_spec(spec)
+    cls: type[Method] = METHODS.get(name)
+    config = build(cls.Config, given, f"method '{name}'").model_dump(mode="json")
+    space = [knob for knob in cls.space if knob[0] not in given]
+    if not space:
+        raise BenchError(f"method '{name}' declares nothing to tune", "see Method.space")
+    task = TASKS.get(parse_spec(suite.tasks[0])[0])
+    return Study(name, given, task.direction, space, {knob[0]: config[knob[0]] for knob in space})
+
+
+def _label(spec: str, plan: Plan) -> str:
+    """Return the label that the cells of ``spec`` carry."""
+    name, options = parse_spec(spec)
+    return next(
+        (
+            cell.label
+            for cell in plan.cells
+            if cell.method == name and dict(cell.options) == options
+        ),
+        "",
+    )
+
+
+def _scores(plan: Plan, results: Path) -> dict[str, float]:
+    """Return the mean validation score of each label whose cells all finished."""
+    there = {record["key"]: record for record in read_records(results)[0]}
+    by_label: dict[str, list[float | None]] = {}
+    for cell in plan.cells:
+        score = _validation(there.get(cell.key), cell.task_info["metric"])
+        by_label.setdefault(cell.label, []).append(score)
+    return {
+        label: fmean(score for score in scores if score is not None)
+        for label, scores in by_label.items()
+        if None not in scores
+    }
+
+
+def _validation(record: Record | None, metric: str) -> float | None:
+    if record is None or record["status"] != "ok":
+        return None
+    return float(record["metrics"]["best"]["validation"][metric])
+
+
+def chosen_path(results: Path, suite: Suite, task: str) -> Path:
+    """Return where the chosen configurations of a task are written."""
+    return results / slug(suite.preset) / f"{slug(task)}.yaml"
+
+
+def write_chosen(path: Path, suite: Suite, studies: Sequence[Study], task: str) -> None:
+    """Write the chosen configurations of a task as a suite, to be run with the published seeds."""
+    import yaml
+
+    chosen = [study.best[0] for study in studies if study.best]
+    values: dict[str, Any] = {
+        "methods": chosen,
+        "tasks": [task],
+        "preset": suite.preset,
+        "seeds": [0, 1, 2],
+    }
+    if suite.overrides:
+        values["overrides"] = dict(suite.overrides)
+    head = "# Chosen on validation data by 'bench tune'; run it with: python -m bench run FILE\n"
+    write_atomically(path, (head + yaml.safe_dump(values, sort_keys=False)).encode())

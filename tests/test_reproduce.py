@@ -1,0 +1,113 @@
+"""A recorded cell run again from its record alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bench import cli
+from bench.errors import EXIT_FAILED_CELLS, EXIT_OK, EXIT_USER
+from bench.store import record_files
+from bench.tasks.cifar import Cifar10
+
+if TYPE_CHECKING:
+    from conftest import Call
+
+GRID = "--tasks cifar10:n=40 --seeds 1 --set epochs=2 --set teacher_recipe.epochs=1 --workers 1"
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the record of a really trained cell: a student with a teacher, on a variant."""
+    folder = tmp_path_factory.mktemp("published")
+    run = f"run --methods kd:temperature=2 {GRID} --results {folder / 'results'}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCH_CACHE", str(folder / "cache"))
+        patch.setattr("sys.argv", ["bench", *run.split()])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+    assert not left.value.code
+    (path,) = record_files(folder / "results")
+    return path
+
+
+def changed(record: Path, folder: Path, **fields: Any) -> Path:
+    """Write a copy of ``record`` with a part of it replaced, by path with ``__`` for dots."""
+    content = json.loads(record.read_text())
+    for path, value in fields.items():
+        *parents, leaf = path.split("__")
+        target = content
+        for name in parents:
+            target = target[name]
+        target[leaf] = value
+    copy = folder / "record.json"
+    copy.write_text(json.dumps(content))
+    return copy
+
+
+def test_every_number_comes_out_again_with_everything_made_anew(call: Call, record: Path) -> None:
+    said = call("reproduce", str(record))  # each test has an empty cache: a new teacher too
+    assert said.code == EXIT_OK, said.out
+    published = json.loads(record.read_text())
+    score = f"{published['metrics']['best']['test']['accuracy']:.10g}"
+    assert f"best.test.accuracy: {score} then, {score} now" in said.out
+    assert "recorded numbers are the same to the last bit" in said.out
+    assert "note:" not in said.out
+
+
+def test_a_number_that_was_altered_is_found(call: Call, record: Path, tmp_path: Path) -> None:
+    altered = changed(record, tmp_path, metrics__best__test__accuracy=0.9999)
+    said = call("reproduce", str(altered))
+    assert said.code == EXIT_FAILED_CELLS
+    assert "best.test.accuracy: 0.9999 then" in said.out
+
+
+def test_the_records_own_preset_is_run_when_the_project_has_moved_on(
+    call: Call, record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = Cifar10.presets["quick"]
+    moved = quick.model_copy(
+        update={"recipe": quick.recipe.model_copy(update={"learning_rate": 0.05, "clip": None})}
+    )
+    monkeypatch.setattr(Cifar10, "presets", {**Cifar10.presets, "quick": moved})
+    said = call("reproduce", str(record))
+    assert said.code == EXIT_OK, said.out
+
+
+def test_what_differs_from_then_is_said(call: Call, record: Path, tmp_path: Path) -> None:
+    old = changed(
+        record,
+        tmp_path,
+        key="0" * 64,
+        cell__code="1" * 64,
+        environment__torch="1.0",
+        revision__git="2" * 40,
+    )
+    said = call("reproduce", str(old))
+    assert said.code == EXIT_OK, said.out  # the numbers are the same all the same
+    assert "note: the method's code has been changed since" in said.out
+    assert "note: torch: 1.0 then" in said.out
+    assert "note: revision: 222222222222 then" in said.out
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"status": "failed"}, "ended as 'failed'"),
+        ({"external": {"origin": "others"}}, "not of a run of this suite"),
+        ({"cell__preset_values__teacher_checkpoint": "…/mine.safetensors"}, "leaves out where"),
+        ({"cell__method": "kdd"}, "unknown method 'kdd' (did you mean 'kd'?)"),
+        ({"cell__task": "cifra10"}, "unknown task 'cifra10' (did you mean 'cifar10'?)"),
+        ({"cell__options": {"temperature": "hot"}}, "temperature = 'hot'"),
+    ],
+)
+def test_records_that_cannot_be_run_are_refused(
+    call: Call, record: Path, tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    said = call("reproduce", str(changed(record, tmp_path, **fields)))
+    assert said.code == EXIT_USER
+    assert message in said.err
+    assert said.err.count("\n") == 1
