@@ -135,6 +135,8 @@ class GeneratorSpec:
         }
         if values.get("imbalance") is not None:
             shaping["imbalance"] = values["imbalance"]
+        # of retrieval, whose generator writes queries
+        shaping |= {name: values[name] for name in ("dataset", "query_length") if name in values}
         parts = [GENERATORS, self.task, shaping, self.source, self.fingerprint, self.vocabulary]
         return content_hash([*parts, self.seed, _kind(self.device)])
 

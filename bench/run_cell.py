@@ -21,7 +21,7 @@ from bench.errors import BenchError
 from bench.failures import failure, out_of_memory, storage_problem
 from bench.generators.base import GeneratorModule
 from bench.generators.samples import write_samples
-from bench.generators.train import generator_summary, load_generator
+from bench.generators.train import generator_summary, held_out, load_generator
 from bench.generators.variants import open_variants
 from bench.method import PROBE_SIZE, Method, Setup
 from bench.metrics.groups import group_accuracy
@@ -256,7 +256,7 @@ def _write_samples(
         record,
         cell=cell,
         task=task,
-        split=data.validation,
+        split=held_out(task, data),
         method=prepared.method,
         student=prepared.student,
         live=generated.live,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.splits import Split, View
+from bench.data.splits import Split, TextSplit, View
 from bench.types import Batch, Output
 
 if TYPE_CHECKING:
     from bench.models.base import Model
     from bench.models.retriever import Retriever
+
+LISTED_SEED = 20241120
 
 
 class TokenTable:
@@ -28,6 +30,7 @@ class TokenTable:
     """
 
     def __init__(self, tokens: Sequence[np.ndarray], pad: int) -> None:
+        self.pad = pad
         self.lengths = np.array([len(row) for row in tokens], dtype=np.int64)
         largest = max((int(row.max()) for row in tokens), default=0)
         kind = np.uint16 if max(largest, pad) < 2**16 else np.int32
@@ -122,6 +125,28 @@ class ListSplit(Split):
         position = torch.from_numpy(index.astype(np.int64)).to(device)
         return Batch(inputs, self.labels[position], position, part=self.part)
 
+    def texts(self) -> TextSplit:
+        """Return the queries, one a sample; their labels are the samples'."""
+        return query_texts(self.queries, self.query_of, self.labels)
+
+    def with_texts(
+        self, inputs: Mapping[str, Tensor], texts: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        queries = {"query_ids": texts["input_ids"], "query_mask": texts["attention_mask"]}
+        return {**inputs, **queries}
+
+    def rewritten(self, tokens: Sequence[np.ndarray]) -> ListSplit:
+        """Return the same lists for other queries, one a sample; they lend no negatives."""
+        return ListSplit(
+            TokenTable(tokens, self.queries.pad),
+            self.passages,
+            query_of=np.arange(len(self)),
+            relevant=self.relevant,
+            lists=lambda: self.lists,
+            candidates=self.candidates,
+            device=self.labels.device,
+        )
+
     def outputs(
         self, model: Model, view: View | None, hidden: Sequence[int], size: int
     ) -> Iterator[tuple[np.ndarray, Output]]:
@@ -147,6 +172,18 @@ class ListSplit(Split):
 
     def signal_shape(self, model: Model) -> tuple[int, int]:
         return self.candidates, retriever(model).vectors(self.candidates) * model.width
+
+
+def query_texts(queries: TokenTable, query_of: np.ndarray, labels: Tensor) -> TextSplit:
+    """Return queries as texts, one a sample.
+
+    Args:
+        queries: of the split.
+        query_of: the query of each sample, ``(N,)``.
+        labels: ``(N,)``.
+    """
+    rows = [queries.ids[at, : queries.lengths[at]].astype(np.int64) for at in query_of]
+    return TextSplit(rows, labels.cpu().numpy(), pad=queries.pad, device=labels.device)
 
 
 def foreign_negatives(listed: np.ndarray, relevant: np.ndarray) -> np.ndarray:
@@ -209,6 +246,33 @@ class SearchSplit(Split):
         ids, mask = self.queries.batch(index, device)
         position = torch.from_numpy(index.astype(np.int64)).to(device)
         return Batch({"query_ids": ids, "query_mask": mask}, self.labels[position], position)
+
+    def texts(self) -> TextSplit:
+        """Return the queries; their labels are 0, the place of the answer in :meth:`listed`."""
+        return query_texts(self.queries, np.arange(len(self)), torch.zeros_like(self.labels[:, 0]))
+
+    def listed(self, candidates: int) -> ListSplit:
+        """Return the queries with lists of an answer and random other passages, always the same.
+
+        Args:
+            candidates: ``K``, fewer in a collection that is too small.
+        """
+        relevant = self.labels.cpu().numpy()
+        random = np.random.Generator(np.random.PCG64(LISTED_SEED))
+        rows = np.full((len(self), candidates), -1, dtype=np.int64)
+        for at, right in enumerate(relevant):
+            drawn = random.permutation(len(self.passages))[: candidates + len(right)]
+            others = drawn[~np.isin(drawn, right)][: candidates - 1]
+            rows[at, : 1 + len(others)] = [right[0], *others]
+        return ListSplit(
+            self.queries,
+            self.passages,
+            query_of=np.arange(len(self)),
+            relevant=relevant,
+            lists=lambda: rows,
+            candidates=candidates,
+            device=self.labels.device,
+        )
 
     def predict(self, model: Model, size: int, shared: dict[str, Any]) -> np.ndarray:
         return retriever(model).rank(self, size, shared)

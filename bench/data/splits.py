@@ -6,7 +6,7 @@ A batch's content is a function of (split, index, view): augmentation is drawn p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +98,24 @@ class Split:
     def steps(self, size: int) -> int:
         """Return the number of training batches in an epoch."""
         return max(len(self) // size, 1)
+
+    def texts(self) -> TextSplit | None:
+        """Return the texts that a generator reads and writes, one a sample; ``None`` of images."""
+        return None
+
+    def with_texts(
+        self, inputs: Mapping[str, Tensor], texts: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        """Return a batch's ``inputs`` with other texts (the inputs of :meth:`texts`) in them."""
+        return texts
+
+    def rewritten(self, tokens: Sequence[np.ndarray]) -> Split:
+        """Return the split with other texts, one a sample, and no labels.
+
+        Raises:
+            TypeError: where there are no texts.
+        """
+        raise TypeError(f"{type(self).__name__} has no texts")
 
     def outputs(
         self, model: Model, view: View | None, hidden: Sequence[int], size: int
@@ -250,6 +268,13 @@ class TextSplit(Split):
         real = to_device(mask, device)
         inputs = {"input_ids": to_device(ids, device), "attention_mask": real}
         return Batch(inputs, self.labels[position], position, mask=real, part=self.part)
+
+    def texts(self) -> TextSplit:
+        return self
+
+    def rewritten(self, tokens: Sequence[np.ndarray]) -> TextSplit:
+        none = np.full(len(tokens), -1, dtype=np.int64)
+        return TextSplit(tokens, none, pad=self.pad, device=self.labels.device)
 
     def training_order(self, seed: int, epoch: int, size: int) -> list[np.ndarray]:
         """As the base class, with samples of similar length together.

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _IMAGE = re.compile(r"autoencoder-w(?P<width>\d+)-z(?P<latent>\d+)")
 _TEXT = re.compile(r"bart-L(?P<layers>\d+)-H(?P<width>\d+)")
-KNOWN = {"image": "autoencoder-wWIDTH-zCHANNELS", "text": "bart-LLAYERS-HWIDTH or hub:NAME"}
+_BARTS = "bart-LLAYERS-HWIDTH or hub:NAME"
+KNOWN = {"image": "autoencoder-wWIDTH-zCHANNELS", "text": _BARTS, "retrieval": _BARTS}
 
 
 def build_generator(name: str, task: Task, data: Data) -> GeneratorModule:
@@ -51,7 +52,7 @@ def build_generator(name: str, task: Task, data: Data) -> GeneratorModule:
         made = load_hub_bart(
             name.removeprefix("hub:"),
             vocabulary=task.vocabulary(),
-            max_length=task.preset.max_length,
+            max_length=task.text_length,
         )
     made.name = name
     return made
@@ -77,12 +78,11 @@ def _autoencoder(width: int, latent: int, data: Data) -> GeneratorModule:
 
 
 def _compact_bart(layers: int, width: int, task: Task, data: Data) -> GeneratorModule:
-    from bench.data.splits import TextSplit
     from bench.generators.text import CompactBart
     from bench.models.text import load_tokenizer, word_embeddings
 
-    vocabulary, split = task.vocabulary(), data.train
-    if not isinstance(split, TextSplit):
+    vocabulary, split = task.vocabulary(), data.train.texts()
+    if split is None:
         raise BenchError("a BART needs texts")
     if vocabulary != "minilm":
         raise BenchError(
@@ -94,6 +94,6 @@ def _compact_bart(layers: int, width: int, task: Task, data: Data) -> GeneratorM
         width,
         tokens=torch.from_numpy(np.unique(np.concatenate(split.tokens))),
         vocabulary_size=len(load_tokenizer(vocabulary)),
-        max_length=task.preset.max_length,
+        max_length=task.text_length,
         embeddings=word_embeddings(),
     )

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from bench.cells import Cell
-from bench.data.splits import ImageSplit, Split, TextSplit
+from bench.data.splits import ImageSplit, Split
 from bench.generators.base import Generator
 from bench.method import Generation, Method, Progress
 from bench.models.base import Model
@@ -59,17 +59,19 @@ def write_samples(
         live: the teacher.
         generator: frozen.
     """
-    batch = split.batch(_chosen(split))
+    chosen, texts = _chosen(split), split.texts()
+    batch = split.batch(chosen)
+    shown = batch if texts is None else texts.batch(chosen)
     device = split.labels.device
     with frozen(student), autocast(device, task.preset.recipe.precision):
         with torch.no_grad():
-            again = generator.decode(generator.encode(batch.inputs))
+            again = generator.decode(generator.encode(shown.inputs))
         perturbed = method.generate(
-            batch=batch,
+            batch=shown,
             context=_context(generator, live, student, split),
             progress=Progress("samples", 0, 1),
         )
-    rows = {"real": batch.inputs, "reconstructed": again, "perturbed": perturbed}
+    rows = {"real": shown.inputs, "reconstructed": again, "perturbed": perturbed}
     values = {
         "schema": SCHEMA,
         "key": cell.key,
@@ -82,7 +84,7 @@ def write_samples(
             {
                 "kind": kind,
                 "shown": _shown(inputs, split, task),
-                "verdicts": _verdicts(live, inputs),
+                "verdicts": _verdicts(live, split.with_texts(batch.inputs, inputs)),
             }
             for kind, inputs in rows.items()
         ],
@@ -97,8 +99,9 @@ def _chosen(split: Split) -> np.ndarray:
     """Return a few samples, the classes in turn; of texts those that can be read at a glance."""
     random = np.random.Generator(np.random.PCG64(stream_seed(0, "shown")))
     order = random.permutation(len(split))
-    if isinstance(split, TextSplit):
-        lengths = split.lengths[order]
+    texts = split.texts()
+    if texts is not None:
+        lengths = texts.lengths[order]
         readable = (lengths >= READABLE[0]) & (lengths <= READABLE[1])
         order = np.concatenate([order[readable], order[~readable]])
     labels = split.labels.cpu().numpy()[order]

@@ -110,17 +110,16 @@ def _make(
             "--set generator=NAME",
         )
     generator = _fresh(spec, name, task, data)
-    check_fits(
-        generator.eval(), data.train.batch(np.arange(min(2, len(data.train)))).inputs, task.name
-    )
+    training = _read(data.train)
+    check_fits(generator.eval(), training.batch(np.arange(min(2, len(training)))).inputs, task.name)
     epochs = 0
     if not pretrained(name):
         generator, epochs = _train(spec, name, task, data, generator, report, micro_batches)
     generator.eval()
     with torch.no_grad():
         codes = [
-            generator.encode(data.train.batch(index).inputs)
-            for index in _parts(data.train, task.preset.evaluation_batch)
+            generator.encode(training.batch(index).inputs)
+            for index in _parts(training, task.preset.evaluation_batch)
         ]
         generator.scale.copy_(code_scale(codes))
     state = generator.state_dict()
@@ -160,8 +159,8 @@ def _train(
     if recipe is None:
         raise BenchError(f"generator '{name}' has no recipe to be trained by", "generator_recipe")
     setting = Setting(
-        train=data.train,
-        validation=data.validation,
+        train=_read(data.train),
+        validation=_read(data.validation),
         recipe=recipe,
         seed=stream_seed(spec.seed, "generator"),
         score=lambda losses, labels: {"loss": float(losses.mean())},
@@ -218,18 +217,26 @@ class _Reconstruction(Method):
 
 
 def _judge(spec: GeneratorSpec, task: Task, data: Data, files: GeneratorFiles) -> dict[str, Any]:
-    """Measure a teacher's accuracy on validation samples and on their reconstructions."""
+    """Measure a teacher's accuracy on validation samples and on their reconstructions.
+
+    On retrieval that is how often it puts the answer before as many random passages as a
+    training list has negatives.
+    """
     generator, _ = load_generator(spec, task, data)
     teacher, _ = load_teacher(spec.judge, task, data)
     device, precision = data.train.labels.device, task.preset.teacher_recipe.precision
+    split = held_out(task, data)
+    texts = split.texts()
     real, again, samples = 0, 0, 0
     with evaluating(teacher), autocast(device, precision):
-        for index in _parts(data.validation, task.preset.evaluation_batch):
-            batch = data.validation.batch(index)
+        for index in _parts(split, task.preset.evaluation_batch):
+            batch = split.batch(index)
+            shown = batch if texts is None else texts.batch(index)
             with torch.autocast(device.type, enabled=False):
-                made = generator.decode(generator.encode(batch.inputs))
+                made = generator.decode(generator.encode(shown.inputs))
             real += int((teacher(batch.inputs).scores.argmax(dim=1) == batch.labels).sum())
-            again += int((teacher(made).scores.argmax(dim=1) == batch.labels).sum())
+            inputs = split.with_texts(batch.inputs, made)
+            again += int((teacher(inputs).scores.argmax(dim=1) == batch.labels).sum())
             samples += len(index)
     return files.write_judgement(
         spec.judge.key,
@@ -242,6 +249,19 @@ def _judge(spec: GeneratorSpec, task: Task, data: Data, files: GeneratorFiles) -
             "enough": again >= ENOUGH * real,
         },
     )
+
+
+def held_out(task: Task, data: Data) -> Split:
+    """Return validation samples that a teacher can judge one by one: of retrieval, in lists."""
+    from bench.data.retrieval import SearchSplit
+
+    split = data.validation
+    return split.listed(task.num_classes) if isinstance(split, SearchSplit) else split
+
+
+def _read(split: Split) -> Split:
+    """Return what a generator learns of a split."""
+    return split.texts() or split
 
 
 def _parts(split: Split, size: int) -> list[np.ndarray]:

@@ -39,7 +39,8 @@ def open_variants(
     They are the same for all seeds, like what the teacher says of training samples.
     """
     split = data.train
-    if not isinstance(split, TextSplit):
+    texts = split.texts()
+    if texts is None:
         raise BenchError(f"generator '{generator.name}' is too slow to make images in a step")
     assert cell.generator is not None
     key = variants_key(cell, task, method, generator, split.part)
@@ -51,10 +52,9 @@ def open_variants(
         with FileLock(folder / ".lock"):
             tokens = _kept(path, len(split))
             if tokens is None:
-                tokens = _make(method, generator, split, number, task, live)
+                tokens = _make(method, generator, texts, number, task, live)
                 _keep(path, tokens)
-        none = np.full(len(split), -1, dtype=np.int64)
-        made = TextSplit(tokens, none, pad=split.pad, device=split.labels.device)
+        made = split.rewritten(tokens)
         found.append(Variant(made, _teacher(cell, task, made, live, f"{key}-{number}")))
     return found
 
@@ -78,7 +78,7 @@ def variants_key(
             dict(method.generation_options()),
             code_hash(type(method)),
             [cell.task, cell.source, cell.origin["fingerprint"], preset.train_limit],
-            [preset.max_length, preset.evaluation_batch, preset.recipe.precision],
+            [task.text_length, preset.evaluation_batch, preset.recipe.precision],
             *([part] if part else []),
         ]
     )
@@ -139,4 +139,8 @@ def _teacher(cell: Cell, task: Task, made: Split, live: LiveTeacher, key: str) -
         precision=live.precision,
         limit=cell.cache_bytes,
     )
-    return live if folder is None else CachedTeacher(folder, made.labels.device, live=live)
+    return (
+        live
+        if folder is None
+        else CachedTeacher(folder, made.labels.device, live=live, part=made.part)
+    )

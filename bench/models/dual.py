@@ -50,20 +50,38 @@ class DualEncoder(Retriever):
         self.query_encoder = None if shared else copy.deepcopy(encoder)
         config: Any = encoder.config
         self.depth, self.width = int(config.num_hidden_layers), int(config.hidden_size)
-        self.pooling, self.similarity = pooling, similarity
+        self.pooling: Literal["mean", "cls"] = pooling
+        self.similarity: Literal["cosine", "dot"] = similarity
         self.scale = COSINE_SCALE if similarity == "cosine" else 1.0
 
     def vectors(self, candidates: int) -> int:
         return 1 + candidates
 
+    def widened(self, factor: int) -> DualEncoder:
+        """Build the same dual encoder with embeddings ``factor`` times as wide.
+
+        An embedding repeated ``factor`` times has the same cosines; inner products grow by
+        ``factor``, which the scale takes back.
+        """
+        from bench.models.text import wider_encoder
+
+        wide = DualEncoder(
+            wider_encoder(self.encoder, factor),
+            pooling=self.pooling,
+            similarity=self.similarity,
+            shared=self.query_encoder is None,
+        )
+        wide.scale = self.scale / (factor if self.similarity == "dot" else 1)
+        return wide
+
     def encode(self, ids: Tensor, mask: Tensor, tower: Tower) -> Tensor:
         """Return embeddings ``(M, D)`` float32 of token ids ``(M, L)`` with their mask."""
         chosen = self.query_encoder if tower == "query" and self.query_encoder else self.encoder
-        states = chosen(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        states = _full(chosen(input_ids=ids, attention_mask=mask).last_hidden_state)
         if self.pooling == "cls":
             pooled = states[:, 0]
         else:
-            weight = mask.unsqueeze(-1).float()
+            weight = mask.unsqueeze(-1).to(states.dtype)
             pooled = (states * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
         return F.normalize(pooled, dim=-1) if self.similarity == "cosine" else pooled
 
@@ -86,7 +104,7 @@ class DualEncoder(Retriever):
             real: ``(N, K)`` bool, false where a list is only filled up.
             foreign: ``(N, N·K)`` bool, the in-batch negatives; their scores follow the list's own.
         """
-        query, passages = embedding[:, 0].float(), embedding[:, 1:].float()
+        query, passages = _full(embedding[:, 0]), _full(embedding[:, 1:])
         with torch.autocast(embedding.device.type, enabled=False):  # scores are float32 always
             own = self.scale * (passages @ query[:, :, None]).squeeze(-1)
             logits = own.masked_fill(~real, -torch.inf)
@@ -143,3 +161,8 @@ class DualEncoder(Retriever):
                 "build": timing.summary(),
             }
         }
+
+
+def _full(value: Tensor) -> Tensor:
+    """Return ``value`` in float32 at least."""
+    return value if value.dtype == torch.float64 else value.float()

@@ -67,17 +67,23 @@ class TextModel(Model):
         return self.classifier
 
     def widened(self, factor: int) -> TextModel:
-        config: Any = copy.deepcopy(self.encoder.config)
-        # read before any is set: some names are aliases of others
-        widths = {name: getattr(config, name, None) for name in _WIDTHS}
-        for name, value in widths.items():
-            if isinstance(value, int):
-                setattr(config, name, value * factor)
-        encoder: Any = type(self.encoder)
-        takes_pooler = "add_pooling_layer" in inspect.signature(encoder).parameters
-        pooled = getattr(self.encoder, "pooler", None) is not None
-        wide = encoder(config, add_pooling_layer=pooled) if takes_pooler else encoder(config)
+        wide = wider_encoder(self.encoder, factor)
         return TextModel(wide, self.classifier.out_features, dropout=self.dropout.p)
+
+
+def wider_encoder(encoder: nn.Module, factor: int) -> nn.Module:
+    """Build the same encoder ``factor`` times as wide, with random weights: as many more heads."""
+    config: Any = copy.deepcopy(encoder.config)
+    # read before any is set: some names are aliases of others
+    widths = {name: getattr(config, name, None) for name in _WIDTHS}
+    for name, value in widths.items():
+        if isinstance(value, int):
+            setattr(config, name, value * factor)
+    kind: Any = type(encoder)
+    takes_pooler = "add_pooling_layer" in inspect.signature(kind).parameters
+    pooled = getattr(encoder, "pooler", None) is not None
+    wide: nn.Module = kind(config, add_pooling_layer=pooled) if takes_pooler else kind(config)
+    return wide
 
 
 def build_text(name: str, *, num_classes: int) -> TextModel:

@@ -56,10 +56,12 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
     same = remembered(results, out, digest)
     if same is not None:
         return same
+    from threadpoolctl import threadpool_limits
+
     from bench.report.files import write_files
     from bench.report.select import load
 
-    with uncollected():
+    with uncollected(), threadpool_limits(1):  # the matrices are small: threads would only wait
         context = load(results)
         paths, written = write_files(out, render(context))
     summary = ReportSummary(
@@ -100,10 +102,11 @@ def render(context: Context) -> dict[str, bytes]:
     pictures = [picture for part in parts for picture in part.pictures]
     with drawing(pictures, len(context.frame)) as pending:
         tables = table_files(context, parts)
+        leaderboard = harmless(render_leaderboard(context, parts)).encode()
         drawn = pending()
     svg = {name: forms["svg"] for name, forms in drawn.items()}
     return {
-        "leaderboard.md": harmless(render_leaderboard(context, parts)).encode(),
+        "leaderboard.md": leaderboard,
         "index.html": harmless(render_index(context, parts, svg)).encode(),
         **tables,
         **{

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from bench.report.content import Picture
 
-FORMS = ("svg", "png")
+FORMS = ("png", "svg")
 Drawn = dict[str, dict[str, bytes]]
 # A worker loads the drawing libraries anew, which takes as long as drawing a few pictures.
 PICTURES_WORTH_WORKERS = 12
@@ -36,8 +36,9 @@ def drawing(pictures: Sequence[Picture], cells: int = 0) -> Iterator[Callable[[]
     names = [picture.name for picture in pictures]
     if workers > 1 and len(pictures) > 1 and many:
         with ProcessPoolExecutor(workers, mp_context=_processes()) as pool:
-            made = pool.map(_draw, pictures)
-            yield lambda: dict(zip(names, made, strict=True))
+            # those of every method on every task come last, and should not be waited for alone
+            made = pool.map(_draw, reversed(pictures))
+            yield lambda: dict(zip(reversed(names), made, strict=True))
     else:
         yield lambda: dict(zip(names, map(_draw, pictures), strict=True))
 
@@ -49,6 +50,8 @@ def _processes() -> multiprocessing.context.BaseContext:
     """
     forks = "fork" in multiprocessing.get_all_start_methods()
     if forks and threading.active_count() == 1 and "torch" not in sys.modules:
+        import scipy.stats  # noqa: F401
+
         import bench.report.figures.style  # noqa: F401
 
         return multiprocessing.get_context("fork")
@@ -56,8 +59,7 @@ def _processes() -> multiprocessing.context.BaseContext:
 
 
 def _draw(picture: Picture) -> dict[str, bytes]:
-    from bench.report.figures.style import encode, settle
+    from bench.report.figures.style import encode
 
     figure = picture.draw()
-    settle(figure)
     return {form: encode(figure, form) for form in FORMS}

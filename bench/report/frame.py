@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -192,7 +193,12 @@ def _row(record: Record) -> dict[str, Any]:
             "error_message": f"the record says ok but holds no finite test {metric}",
         }
     # names may be a stranger's: nothing in them does anything to a terminal, a page or a font
-    return {name: one_line(v, 2000) if isinstance(v, str) else v for name, v in row.items()}
+    return {name: _shown(v) if isinstance(v, str) else v for name, v in row.items()}
+
+
+@functools.lru_cache(maxsize=4096)  # most fields say the same in every record
+def _shown(value: str) -> str:
+    return one_line(value, 2000)
 
 
 def _fill_devices(rows: list[dict[str, Any]]) -> None:

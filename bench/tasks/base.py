@@ -225,6 +225,11 @@ class Task:
         """Build the model called ``name`` with random initialisation from the global stream."""
         raise NotImplementedError
 
+    @property
+    def text_length(self) -> int:
+        """Return the tokens that texts a generator writes are cut to."""
+        return self.preset.max_length
+
     def class_groups(self, labels: np.ndarray) -> dict[str, tuple[int, ...]]:
         """Return the classes by how many of ``labels`` they have; empty without a long tail."""
         if self.variant.imbalance is None:

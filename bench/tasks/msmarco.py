@@ -13,9 +13,22 @@ if TYPE_CHECKING:
     from bench.data.beir import Beir, Selected
     from bench.data.judged import Judged
 
+_GENERATOR_RECIPE = Recipe(
+    epochs=6,
+    batch_size=16,
+    optimizer="adamw",
+    learning_rate=3e-3,
+    weight_decay=0.01,
+    warmup=0.05,
+    clip=1.0,
+    precision="float32",
+)
 QUICK = RetrievalPreset(
     source="embedded",
     student="dual:minilm:0",
+    generator="bart-L1-H64",
+    generator_recipe=_GENERATOR_RECIPE,
+    variants=1,
     teacher="dual:minilm",
     frozen_teacher=True,
     recipe=Recipe(
@@ -39,6 +52,8 @@ QUICK = RetrievalPreset(
 SMALL = RetrievalPreset(
     source="hub",
     student="dual:minilm:2",
+    generator="bart-L2-H128",
+    generator_recipe=_GENERATOR_RECIPE.model_copy(update={"learning_rate": 1e-3}),
     teacher="dual:minilm",
     frozen_teacher=True,
     recipe=Recipe(
@@ -73,6 +88,8 @@ STANDARD = SMALL.model_copy(
         "student": "dual:hub:google/bert_uncased_L-4_H-256_A-4",
         "teacher": TAS_B,
         "miner": TAS_B,
+        "generator": "hub:facebook/bart-base",
+        "variants": 4,
         "recipe": SMALL.recipe.model_copy(update={"epochs": 5, "batch_size": 64}),
         "evaluation_batch": 512,
         "max_length": 160,

@@ -72,7 +72,7 @@ class RetrievalTask(Task):
 
     family: ClassVar[str] = "retrieval"
     metric: ClassVar[str] = "mrr@10"
-    signals: ClassVar[frozenset[str]] = frozenset({"logits", "embedding"})
+    signals: ClassVar[frozenset[str]] = frozenset({"logits", "embedding", "generator"})
     depth: ClassVar[int] = DEPTH
     preset: RetrievalPreset
 
@@ -119,6 +119,15 @@ class RetrievalTask(Task):
 
     def _first_stage(self, queries: Sequence[str]) -> np.ndarray:
         return self.bm25().ranking(queries, self.depth)
+
+    @property
+    def text_length(self) -> int:
+        """Return the tokens of a query: that is what a generator writes."""
+        return self.preset.query_length
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return the places of a list: the answer's, then those of other passages."""
+        return ("answer", *(f"other {at}" for at in range(1, self.num_classes)))
 
     def vocabulary(self) -> str:
         from bench.models.retriever import encoder_name

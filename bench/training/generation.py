@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,14 +104,19 @@ class Generated:
                 progress=progress,
             )
         if inputs is seeds.inputs:  # training samples as they are: what is cached of them holds
-            return unlabelled(inputs), self.source(seeds, (), view)
+            made = unlabelled(inputs)
+            return made, self.source(replace(seeds, inputs=made.inputs), (), view)
         made = unlabelled({name: value.detach() for name, value in inputs.items()})
         with torch.no_grad():
             return made, self.live.respond(made.inputs)
 
 
 def unlabelled(inputs: Mapping[str, Tensor]) -> Batch:
-    """Return generated inputs as a batch: labels and positions are −1, there are none."""
+    """Return generated inputs as a batch: labels and positions are −1, there are none.
+
+    Where they are queries, each has its own list and no other's candidates.
+    """
+    inputs = {name: value for name, value in inputs.items() if name != "foreign"}
     first = next(iter(inputs.values()))
     none = torch.full((len(first),), -1, dtype=torch.int64, device=first.device)
     return Batch(inputs, none, none, mask=inputs.get("attention_mask"))

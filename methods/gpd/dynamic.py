@@ -264,7 +264,8 @@ def _outputs(model: Model, inputs: Mapping[str, Tensor]) -> dict[str, tuple[str,
     finally:
         for hook in hooks:
             hook.remove()
-    return found | {"": (type(model).__name__, logits)}
+    # where a list is only filled up, a retriever scores −inf
+    return found | {"": (type(model).__name__, logits.masked_fill(logits == -torch.inf, 0.0))}
 
 
 def repeats(small: Tensor, large: Tensor) -> bool:

@@ -88,6 +88,8 @@ CARD = Card(
         "1 and 0.1 spread evenly",
         "the kinds of the five added branches; one scale a channel instead of a BatchNorm each",
         "noise of 1 % of a weight's standard deviation, outside the student's own block",
+        "on retrieval, ours: the dynamic teacher's embeddings are r times as wide, its scores at "
+        "the start the student's; smoothing is spread over the candidates that are there",
     ),
 )
 
@@ -107,7 +109,7 @@ class GapPreserving(Method):
     out, see :class:`methods.gpd.dynamic.Stored`; with ``step="raw"`` the rate wants retuning.
     """
 
-    families = frozenset({"image", "text"})
+    families = frozenset({"image", "text", "retrieval"})
     config: DynamicConfig
     steps: Tensor
 
@@ -250,10 +252,13 @@ def smoothed_cross_entropy(*, student: Tensor, teacher: Tensor, smoothing: float
     """Return the mean cross-entropy against ``(1 − ε)·softmax(teacher) + ε/C``.
 
     Args:
-        student: logits ``(N, C)``.
-        teacher: logits ``(N, C)``; no gradient flows into them.
+        student: logits ``(N, C)``; −inf where there is no candidate, which then is no class.
+        teacher: logits ``(N, C)``, −inf in the same places; no gradient flows into them.
         smoothing: ``ε``.
     """
     target = F.softmax(teacher.detach().float(), dim=-1)
-    target = (1.0 - smoothing) * target + smoothing / target.shape[-1]
-    return F.cross_entropy(student.float(), target)
+    there = student != -torch.inf  # a list may be filled up with candidates that score −inf
+    count = there.sum(dim=-1, keepdim=True)
+    target = (1.0 - smoothing) * target + smoothing * there / count
+    log_probabilities = F.log_softmax(student.float(), dim=-1).masked_fill(~there, 0.0)
+    return -(target * log_probabilities).sum(dim=-1).mean()

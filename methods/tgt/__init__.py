@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -68,7 +67,7 @@ class TGT(KD):
     Config = TGTConfig
     config: TGTConfig
     signals = frozenset({"logits", "generator"})
-    families = frozenset({"image", "text"})
+    families = frozenset({"image", "text", "retrieval"})
     space = (  # type: ignore[assignment]  # longer than KD's
         ("temperature", 1.0, 10.0, "log"),
         ("w_ce", 0.0, 1.0, "linear"),
@@ -91,6 +90,8 @@ class TGT(KD):
             "w_gen = 0.9, T and the other weights as in KD; as many generated as real inputs",
             "batch statistics of generated inputs do not enter the deployed student's",
             "texts are decoded greedily before training, the same for all seeds",
+            "on retrieval, ours: new queries, scored by the teacher over the candidates of the "
+            "query they were made from",
         ),
     )
 
@@ -209,6 +210,6 @@ class TGT(KD):
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Return the mean entropy of ``softmax(logits)``, in nats, of logits ``(N, C)``."""
-    log_probability = F.log_softmax(logits.float(), dim=-1)
-    return -(log_probability.exp() * log_probability).sum(dim=-1).mean()
+    """Return the mean entropy of ``softmax(logits)``, in nats; logits ``(N, C)`` may be −inf."""
+    entropies: Tensor = torch.special.entr(logits.float().softmax(dim=-1)).sum(dim=-1)
+    return entropies.mean()

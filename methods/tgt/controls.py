@@ -15,17 +15,19 @@ DROPPED = 0.1  # share of tokens that an augmented text loses
 
 
 def augmented(batch: Batch, context: Generation) -> Mapping[str, Tensor]:
-    """Return the seeds in another view; texts with a tenth of their tokens dropped.
+    """Return the seeds in another view; texts (or queries) with a tenth of their tokens dropped.
 
     Dropped tokens are masked, which needs no vocabulary (word dropout; Iyyer et al. 2015).  The
     first token of a text stays.
     """
-    if batch.mask is None:
+    name = next((each for each in ("attention_mask", "query_mask") if each in batch.inputs), None)
+    if name is None:
         return context.another_view(batch.index.cpu().numpy()).inputs
-    drawn = torch.rand(batch.mask.shape, generator=context.random).to(batch.mask.device)
-    kept = batch.mask & (drawn >= DROPPED)
+    mask = batch.inputs[name]
+    drawn = torch.rand(mask.shape, generator=context.random).to(mask.device)
+    kept = mask & (drawn >= DROPPED)
     kept[:, 0] = True
-    return {**batch.inputs, "attention_mask": kept}
+    return {**batch.inputs, name: kept}
 
 
 def mixed(batch: Batch, context: Generation, *, alpha: float) -> Mapping[str, Tensor]:

@@ -137,6 +137,9 @@ EVERY = [
     ("fitnets_retrieval", {}),
     ("fitnets_retrieval_joint", {}),
     ("lelp_retrieval", {}),
+    ("gpd", {}),
+    ("gpd", {"static": "dkd", "warmup": 0.0}),
+    ("gpd_scratch", {"ema": 0.5}),
 ]
 
 

@@ -48,19 +48,16 @@ def styled(width: float, height: float) -> Iterator[Figure]:
         yield figure
 
 
-def settle(figure: Figure) -> None:
-    """Lay ``figure`` out once for all its files; doing so takes as long as writing one."""
-    with matplotlib.rc_context(_STYLE):
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-
-
 def encode(figure: Figure, form: str) -> bytes:
-    """Return ``figure`` as the bytes of an "svg" or "png" file, the same bytes every time."""
+    """Return ``figure`` as the bytes of an "svg" or "png" file, the same bytes every time.
+
+    The first call lays the figure out, for all its files: that takes as long as writing one.
+    """
     buffer = io.BytesIO()
     metadata = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
     with matplotlib.rc_context(_STYLE):
         figure.savefig(buffer, format=form, dpi=DPI, metadata=metadata)
+        figure.set_layout_engine("none")
     return buffer.getvalue()
 
 

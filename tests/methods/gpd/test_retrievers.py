@@ -1,0 +1,116 @@
+"""GPD on dual encoders: embeddings repeated, scores and rankings the student's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.errors import NotApplicable
+from bench.models.dual import DualEncoder
+from bench.models.retriever import build_retriever
+from methods.gpd.dynamic import Shape, build_dynamic, student_weights
+from methods.gpd.method import smoothed_cross_entropy
+
+KINDS = ("dual:bert-L2-H32", "dual:bert-L1-H32+cls+dot+separate", "dual:minilm:0")
+
+
+def make(name: str, dtype: torch.dtype = torch.float64) -> tuple[DualEncoder, dict[str, Tensor]]:
+    """Return a dual encoder without dropout and a batch of three lists, one of them short."""
+    torch.manual_seed(3)
+    student: Any = build_retriever(name)
+    still(student)
+    real = torch.tensor([[True] * 4, [True] * 4, [True, True, True, False]])
+    length = torch.arange(7)
+    inputs = {
+        "query_ids": torch.randint(5, 900, (3, 7)),
+        "query_mask": length < torch.tensor([[7], [4], [5]]),
+        "passage_ids": torch.randint(5, 900, (3, 4, 7)),
+        "passage_mask": (length < torch.randint(2, 8, (3, 4, 1))),
+        "real": real,
+    }
+    return student.to(dtype), inputs
+
+
+def still(model: torch.nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+
+
+def expand(student: DualEncoder, inputs: dict[str, Tensor], **shape: Any) -> Any:
+    dynamic, places = build_dynamic(
+        student, Shape(**shape), inputs=inputs, generator=torch.Generator().manual_seed(1)
+    )
+    still(dynamic)
+    return dynamic, places
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("r", [1, 2, 3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_starts_with_the_students_scores(
+    name: str, r: int, dtype: torch.dtype, training: bool
+) -> None:
+    student, inputs = make(name, dtype)
+    dynamic, _ = expand(student, inputs, expansion=r, matched=r != 2)
+    small, large = (each.train(training)(inputs) for each in (student, dynamic))
+    limit = 1e-10 if dtype == torch.float64 else 2e-4
+    there = inputs["real"]
+    assert large.logits.isneginf().equal(~there) and small.logits.isneginf().equal(~there)
+    assert large.logits.dtype == dtype
+    assert float(small.logits[there].detach().std()) > 1e-2
+    assert torch.allclose(large.logits[there], small.logits[there], rtol=limit, atol=limit)
+    repeated = small.embedding.repeat(1, 1, r)
+    if student.similarity == "cosine":
+        repeated = repeated / r**0.5
+    assert torch.allclose(large.embedding, repeated, rtol=limit, atol=limit)
+    assert dynamic.width == r * student.width
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("r", [1, 2, 3])
+def test_extracting_gives_the_student_back(name: str, r: int) -> None:
+    student, inputs = make(name)
+    dynamic, places = expand(student, inputs, expansion=r, noise=0.3)
+    found = student_weights(dynamic, student, places)
+    own = dict(student.named_parameters())
+    assert found.keys() == own.keys()
+    assert all(found[each].equal(value) for each, value in own.items())
+
+
+def test_with_noise_the_teacher_departs_and_the_student_does_not() -> None:
+    student, inputs = make("dual:bert-L2-H32")
+    dynamic, _ = expand(student, inputs, expansion=2, noise=0.05)
+    there = inputs["real"]
+    apart = (dynamic(inputs).logits - student(inputs).logits)[there].detach().abs()
+    assert float(apart.max()) > 1e-4
+
+
+def test_a_cross_encoder_is_refused() -> None:
+    student: Any = build_retriever("cross:minilm")
+    with pytest.raises(NotApplicable, match="wider"):
+        expand(student, {}, expansion=2)
+
+
+def test_smoothing_is_spread_over_the_candidates_that_are_there() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, dynamic = (torch.randn(3, 4, generator=generator) for _ in range(2))
+    whole = [
+        smoothed_cross_entropy(student=s[None, :c], teacher=d[None, :c], smoothing=0.1)
+        for s, d, c in zip(student, dynamic, (4, 2, 3), strict=True)
+    ]
+    gone = torch.tensor([[False] * 4, [False, False, True, True], [False] * 3 + [True]])
+    short, asked = student.masked_fill(gone, -torch.inf), dynamic.masked_fill(gone, -torch.inf)
+    short.requires_grad_()
+    found = smoothed_cross_entropy(student=short, teacher=asked, smoothing=0.1)
+    assert float(found.detach()) == pytest.approx(float(torch.stack(whole).mean()), rel=1e-6)
+    (gradient,) = torch.autograd.grad(found, short)
+    assert gradient.isfinite().all() and not gradient[gone].any() and gradient[~gone].all()
+    full = smoothed_cross_entropy(student=student, teacher=dynamic, smoothing=0.1)
+    target = 0.9 * dynamic.softmax(1) + 0.1 / 4
+    assert float(full) == pytest.approx(float(F.cross_entropy(student, target)), rel=1e-6)
