@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bench import BASELINES, METHODS
+from bench.config import build
 from bench.errors import BenchError
+from bench.plan import _contenders, open_tasks
+from bench.registry import Registry
 from bench.suites import Suite, read_suite
 
+SHIPPED = sorted((Path(__file__).parents[1] / "suites").glob("*.yaml"))
 YAML = """
 methods: [scratch, kd, "kd:temperature=2"]
 tasks: [amazon, cifar10]
@@ -133,3 +139,20 @@ def test_a_suite_runs_no_code(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="cannot be read"):
         read(tmp_path, "preset: !!python/name:os.system ''")
     assert not touched.exists()
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_shipped_suites_name_what_there_is(path: Path) -> None:
+    suite = read_suite(path)
+    assert path.read_text().startswith("# ") and f"bench run suites/{path.name}" in path.read_text()
+    contenders, tasks = list(_contenders(suite.methods)), list(open_tasks(suite))
+    assert contenders and tasks
+    for each in contenders:
+        registry: Registry[Any] = METHODS if each.kind == "method" else BASELINES
+        cls = registry.get(each.name)
+        build(cls.Config, each.options, each.name)
+    assert len({task.full_name + str(task.overrides) for task in tasks}) == len(tasks)
+
+
+def test_the_shipped_suites_are_of_every_size() -> None:
+    assert {path.stem for path in SHIPPED} >= {"quick", "small", "standard", "paper-cifar100"}
