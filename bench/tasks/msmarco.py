@@ -8,26 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bench import register_task
 from bench.tasks.base import Origin, Recipe
 from bench.tasks.retrieval import RetrievalPreset, RetrievalTask, limited
+from bench.tasks.text import GENERATOR_RECIPE
 
 if TYPE_CHECKING:
     from bench.data.beir import Beir, Selected
     from bench.data.judged import Judged
 
-_GENERATOR_RECIPE = Recipe(
-    epochs=6,
-    batch_size=16,
-    optimizer="adamw",
-    learning_rate=3e-3,
-    weight_decay=0.01,
-    warmup=0.05,
-    clip=1.0,
-    precision="float32",
-)
 QUICK = RetrievalPreset(
     source="embedded",
     student="dual:minilm:0",
     generator="bart-L1-H64",
-    generator_recipe=_GENERATOR_RECIPE,
+    generator_recipe=GENERATOR_RECIPE,
     variants=1,
     teacher="dual:minilm",
     frozen_teacher=True,
@@ -53,7 +44,7 @@ SMALL = RetrievalPreset(
     source="hub",
     student="dual:minilm:2",
     generator="bart-L2-H128",
-    generator_recipe=_GENERATOR_RECIPE.model_copy(update={"learning_rate": 1e-3}),
+    generator_recipe=GENERATOR_RECIPE.model_copy(update={"learning_rate": 1e-3}),
     teacher="dual:minilm",
     frozen_teacher=True,
     recipe=Recipe(

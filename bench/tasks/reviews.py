@@ -11,28 +11,18 @@ from bench import register_task
 from bench.data import columns
 from bench.tasks.base import Origin, Preset, Recipe
 from bench.tasks.image import carve
-from bench.tasks.text import Texts, TextTask
+from bench.tasks.text import GENERATOR_RECIPE, Texts, TextTask
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from bench.data.sources import DatasetRef, Source
 
-_GENERATOR_RECIPE = Recipe(
-    epochs=6,
-    batch_size=16,
-    optimizer="adamw",
-    learning_rate=3e-3,
-    weight_decay=0.01,
-    warmup=0.05,
-    clip=1.0,
-    precision="float32",
-)
 QUICK = Preset(
     source="embedded",
     student="bert-L2-H32",
     generator="bart-L1-H64",
-    generator_recipe=_GENERATOR_RECIPE,
+    generator_recipe=GENERATOR_RECIPE,
     variants=1,
     teacher="minilm",
     frozen_teacher=True,
@@ -53,7 +43,7 @@ SMALL = Preset(
     source="hub",
     student="minilm:2",
     generator="bart-L2-H128",
-    generator_recipe=_GENERATOR_RECIPE.model_copy(update={"learning_rate": 1e-3}),
+    generator_recipe=GENERATOR_RECIPE.model_copy(update={"learning_rate": 1e-3}),
     teacher="minilm",
     recipe=Recipe(
         epochs=3,

@@ -7,10 +7,22 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from bench.tasks.base import Data, Task
+from bench.tasks.base import Data, Recipe, Task
 
 if TYPE_CHECKING:
     from bench.models.base import Model
+
+# Of a compact BART on short texts: reviews, tweets, queries.
+GENERATOR_RECIPE = Recipe(
+    epochs=6,
+    batch_size=16,
+    optimizer="adamw",
+    learning_rate=3e-3,
+    weight_decay=0.01,
+    warmup=0.05,
+    clip=1.0,
+    precision="float32",
+)
 
 Texts = dict[str, tuple[list[str], np.ndarray]]
 
