@@ -14,7 +14,7 @@ from bench.config import build, label, parse_spec
 from bench.errors import BenchError, unknown
 from bench.failures import missing_package
 from bench.suites import Suite
-from bench.tasks.base import SourceKind, Task
+from bench.tasks.base import Origin, SourceKind, Task
 
 EVERYTHING = "all"
 
@@ -65,6 +65,7 @@ def make_plan(
     """
     plan = Plan()
     contenders = list(_contenders(suite.methods))
+    codes: dict[type, str] = {}
     for task in open_tasks(suite):
         problem = task.problem()
         if problem:
@@ -72,8 +73,9 @@ def make_plan(
                 plan.notes.append(f"task '{task.name}' is left out: {problem}")
                 continue
             raise BenchError(f"task '{task.name}' cannot be read: {problem}")
+        origin = task.origin()  # reads the data's bytes: once for all cells
         for contender in contenders:
-            cells = _cells(plan, task, contender, suite, device)
+            cells = _cells(plan, task, origin, contender, suite, device, codes)
             plan.cells.extend(
                 replace(cell, plugins=tuple(plugins), **asdict(serving)) for cell in cells
             )
@@ -144,9 +146,11 @@ def task_specs(suite: Suite) -> list[tuple[str, dict[str, str]]]:
 def _cells(
     plan: Plan,
     task: Task,
+    origin: Origin,
     contender: Contender,
     suite: Suite,
     device: str,
+    codes: dict[type, str],
 ) -> Iterable[Cell]:
     registry = METHODS if contender.kind == "method" else BASELINES
     try:
@@ -156,7 +160,7 @@ def _cells(
             raise
         # its row says what it lacks: the cell finds that out again, and is skipped for it
         plan.notes.append(error.message)
-        yield from _unavailable(task, contender, suite, device)
+        yield from _unavailable(task, origin, contender, suite, device)
         return
     configured = build(cls.Config, contender.options, f"method '{contender.name}'")
     config = configured.model_dump(mode="json")
@@ -174,7 +178,6 @@ def _cells(
             f"tasks do not have: not on {task.name}"
         )
         return
-    origin = task.origin()
     taught = task.of_teacher()
     spec = TeacherSpec(
         task=task.name,
@@ -190,6 +193,8 @@ def _cells(
     )
     generator = _generator(task, spec) if getattr(instance, "needs_generator", False) else None
     needs_teacher = bool(getattr(cls, "signals", ())) or getattr(cls, "needs_teacher", False)
+    if cls not in codes:  # a method's modules are read once for all tasks and seeds
+        codes[cls] = code_hash(cls)
     seeds = suite.seeds if getattr(cls, "seeded", True) else suite.seeds[:1]
     for seed in seeds:
         yield Cell(
@@ -198,7 +203,7 @@ def _cells(
             label=label(contender.name, contender.options, oracle=oracle),
             options=dict(contender.options),
             config=config,
-            code=code_hash(cls),
+            code=codes[cls],
             task=task.name,
             preset=task.preset_name,
             overrides=dict(task.overrides),
@@ -255,9 +260,10 @@ def _generator(task: Task, teacher: TeacherSpec) -> GeneratorSpec:
     )
 
 
-def _unavailable(task: Task, contender: Contender, suite: Suite, device: str) -> Iterable[Cell]:
+def _unavailable(
+    task: Task, origin: Origin, contender: Contender, suite: Suite, device: str
+) -> Iterable[Cell]:
     """Yield the cells of a method that cannot be imported for want of a package."""
-    origin = task.origin()
     for seed in suite.seeds:
         yield Cell(
             kind=contender.kind,
