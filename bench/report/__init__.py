@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
     from bench.report.content import Context
 
 __all__ = ["ReportSummary", "render", "write_reports"]
@@ -58,12 +60,14 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
         return same
     from threadpoolctl import threadpool_limits
 
+    from bench.report.drawing import early_workers
     from bench.report.files import write_files
     from bench.report.select import load
 
-    with uncollected(), threadpool_limits(1):  # the matrices are small: threads would only wait
+    # the matrices are small: threads would only wait for each other
+    with early_workers(results) as workers, uncollected(), threadpool_limits(1):
         context = load(results)
-        paths, written = write_files(out, render(context))
+        paths, written = write_files(out, render(context, workers))
     summary = ReportSummary(
         paths=paths,
         written=written,
@@ -88,8 +92,13 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def render(context: Context) -> dict[str, bytes]:
-    """Return the files of the report by path."""
+def render(context: Context, workers: ProcessPoolExecutor | None = None) -> dict[str, bytes]:
+    """Return the files of the report by path.
+
+    Args:
+        context: of the records.
+        workers: draw the pictures, if they have been started.
+    """
     # Deferred: the libraries behind tables and figures take a second to load.
     from bench.privacy import harmless
     from bench.report.drawing import drawing
@@ -100,7 +109,7 @@ def render(context: Context) -> dict[str, bytes]:
 
     parts = build(context)
     pictures = [picture for part in parts for picture in part.pictures]
-    with drawing(pictures, len(context.frame)) as pending:
+    with drawing(pictures, workers) as pending:
         tables = table_files(context, parts)
         leaderboard = harmless(render_leaderboard(context, parts)).encode()
         drawn = pending()

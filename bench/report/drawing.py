@@ -7,9 +7,10 @@ import multiprocessing.context
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 from bench.report.content import Picture
 
@@ -17,45 +18,79 @@ FORMS = ("png", "svg")
 Drawn = dict[str, dict[str, bytes]]
 # A worker loads the drawing libraries anew, which takes as long as drawing a few pictures.
 PICTURES_WORTH_WORKERS = 12
-CELLS_WORTH_WORKERS = 2000
+FILES_WORTH_WORKERS = 2000
 
 
 @contextmanager
-def drawing(pictures: Sequence[Picture], cells: int = 0) -> Iterator[Callable[[], Drawn]]:
+def early_workers(results: Path) -> Iterator[ProcessPoolExecutor | None]:
+    """Start workers that load the drawing libraries while the caller still reads its records.
+
+    Args:
+        results: folder of the records.
+
+    Yields:
+        The workers, or ``None`` where too few records are there to be worth them.
+    """
+    files = sum(name.endswith(".json") for _, _, names in os.walk(results) for name in names)
+    if files < FILES_WORTH_WORKERS or _cores() < 2:
+        yield None
+        return
+    with ProcessPoolExecutor(_cores(), mp_context=_processes(), initializer=_load) as pool:
+        pool.submit(_load)  # the first call starts them
+        yield pool
+
+
+@contextmanager
+def drawing(
+    pictures: Sequence[Picture], workers: ProcessPoolExecutor | None = None
+) -> Iterator[Callable[[], Drawn]]:
     """Draw ``pictures`` while the body runs, each once for all forms.
 
     Args:
         pictures: what to draw.
-        cells: how many records they show.
+        workers: those of :func:`early_workers`, if any were started.
 
     Yields:
         A function that waits and returns the files of each picture by name and form.
     """
-    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 4)
-    many = len(pictures) >= PICTURES_WORTH_WORKERS or cells >= CELLS_WORTH_WORKERS
-    names = [picture.name for picture in pictures]
-    if workers > 1 and len(pictures) > 1 and many:
-        with ProcessPoolExecutor(workers, mp_context=_processes()) as pool:
-            # those of every method on every task come last, and should not be waited for alone
-            made = pool.map(_draw, reversed(pictures))
-            yield lambda: dict(zip(reversed(names), made, strict=True))
+    # those of every method on every task come last, and should not be waited for alone
+    last_first = pictures[::-1]
+    if workers is not None:
+        made = workers.map(_draw, last_first)
+        yield lambda: _named(pictures, made)
+    elif _cores() > 1 and len(pictures) >= PICTURES_WORTH_WORKERS:
+        with ProcessPoolExecutor(_cores(), mp_context=_processes(), initializer=_load) as pool:
+            made = pool.map(_draw, last_first)
+            yield lambda: _named(pictures, made)
     else:
-        yield lambda: dict(zip(names, map(_draw, pictures), strict=True))
+        yield lambda: _named(pictures, map(_draw, last_first))
+
+
+def _named(pictures: Sequence[Picture], last_first: Iterable[dict[str, bytes]]) -> Drawn:
+    made = [*last_first][::-1]
+    return {picture.name: forms for picture, forms in zip(pictures, made, strict=True)}
+
+
+def _cores() -> int:
+    """Return how many workers can run at once, four at most."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 4)
 
 
 def _processes() -> multiprocessing.context.BaseContext:
-    """Return how to start workers: forked with the libraries loaded, where that is safe.
+    """Return how to start workers: forked, where that is safe.
 
     A process with threads must not be forked, and torch starts some.
     """
     forks = "fork" in multiprocessing.get_all_start_methods()
-    if forks and threading.active_count() == 1 and "torch" not in sys.modules:
-        import scipy.stats  # noqa: F401
+    alone = threading.active_count() == 1 and "torch" not in sys.modules
+    return multiprocessing.get_context("fork" if forks and alone else "spawn")
 
-        import bench.report.figures.style  # noqa: F401
 
-        return multiprocessing.get_context("fork")
-    return multiprocessing.get_context("spawn")
+def _load() -> None:
+    """Load what nearly every picture needs."""
+    import scipy.stats  # noqa: F401
+
+    import bench.report.figures.style  # noqa: F401
 
 
 def _draw(picture: Picture) -> dict[str, bytes]:
