@@ -213,7 +213,10 @@ def first_alike(plan: Plan) -> Plan:
     first: dict[str, str] = {}
     cells = []
     for cell in plan.cells:
-        alike = content_hash([cell.task_info["family"], cell.preset_values])
+        # how long something is trained changes no step
+        values = {k: v for k, v in cell.preset_values.items() if not k.endswith("_recipe")}
+        values["recipe"] = {k: v for k, v in values["recipe"].items() if k != "epochs"}
+        alike = content_hash([cell.task_info["family"], values])
         if first.setdefault(alike, cell.full_task) == cell.full_task:
             cells.append(cell)
     return Plan(cells, plan.notes)

@@ -18,7 +18,7 @@ QUICK = RetrievalPreset(
     source="embedded",
     student="dual:minilm:0",
     generator="bart-L1-H64",
-    generator_recipe=GENERATOR_RECIPE,
+    generator_recipe=GENERATOR_RECIPE.model_copy(update={"epochs": 3}),
     variants=1,
     teacher="dual:minilm",
     frozen_teacher=True,

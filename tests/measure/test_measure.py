@@ -127,3 +127,20 @@ def test_cuda_memory_and_synchronised_phases() -> None:
     with phases.measure("idle"):
         pass
     assert phases.seconds["step"] > 10 * phases.seconds["idle"]
+
+
+def test_slow_calls_are_repeated_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call takes a second by a clock of the test's own."""
+    clock = iter(range(10_000))
+    monkeypatch.setattr("bench.measure.timing.time.perf_counter", lambda: float(next(clock)))
+
+    def counted(limit: float) -> int:
+        timing = time_calls(
+            lambda at: None, samples=1, device="cpu", repetitions=12, warmup=2, limit_s=limit
+        )
+        return len(timing.seconds)
+
+    assert counted(100.0) == 12
+    assert counted(7.0) == 8
+    assert counted(1.5) == 5  # never fewer, unless
+    assert counted(0.5) == 3  # one call alone takes longer than all should
