@@ -99,7 +99,8 @@ def run_all(
     """Run everything of a preset, measure its cost, render the report.
 
     What has been run already is not run again; stop and start as you like.  Cost is measured on
-    one task of those that share their models and recipe ("profile" measures it on any).
+    one task of those that share their models and recipe, with the teacher's signals cached
+    ("profile" measures it on any, and with the teacher live).
     """
     from bench.commands import Running, execute, measure
 

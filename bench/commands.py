@@ -106,7 +106,8 @@ def measure(suite: Suite, running: Running, console: Console, *, once: bool = Fa
     """Measure the cost of the suite's methods; returns the exit status.
 
     Args:
-        once: measure one task of those that share their models and recipe.
+        once: measure one task of those that share their models and recipe, with cached signals;
+            else all, with the teacher live too.
     """
     from bench.environment import choose_device
     from bench.progress import Progress
@@ -122,6 +123,7 @@ def measure(suite: Suite, running: Running, console: Console, *, once: bool = Fa
         threads=running.threads,
         progress=Progress(console),
         policy=policy,
+        live=not once,
     )
     return _ended(summary, "costs measured", console)
 

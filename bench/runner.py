@@ -166,13 +166,20 @@ def run_plan(
 
 
 def measure_plan(
-    plan: Plan, *, results: Path, threads: int, progress: Progress, policy: Policy = Policy()
+    plan: Plan,
+    *,
+    results: Path,
+    threads: int,
+    progress: Progress,
+    policy: Policy = Policy(),
+    live: bool = True,
 ) -> Summary:
     """Measure the cost of every method of ``plan``, one process at a time on a quiet machine.
 
-    A method with a teacher is measured twice: with cached signals and with the teacher live.
+    A method with a teacher is measured twice: with cached signals and, where ``live``, with the
+    teacher live.
     """
-    specs = cost_specs(plan)
+    specs = cost_specs(plan, live=live)
     missing = [spec for spec in specs if not cost_path(results, spec).is_file()]
     cells = [spec.cell for spec in missing]
     shared = jobs_for(Plan(cells), set(), results=results, threads=threads)
@@ -193,13 +200,13 @@ def measure_plan(
     return _run(jobs, summary, results, LocalExecutor(1), 1, progress, policy, {})
 
 
-def cost_specs(plan: Plan) -> list[CostSpec]:
+def cost_specs(plan: Plan, *, live: bool = True) -> list[CostSpec]:
     """Return what there is to measure: the first seed of every method that the loop trains."""
     specs: dict[str, CostSpec] = {}
     for cell in plan.cells:
         if not cell.trained or cell.seed != plan.cells[0].seed:
             continue
-        for signals in ("auto", "live") if cell.uses_signals else ("auto",):
+        for signals in ("auto", "live") if cell.uses_signals and live else ("auto",):
             spec = CostSpec(replace(cell, signals=signals))
             specs.setdefault(spec.key, spec)
     return list(specs.values())

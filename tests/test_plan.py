@@ -22,7 +22,7 @@ from bench.config import build
 from bench.errors import BenchError
 from bench.plan import Plan, make_plan
 from bench.registry import load_plugin
-from bench.runner import jobs_for
+from bench.runner import cost_specs, first_alike, jobs_for
 from bench.store import record_path
 from bench.suites import Suite
 from bench.teachers.serve import SignalsSpec
@@ -464,3 +464,20 @@ def test_tasks_with_options_are_told_apart_and_wrong_ones_named() -> None:
         plan(tasks=["cifar10:n=100"], overrides={"imbalance": 10})
     with pytest.raises(BenchError, match="asked for twice"):
         plan(tasks=["cifar10:n=100", "cifar10:n=0100"])
+
+
+def test_everything_is_measured_once_for_tasks_alike_and_by_profile_for_each() -> None:
+    found = plan(
+        methods=["scratch", "kd"], tasks=["cifar10", "cifar10-binary", "cifar100", "amazon"]
+    )
+    both = cost_specs(found)
+    assert len(both) == 4 * 3  # scratch; kd cached and live
+    once = cost_specs(first_alike(found), live=False)
+    assert [(s.cell.task, s.cell.method, s.mode) for s in once] == [
+        ("cifar10", "scratch", "none"),
+        ("cifar10", "kd", "cached"),
+        ("amazon", "scratch", "none"),
+        ("amazon", "kd", "cached"),
+    ]
+    other = plan(methods=["scratch"], tasks=["cifar10", "cifar10-binary:student=resnet20"])
+    assert len(cost_specs(first_alike(other))) == 2

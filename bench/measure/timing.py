@@ -60,8 +60,8 @@ def time_calls(
     """Time ``call(i)``; the first ``warmup`` calls do not count.
 
     Slow work is repeated less often: after ``limit_s`` seconds, but never fewer than
-    :data:`FEWEST` times, or :data:`FEWEST_SLOW` where one call takes longer than that.  The device is synchronised before each clock reading, so that queued
-    work is not left out.
+    :data:`FEWEST` times, or :data:`FEWEST_SLOW` where one call takes longer than that.  The
+    device is synchronised before each clock reading, so that queued work is not left out.
     """
     device = torch.device(device)
     seconds = []
