@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from timm.layers.conv_bn_act import ConvNormAct
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -17,6 +16,9 @@ def for_inference(model: Model) -> Model:
     to a third faster on a processor.  timm's conv-norm-activation blocks are folded; models
     without them are only frozen.
     """
+    # takes two seconds to load, and whoever plans or drives a run folds nothing
+    from timm.layers.conv_bn_act import ConvNormAct
+
     model.eval().requires_grad_(False)
     for block in model.modules():
         if isinstance(block, ConvNormAct) and isinstance(block.bn, nn.BatchNorm2d):
