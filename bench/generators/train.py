@@ -261,7 +261,8 @@ def held_out(task: Task, data: Data) -> Split:
 
 def _read(split: Split) -> Split:
     """Return what a generator learns of a split."""
-    return split.texts() or split
+    texts = split.texts()
+    return split if texts is None else texts
 
 
 def _parts(split: Split, size: int) -> list[np.ndarray]:
