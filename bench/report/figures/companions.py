@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.report.companions import Curve, Panel, mean_curve
-from bench.report.figures.style import GREY, plain, styled
+from bench.report.figures.style import GREY, placed, plain, styled
 from bench.report.text import metric_name, scale, unit
 
 STUDENT, TEACHER = "student", "static teacher"
@@ -66,7 +66,7 @@ def _facet(ax: Axes, panel: Panel, looks: Mapping[str, tuple[str, str, str]]) ->
     ax.set_ylabel(f"validation {plain(metric_name(panel.metric))}{unit(panel.metric)}")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     ax.set_title(plain(f"{panel.label}: {panel.title}", 36) + "\n", loc="left", pad=2)
-    where = plain(panel.where, 56).replace("\n", " ")
+    where = placed(panel.where)
     ax.text(0, 1.01, where, transform=ax.transAxes, fontsize=7, color=GREY, va="bottom")
 
 

@@ -88,10 +88,15 @@ def handle(label: str, look: Look, *, line: bool = False) -> Line2D:
     return Line2D([], [], color=look.colour, marker=look.marker, label=plain(label), **style)
 
 
+def placed(where: str) -> str:
+    """Return where something ran on one line; a preset may break at each of its overrides."""
+    return plain(where.replace("+", " + "), 56).replace("\n", " ")
+
+
 def title(ax: Axes, section: Section) -> None:
     """Write the section's task above ``ax`` on the left, with where it ran beneath."""
     ax.set_title(plain(section.title, 27) + "\n", loc="left", pad=2)
-    where = plain(section.where, 56).replace("\n", " ")
+    where = placed(section.where)
     ax.text(0, 1.01, where, transform=ax.transAxes, fontsize=7, color=GREY, va="bottom")
 
 
