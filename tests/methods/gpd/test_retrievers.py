@@ -15,7 +15,7 @@ from bench.models.retriever import build_retriever
 from methods.gpd.dynamic import Shape, build_dynamic, student_weights
 from methods.gpd.method import smoothed_cross_entropy
 
-KINDS = ("dual:bert-L2-H32", "dual:bert-L1-H32+cls+dot+separate", "dual:minilm:0")
+KINDS = ("dual:bert-L2-H32", "dual:bert-L1-H32+cls+dot+separate")
 
 
 def make(name: str, dtype: torch.dtype = torch.float64) -> tuple[DualEncoder, dict[str, Tensor]]:
@@ -70,6 +70,16 @@ def test_starts_with_the_students_scores(
         repeated = repeated / r**0.5
     assert torch.allclose(large.embedding, repeated, rtol=limit, atol=limit)
     assert dynamic.width == r * student.width
+
+
+def test_word_embeddings_alone_are_expanded() -> None:
+    student, inputs = make("dual:minilm:0", torch.float32)
+    dynamic, places = expand(student, inputs, expansion=2)
+    there = inputs["real"]
+    small, large = (each(inputs).logits[there] for each in (student, dynamic))
+    assert torch.allclose(large, small, rtol=2e-4, atol=2e-4)
+    found = student_weights(dynamic, student, places)
+    assert all(found[each].equal(value) for each, value in student.named_parameters())
 
 
 @pytest.mark.parametrize("name", KINDS)
