@@ -88,9 +88,13 @@ def handle(label: str, look: Look, *, line: bool = False) -> Line2D:
     return Line2D([], [], color=look.colour, marker=look.marker, label=plain(label), **style)
 
 
-def placed(where: str) -> str:
-    """Return where something ran on one line; a preset may break at each of its overrides."""
-    return plain(where.replace("+", " + "), 56).replace("\n", " ")
+def placed(where: str, width: int = 64) -> str:
+    """Return where something ran on one line, cut to ``width`` characters.
+
+    A preset may be cut at each of its overrides.
+    """
+    short = textwrap.shorten(where.replace("+", " + "), width, placeholder=" …")
+    return short.replace("$", r"\$")
 
 
 def title(ax: Axes, section: Section) -> None:
