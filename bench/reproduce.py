@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import Cell
-from bench.config import parse_spec
+from bench.config import leaves, parse_spec
 from bench.environment import environment, revision
 from bench.errors import EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, BenchError
 from bench.plan import Plan, make_plan, open_tasks
@@ -57,7 +57,7 @@ def suite_of(record: Mapping[str, Any]) -> Suite:
     if lacking or "external" in record:
         raise BenchError("the record is not of a run of this suite", "one that 'bench run' wrote")
     hidden = [name for name, value in cell["options"].items() if _hides(value)]
-    hidden += [name for name, value in _leaves(cell["preset_values"]) if _hides(value)]
+    hidden += [name for name, value in leaves(cell["preset_values"]) if _hides(value)]
     if hidden:
         raise BenchError(
             f"the record leaves out where '{hidden[0]}' lay", "run it again with --set and --plugin"
@@ -79,11 +79,11 @@ def suite_of(record: Mapping[str, Any]) -> Suite:
 def changed_values(record: Mapping[str, Any], suite: Suite) -> dict[str, tuple[Any, Any]]:
     """Return the preset's values then and now, by path, where they differ."""
     task = next(iter(open_tasks(suite)))
-    now = dict(_leaves(task.preset.model_dump(mode="json")))
+    now = dict(leaves(task.preset.model_dump(mode="json")))
     given = parse_spec(suite.tasks[0])[1]
     return {
         name: (value, now[name])
-        for name, value in _leaves(record["cell"]["preset_values"])
+        for name, value in leaves(record["cell"]["preset_values"])
         if name in now and name != "source" and name not in given and now[name] != value
     }
 
@@ -179,11 +179,11 @@ def compare_numbers(record: Record, again: Record) -> list[Difference]:
 
 
 def _numbers(record: Record) -> Iterator[tuple[str, float]]:
-    for name, value in _leaves(record.get("metrics") or {}):
+    for name, value in leaves(record.get("metrics") or {}):
         if isinstance(value, int | float):
             yield name, value
     for at, epoch in enumerate(record.get("epochs") or (), start=1):
-        for name, value in _leaves(epoch):
+        for name, value in leaves(epoch):
             if isinstance(value, int | float) and name not in UNCHECKED:
                 yield f"epoch {at}: {name}", value
 
@@ -202,15 +202,6 @@ def _told(differences: Sequence[Difference], metric: str, say: Callable[[str], N
 
 def _shown(value: float | None) -> str:
     return "none" if value is None else f"{value:.10g}"
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested mappings by dotted path."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _hides(value: Any) -> bool:

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from bench.report.content import Picture
@@ -35,7 +35,7 @@ def early_workers(results: Path) -> Iterator[ProcessPoolExecutor | None]:
     if files < FILES_WORTH_WORKERS or _cores() < 2:
         yield None
         return
-    with ProcessPoolExecutor(_cores(), mp_context=_processes(), initializer=_load) as pool:
+    with _pool() as pool:
         pool.submit(_load)  # the first call starts them
         yield pool
 
@@ -55,15 +55,14 @@ def drawing(
     """
     # those of every method on every task come last, and should not be waited for alone
     last_first = pictures[::-1]
-    if workers is not None:
-        made = workers.map(_draw, last_first)
+    own = workers is None and _cores() > 1 and len(pictures) >= PICTURES_WORTH_WORKERS
+    with _pool() if own else nullcontext(workers) as pool:
+        made = pool.map(_draw, last_first) if pool else map(_draw, last_first)
         yield lambda: _named(pictures, made)
-    elif _cores() > 1 and len(pictures) >= PICTURES_WORTH_WORKERS:
-        with ProcessPoolExecutor(_cores(), mp_context=_processes(), initializer=_load) as pool:
-            made = pool.map(_draw, last_first)
-            yield lambda: _named(pictures, made)
-    else:
-        yield lambda: _named(pictures, map(_draw, last_first))
+
+
+def _pool() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(_cores(), mp_context=_processes(), initializer=_load)
 
 
 def _named(pictures: Sequence[Picture], last_first: Iterable[dict[str, bytes]]) -> Drawn:
