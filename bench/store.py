@@ -159,17 +159,18 @@ def read_text(path: Path, limit: int) -> str:
 def record_files(root: Path) -> Iterator[Path]:
     """Yield every record file below ``root`` in a fixed order."""
     if root.is_dir():
-        yield from sorted(
+        found = (
             path
             for path in root.rglob("*.json")
             if not path.name.startswith(".") and not path.name.endswith(BESIDE)
         )
+        yield from sorted(found, key=str)
 
 
 def read_costs(root: Path) -> tuple[list[Record], list[str]]:
     """Read all cost records below ``root``; returns them and one line for each unreadable one."""
     records, problems = [], []
-    for path in sorted(root.rglob("*.cost.json")) if root.is_dir() else ():
+    for path in sorted(root.rglob("*.cost.json"), key=str) if root.is_dir() else ():
         try:
             records.append(read_record(path))
         except BenchError as error:

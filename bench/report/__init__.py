@@ -60,14 +60,14 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
         return same
     from threadpoolctl import threadpool_limits
 
-    from bench.report.drawing import early_workers
+    from bench.report.drawing import early_drawer
     from bench.report.files import write_files
     from bench.report.select import load
 
     # the matrices are small: threads would only wait for each other
-    with early_workers(results) as workers, uncollected(), threadpool_limits(1):
+    with uncollected(), early_drawer(results) as drawer, threadpool_limits(1):
         context = load(results)
-        paths, written = write_files(out, render(context, workers))
+        paths, written = write_files(out, render(context, drawer))
     summary = ReportSummary(
         paths=paths,
         written=written,
@@ -92,12 +92,12 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def render(context: Context, workers: ProcessPoolExecutor | None = None) -> dict[str, bytes]:
+def render(context: Context, drawer: ProcessPoolExecutor | None = None) -> dict[str, bytes]:
     """Return the files of the report by path.
 
     Args:
         context: of the records.
-        workers: draw the pictures, if they have been started.
+        drawer: draws the pictures, if it has been started.
     """
     # Deferred: the libraries behind tables and figures take a second to load.
     from bench.privacy import harmless
@@ -109,7 +109,7 @@ def render(context: Context, workers: ProcessPoolExecutor | None = None) -> dict
 
     parts = build(context)
     pictures = [picture for part in parts for picture in part.pictures]
-    with drawing(pictures, workers) as pending:
+    with drawing(pictures, drawer) as pending:
         tables = table_files(context, parts)
         leaderboard = harmless(render_leaderboard(context, parts)).encode()
         drawn = pending()

@@ -29,7 +29,7 @@ def inputs_digest(results: Path) -> str:
     Records and predictions count by name, size and time of the last change.
     """
     digest = hashlib.sha256()
-    for path in sorted(results.rglob("*")) if results.is_dir() else ():
+    for path in sorted(results.rglob("*"), key=str) if results.is_dir() else ():
         if path.suffix not in (".json", ".npz"):
             continue
         try:

@@ -22,47 +22,58 @@ FILES_WORTH_WORKERS = 2000
 
 
 @contextmanager
-def early_workers(results: Path) -> Iterator[ProcessPoolExecutor | None]:
-    """Start workers that load the drawing libraries while the caller still reads its records.
+def early_drawer(results: Path) -> Iterator[ProcessPoolExecutor | None]:
+    """Start the process that draws while the caller still reads its records.
 
     Args:
         results: folder of the records.
 
     Yields:
-        The workers, or ``None`` where too few records are there to be worth them.
+        The process, or ``None`` where too few records are there to be worth it.
     """
     files = sum(name.endswith(".json") for _, _, names in os.walk(results) for name in names)
     if files < FILES_WORTH_WORKERS or _cores() < 2:
         yield None
         return
-    with _pool() as pool:
-        pool.submit(_load)  # the first call starts them
-        yield pool
+    with _drawer() as drawer:
+        drawer.submit(_warm_up)  # the first call starts it
+        yield drawer
 
 
 @contextmanager
 def drawing(
-    pictures: Sequence[Picture], workers: ProcessPoolExecutor | None = None
+    pictures: Sequence[Picture], drawer: ProcessPoolExecutor | None = None
 ) -> Iterator[Callable[[], Drawn]]:
     """Draw ``pictures`` while the body runs, each once for all forms.
 
     Args:
         pictures: what to draw.
-        workers: those of :func:`early_workers`, if any were started.
+        drawer: the process of :func:`early_drawer`, if it was started.
 
     Yields:
         A function that waits and returns the files of each picture by name and form.
     """
     # those of every method on every task come last, and should not be waited for alone
     last_first = pictures[::-1]
-    own = workers is None and _cores() > 1 and len(pictures) >= PICTURES_WORTH_WORKERS
-    with _pool() if own else nullcontext(workers) as pool:
-        made = pool.map(_draw, last_first) if pool else map(_draw, last_first)
-        yield lambda: _named(pictures, made)
+    own = drawer is None and _cores() > 1 and len(pictures) >= PICTURES_WORTH_WORKERS
+    with _drawer() if own else nullcontext(drawer) as process:
+        if process:
+            made = process.submit(_draw_all, last_first)
+            process.shutdown(wait=False)  # it ends while the caller goes on
+            yield lambda: _named(pictures, made.result())
+        else:
+            yield lambda: _named(pictures, map(_draw, last_first))
 
 
-def _pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(_cores(), mp_context=_processes(), initializer=_load)
+def _drawer() -> ProcessPoolExecutor:
+    """Return a process that loads the drawing libraries once and is then copied, core by core."""
+    return ProcessPoolExecutor(1, mp_context=_processes())
+
+
+def _draw_all(pictures: Sequence[Picture]) -> list[dict[str, bytes]]:
+    _load()
+    with ProcessPoolExecutor(_cores(), mp_context=_processes()) as workers:
+        return list(workers.map(_draw, pictures))
 
 
 def _named(pictures: Sequence[Picture], last_first: Iterable[dict[str, bytes]]) -> Drawn:
@@ -90,6 +101,19 @@ def _load() -> None:
     import scipy.stats  # noqa: F401
 
     import bench.report.figures.style  # noqa: F401
+
+
+def _warm_up() -> None:
+    """Load and draw once what every process would otherwise load and prepare for itself."""
+    _load()
+    import scikit_posthocs  # noqa: F401
+
+    from bench.report.figures.style import encode, styled
+
+    with styled(1, 1) as figure:
+        figure.subplots()
+    for form in FORMS:
+        encode(figure, form)
 
 
 def _draw(picture: Picture) -> dict[str, bytes]:

@@ -70,9 +70,10 @@ def csv_table(table: Table) -> str:
 
 def inert(shown: str) -> str:
     """Return ``shown`` so that no spreadsheet runs it as a formula."""
+    if not shown.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return shown
     number = re.fullmatch(r"[+-]?[\d.]+( ± [\d.]+)?( \(.*\))?|-", shown)
-    formula = shown.startswith(("=", "+", "-", "@", "\t", "\r")) and not number
-    return f"'{shown}" if formula else shown
+    return shown if number else f"'{shown}"
 
 
 def html_parts(parts: Iterable[Part], pictures: Mapping[str, str]) -> str:

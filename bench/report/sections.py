@@ -225,7 +225,7 @@ def sections(frame: pd.DataFrame) -> list[Section]:
 
 def distinct(values: Iterable[Any]) -> list[str]:
     """Return the different non-empty values as sorted strings."""
-    return sorted({str(value) for value in values if not pd.isna(value) and str(value)})
+    return sorted({str(value) for value in set(values) if not pd.isna(value) and str(value)})
 
 
 def hold(scores: Mapping[int, float], other: Mapping[int, float], direction: str) -> Versus | None:
@@ -243,7 +243,9 @@ def hold(scores: Mapping[int, float], other: Mapping[int, float], direction: str
 def _section(cells: pd.DataFrame) -> Section:
     newest = cells.sort_values(["finished", "key"]).iloc[-1]
     rows: dict[str, list[Row]] = {}
-    for row in cells.to_dict("records"):
+    names = list(map(str, cells))
+    for values in zip(*(cells[name].tolist() for name in names), strict=True):
+        row = dict(zip(names, values, strict=True))
         rows.setdefault(str(row["label"]), []).append(row)
     direction = str(newest.direction)
     scores = {label: _by_seed(part) for label, part in rows.items()}

@@ -5,9 +5,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from factory import failure, record
+from factory import failure, record, world
 
 from bench.errors import BenchError
 from bench.report import write_reports
@@ -16,6 +17,9 @@ from bench.report.figures.dots import draw
 from bench.report.figures.style import encode
 from bench.report.frame import collect
 from bench.store import Record, write_record
+
+if TYPE_CHECKING:
+    from conftest import Call
 
 
 def some_records() -> list[Record]:
@@ -46,6 +50,22 @@ def test_two_renderings_are_the_same_bytes_wherever_the_records_lie(tmp_path: Pa
     for left, right in zip(one.paths, two.paths, strict=True):
         assert left.read_bytes() == right.read_bytes()
         assert str(tmp_path).encode() not in left.read_bytes()
+
+
+def test_processes_that_hash_differently_write_the_same_bytes(
+    tmp_path: Path, process: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, _ = world(seeds=2, tasks=5, methods=5)  # enough tasks for every figure
+    fill(tmp_path / "results", records)
+    sums = []
+    for seed in ("1", "2"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        out = tmp_path / f"reports{seed}"
+        said = process("report", "--results", str(tmp_path / "results"), "--reports", str(out))
+        assert said.code == 0, said.err
+        sums.append((out / "SHA256SUMS").read_text())
+    assert "figures/ranks-" in sums[0]
+    assert sums[0] == sums[1]
 
 
 def test_files_with_the_same_bytes_are_left_alone(tmp_path: Path) -> None:

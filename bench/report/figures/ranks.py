@@ -16,33 +16,33 @@ def draw(group: Group, looks: Mapping[str, Look]) -> Figure:
     # takes a second and a half to load, and only this figure needs it
     import scikit_posthocs
 
-    shown = {label: _short(label) for label in group.labels}
-    if len(set(shown.values())) < len(shown):  # two long names may be cut to the same
-        shown = {label: f"{name} [{at}]" for at, (label, name) in enumerate(shown.items(), 1)}
-    p = scikit_posthocs.posthoc_nemenyi_friedman(group.scores.rename(columns=shown))
-    ranks = group.ranks.rename(shown)
+    # by number: it goes through sets of names, whose order no two processes share, and two long
+    # names may be cut to the same
+    names = [plain(label).replace("\n", " ") for label in group.labels]
+    numbers = {label: at for at, label in enumerate(group.labels)}
+    p = scikit_posthocs.posthoc_nemenyi_friedman(group.scores.rename(columns=numbers))
+    ranks = group.ranks.rename(numbers)
     half = (len(ranks) + 1) // 2
     with styled(7.0, 1.2 + 0.27 * half) as figure:
         axes = figure.subplots()
-        scikit_posthocs.critical_difference_diagram(
+        drawn = scikit_posthocs.critical_difference_diagram(
             ranks,
             p,
             ax=axes,
-            label_fmt_left="{label}  {rank:.2f} ",
-            label_fmt_right=" {rank:.2f}  {label}",
-            color_palette={shown[label]: looks[label].colour for label in group.labels},
+            label_fmt_left="{label}",
+            label_fmt_right="{label}",
+            color_palette={at: looks[label].colour for label, at in numbers.items()},
             label_props={"fontsize": 9},
             marker_props={"s": 28, "zorder": 3},
             elbow_props={"linewidth": 1.2},
             crossbar_props={"linewidth": 2.5, "color": "#222222", "solid_capstyle": "butt"},
             text_h_margin=0.08,
         )
+        for text in drawn["labels"]:
+            at = int(text.get_text())
+            left, rank = text.get_ha() == "right", f"{ranks[at]:.2f}"
+            text.set_text(f"{names[at]}  {rank} " if left else f" {rank}  {names[at]}")
+            text.set_color("#222222")  # some of the palette is too light for letters
         axes.set_title("mean rank over tasks (1 is best)", fontsize=9, fontweight="normal", pad=14)
-        for text in axes.texts:  # some of the palette is too light for letters
-            text.set_color("#222222")
         axes.grid(visible=False)
     return figure
-
-
-def _short(label: str) -> str:
-    return plain(label).replace("\n", " ")
