@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from bench.plan import Plan
     from bench.runner import Policy
 
+STOPPED = "stopped; what was finished is kept, the same command goes on from there."
+
 
 @dataclass(frozen=True)
 class Running:
@@ -175,7 +177,7 @@ def tune_methods(suite: Suite, trials: int, running: Running, console: Console) 
             write_chosen(chosen_path(running.results, suite, task), suite, found, task)
     console.print(table, soft_wrap=True)
     if interrupted:
-        console.print("stopped; what was finished is kept, the same command goes on from there.")
+        console.print(STOPPED)
         return EXIT_INTERRUPTED
     for task in studies:
         path = chosen_path(running.results, suite, task)
@@ -218,7 +220,7 @@ def _ended(summary: Summary, what: str, console: Console) -> int:
     for line in summary.failed:
         console.print(one_line(line), style="red", markup=False, soft_wrap=True)
     if summary.interrupted:
-        console.print("stopped; what was finished is kept, the same command goes on from there.")
+        console.print(STOPPED)
         return EXIT_INTERRUPTED
     if summary.failed:
         console.print(f"{len(summary.failed)} failed.")

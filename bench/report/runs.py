@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.config import leaves
 from bench.report.content import Context
 from bench.report.curves import validation
 from bench.report.rows import Row
@@ -84,17 +85,14 @@ def _configuration(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"method": cell.get("config") or {}, "preset": cell.get("preset_values") or {}}
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+def _flat(value: Any) -> dict[str, str]:
     """Return nested mappings as one level of names and written values, without any path."""
     if not isinstance(value, Mapping):
         return {}
-    found: dict[str, str] = {}
-    for name, inner in value.items():
-        if isinstance(inner, Mapping):
-            found |= _flat(inner, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = without_paths("" if inner is None else str(inner))[:200]
-    return found
+    return {
+        name: without_paths("" if inner is None else str(inner))[:200]
+        for name, inner in leaves(value)
+    }
 
 
 def _curve(record: Mapping[str, Any], metric: str, points: int) -> list[list[float]]:

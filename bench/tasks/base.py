@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from bench.config import Config, build
+from bench.config import Config, build, leaves
 from bench.errors import BenchError, unknown
 from bench.tasks.variants import OPTIONS, Variant
 
@@ -316,7 +316,4 @@ def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
 
 
 def _paths(preset: Preset) -> list[str]:
-    paths = []
-    for name, value in preset.model_dump().items():
-        paths += [f"{name}.{inner}" for inner in value] if isinstance(value, dict) else [name]
-    return paths
+    return [path for path, _ in leaves(preset.model_dump())]
