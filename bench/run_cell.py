@@ -11,30 +11,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import BASELINES, METHODS, TASKS, stopping
+from bench import stopping
 from bench.baseline import Baseline
 from bench.cells import Cell
-from bench.config import build
-from bench.data.unlabelled import Unlabelled
 from bench.environment import environment, peak_memory, revision
-from bench.errors import BenchError
 from bench.failures import failure, out_of_memory, storage_problem
-from bench.generators.base import GeneratorModule
 from bench.generators.samples import write_samples
-from bench.generators.train import generator_summary, held_out, load_generator
-from bench.generators.variants import open_variants
-from bench.method import PROBE_SIZE, Method, Setup
+from bench.generators.train import generator_summary, held_out
+from bench.method import Method
 from bench.metrics.groups import group_accuracy
-from bench.models.base import Model, parameter_count, uniform_pairs
+from bench.models.base import parameter_count
+from bench.prepare import Prepared, make_contender, open_task, prepare
 from bench.store import SCHEMA, Record, record_path, write_predictions, write_record
 from bench.tasks.base import Data, Task
-from bench.teachers.serve import looks_at_plain_samples, open_signals, teacher_head
-from bench.teachers.signals import TeacherSource
 from bench.teachers.store import TeacherFiles
 from bench.training.checkpoint import CheckpointDamaged, checkpoint_path, discard_checkpoints
 from bench.training.evaluate import predict_all
-from bench.training.generation import Generated
-from bench.training.loop import Setting, Trained, train
+from bench.training.loop import Trained, train
 from bench.training.streams import stream_seed
 
 Report = Callable[[dict[str, Any]], None]
@@ -122,15 +115,6 @@ def skeleton(cell: Cell, started: datetime, lost: Sequence[str] = ()) -> Record:
     }
 
 
-def open_task(cell: Cell) -> Task:
-    """Return the cell's task."""
-    return TASKS.get(cell.task)(
-        cell.preset,
-        source=cell.source,  # type: ignore[arg-type]
-        overrides=cell.overrides,
-    )
-
-
 def counted(task: Task, data: Data) -> dict[str, Any]:
     """Return the record's counts of samples; of a variant those of each class too."""
     counts: dict[str, Any] = data.described()
@@ -139,14 +123,6 @@ def counted(task: Task, data: Data) -> dict[str, Any]:
         counts["class_rows"] = classes.tolist()
         counts["groups"] = {name: list(classes) for name, classes in data.groups.items()}
     return counts
-
-
-def make_contender(cell: Cell) -> Method | Baseline:
-    """Return the cell's method or baseline, configured."""
-    registry = METHODS if cell.kind == "method" else BASELINES
-    cls = registry.get(cell.method)
-    contender: Method | Baseline = cls(build(cls.Config, cell.config, cell.method))
-    return contender
 
 
 def _run(
@@ -261,107 +237,6 @@ def _write_samples(
         student=prepared.student,
         live=generated.live,
         generator=generated.generator,
-    )
-
-
-class Prepared:
-    """A student, a method that is set up and its teacher: ready to train."""
-
-    def __init__(
-        self,
-        student: Model,
-        method: Method,
-        source: TeacherSource | None,
-        manifest: dict[str, Any] | None,
-        setting: Setting,
-        seconds: float,
-        generator: dict[str, Any] | None = None,
-    ) -> None:
-        self.student, self.method, self.source = student, method, source
-        self.generator = generator
-        self.manifest, self.setting, self.seconds = manifest, setting, seconds
-
-
-def prepare(cell: Cell, task: Task, data: Data, method: Method, micro_batches: int = 1) -> Prepared:
-    """Build the student and the teacher source and set the method up."""
-    clock = time.perf_counter()
-    device = data.train.labels.device
-    # the student's initialisation is the same for every method of a seed: its own stream, first
-    torch.manual_seed(stream_seed(cell.seed, "init"))
-    student = task.build_model(task.preset.student, data=data).to(device)
-    source, manifest, pairs = None, None, []
-    generator, generator_manifest = None, None
-    if cell.teacher is not None:
-        manifest = TeacherFiles.of(cell.task, cell.teacher.key).require()
-        pairs = uniform_pairs(student.depth, manifest["depth"])
-        layers = [hint for _, hint in method.hints(pairs)]
-        source = task.teacher_source(
-            open_signals(cell, task, data, layers, plain=looks_at_plain_samples(method))
-        )
-    if cell.generator is not None:
-        generator, generator_manifest = load_generator(cell.generator, task, data)
-    if task.preset.recipe.compile:
-        student.compile()
-    torch.manual_seed(stream_seed(cell.seed, "method"))
-    context = Setup(
-        student=student,
-        num_classes=task.num_classes,
-        family=task.family,
-        pairs=pairs,
-        probe=data.train.batch(np.arange(min(PROBE_SIZE, len(data.train)))),
-        teacher=source,
-        head=teacher_head(cell.teacher) if "head" in method.signals and cell.teacher else None,
-        training_batches=lambda: (
-            data.train.batch(index)
-            for index in data.train.evaluation_order(task.preset.evaluation_batch)
-        ),
-        generator=torch.Generator().manual_seed(stream_seed(cell.seed, "method")),
-        subclasses=data.subclasses if cell.oracle else None,
-        unlabelled=Unlabelled(data.unlabelled, cell.seed) if data.unlabelled else None,
-        generator_model=generator,
-    )
-    method.setup(context)
-    setting = Setting(
-        train=data.train,
-        validation=data.validation,
-        recipe=task.preset.recipe,
-        seed=cell.seed,
-        score=task.evaluate,
-        metric=task.metric,
-        direction=task.direction,
-        pairs=pairs,
-        evaluation_batch=task.preset.evaluation_batch,
-        generated=_generated(cell, task, data, method, source, generator),
-        micro_batches=micro_batches,
-    )
-    seconds = time.perf_counter() - clock
-    method.to(device)
-    return Prepared(student, method, source, manifest, setting, seconds, generator_manifest)
-
-
-def _generated(
-    cell: Cell,
-    task: Task,
-    data: Data,
-    method: Method,
-    source: TeacherSource | None,
-    generator: GeneratorModule | None,
-) -> Generated | None:
-    """Return what makes the inputs of a method that generates some, else ``None``."""
-    if not method.generates:
-        return None
-    if source is None or source.live is None:
-        raise BenchError(f"method '{cell.method}' generates inputs, which only a teacher can label")
-    variants = []
-    if generator is not None and not generator.differentiable:
-        variants = open_variants(cell, task, data, method, generator, source.live)
-    return Generated(
-        train=data.train,
-        source=source,
-        seed=cell.seed,
-        precision=task.preset.recipe.precision,
-        generator=generator,
-        variants=variants,
     )
 
 

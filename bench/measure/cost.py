@@ -23,7 +23,7 @@ from bench.measure.phases import Phases
 from bench.measure.timing import Timing, time_calls
 from bench.method import Method, Stage
 from bench.models.base import Model, parameter_count
-from bench.run_cell import Prepared, make_contender, open_task, prepare
+from bench.prepare import Prepared, make_contender, open_task, prepare
 from bench.store import slug, write_atomically
 from bench.tasks.base import Data, Task
 from bench.training.evaluate import autocast, evaluating
@@ -103,7 +103,8 @@ def _measure(spec: CostSpec) -> dict[str, Any]:
         raise TypeError(f"'{cell.method}' is not trained by the suite, so there is no step to time")
     data = task.load(cell.device)
     prepared = prepare(cell, task, data, method)
-    prepared.setting = replace(prepared.setting, phases=Phases(cell.device, synchronise=True))
+    timed = replace(prepared.setting, phases=Phases(cell.device, synchronise=True))
+    prepared = replace(prepared, setting=timed)
     stages = list(method.stages())
     # memory first: once an allocator has grown, the process's growth shows nothing any more
     memory = _training_memory(prepared, stages[-1], spec)

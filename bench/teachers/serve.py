@@ -76,7 +76,7 @@ def fill_signals(
     spec: SignalsSpec, report: Callable[[dict[str, Any]], None], *, micro_batches: int = 1
 ) -> dict[str, Any]:
     """Fill the cache for the cells of ``spec`` in one pass a view, a batch in so many parts."""
-    from bench.run_cell import make_contender, open_task
+    from bench.prepare import make_contender, open_task
 
     cell = spec.cells[0]
     task = open_task(cell)

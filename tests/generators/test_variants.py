@@ -24,7 +24,8 @@ from bench.generators.train import ensure_generator
 from bench.generators.variants import open_variants
 from bench.method import Progress
 from bench.plan import make_plan
-from bench.run_cell import make_contender, open_task, prepare, run_cell
+from bench.prepare import make_contender, open_task, prepare
+from bench.run_cell import run_cell
 from bench.store import record_files, samples_path
 from bench.suites import Suite
 from bench.teachers.signals import CachedTeacher, LiveTeacher

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from torch import Tensor, nn
 
-from bench.run_cell import Prepared, batching
+from bench.prepare import Prepared
+from bench.run_cell import batching
 
 if TYPE_CHECKING:
     from conftest import World
