@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import importlib
-import importlib.util
-import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from types import ModuleType
 from typing import Any
 
 from bench.config import content_hash
@@ -298,83 +293,6 @@ def without_unused(values: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out of a key the options that are off, so that a new option reruns nothing."""
     off = {"views": None, "compile": False, "n": None, "imbalance": None}
     return {name: value for name, value in values.items() if off.get(name, ...) != value}
-
-
-# Modules whose code is part of a method; the engine's own is covered by PROTOCOL.
-SHARED = ("bench.losses", "bench.supervised", "methods.", "baselines.")
-
-
-def code_hash(cls: type) -> str:
-    """Return a hash of the code of ``cls``: comments, docstrings, layout and ``space`` aside.
-
-    That is the module that defines it, those of its parent classes outside the engine, and
-    whatever of :data:`SHARED` these import.
-    """
-    sources: dict[str, str] = {}
-    own = inspect.getmodule(cls)
-    for parent in cls.__mro__:
-        if parent is cls or not parent.__module__.startswith(("bench.", "torch.", "builtins")):
-            _collect(inspect.getmodule(parent), sources)
-    # a plug-in file's module name says where it lies, not what it does
-    first = sources.pop(own.__name__, "") if own else ""
-    shared = {name: text for name, text in sources.items() if name.startswith(SHARED)}
-    others = sorted(text for name, text in sources.items() if name not in shared)
-    return content_hash([first, others, sorted(shared.items())])
-
-
-def _collect(module: ModuleType | None, sources: dict[str, str]) -> None:
-    if module is None or module.__name__ in sources:
-        return
-    try:
-        tree = ast.parse(inspect.getsource(module))
-    except (OSError, TypeError):
-        tree = ast.parse("")
-    sources[module.__name__] = ast.unparse(_stripped(tree))
-    for name in _imported(tree, module.__package__ or ""):
-        if name.startswith(SHARED):
-            _collect(_module(name), sources)
-
-
-def _imported(tree: ast.Module, package: str) -> Iterator[str]:
-    """Yield what may be modules among the names that ``tree`` imports, absolute."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            relative = "." * node.level + (node.module or "")
-            base = importlib.util.resolve_name(relative, package) if node.level else relative
-            yield base
-            # a package's module is imported as if it were one of its names
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def _module(name: str) -> ModuleType | None:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name == name:  # a name in a module, not a module
-            return None
-        raise
-
-
-def _stripped(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:] or [ast.Pass()]
-        if isinstance(node, ast.ClassDef):  # what tuning may vary changes no result
-            node.body = [each for each in node.body if not _is_space(each)] or [ast.Pass()]
-    return tree
-
-
-def _is_space(node: ast.stmt) -> bool:
-    names = [each.id for each in getattr(node, "targets", ()) if isinstance(each, ast.Name)]
-    return names == ["space"]
 
 
 def _kind(device: str) -> str:

@@ -283,7 +283,7 @@ def list_parts(
     plugin: Plugins = None,
 ) -> None:
     """List methods, tasks, baselines or presets."""
-    from bench.commands import list_registered
+    from bench.inquiries import list_registered
 
     list_registered(what, tuple(plugin or ()), console)
 
@@ -383,7 +383,7 @@ def doctor(device: Device = "auto") -> None:
 
     Device, precision, versions, which data sources are reachable, disk.
     """
-    from bench.commands import show_doctor
+    from bench.inquiries import show_doctor
 
     show_doctor(device, console)
 
@@ -399,7 +399,7 @@ def data(
 
     With fingerprints; --prefetch loads everything once.
     """
-    from bench.commands import show_data
+    from bench.inquiries import show_data
 
     raise typer.Exit(
         show_data(_suite("all", tasks, preset, "1", 0, source, None), prefetch, console)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +18,7 @@ from bench.errors import (
     EXIT_FAILED_CELLS,
     EXIT_INTERRUPTED,
     EXIT_OK,
-    EXIT_USER,
     BenchError,
-    unknown,
 )
 from bench.privacy import one_line
 from bench.registry import Registry, load_plugins
@@ -231,7 +227,7 @@ def announce_plugins(plugins: Sequence[str], console: Console) -> None:
     """Import plug-ins; one that fails is named and the rest goes on."""
     for problem in load_plugins(plugins):
         _warn(problem, console)
-    for registry in _registries().values():
+    for registry in registries().values():
         registry.names()
         for problem in registry.problems:
             _warn(problem, console)
@@ -282,126 +278,6 @@ def write_report(results: Path, reports: Path, console: Console) -> int:
     return EXIT_FAILED_CELLS if summary.refused else EXIT_OK
 
 
-def _registries() -> dict[str, Registry[Any]]:
+def registries() -> dict[str, Registry[Any]]:
+    """Return the registries by what they hold."""
     return {"methods": METHODS, "baselines": BASELINES, "tasks": TASKS}
-
-
-def list_registered(what: str, plugins: Sequence[str], console: Console) -> None:
-    """Print a table of what is registered."""
-    announce_plugins(plugins, console)
-    registries = _registries()
-    if what == "presets":
-        _list_presets(console)
-        return
-    if what not in registries:
-        raise unknown("list", what, [*registries, "presets"])
-    table = Table("name", "what it is", "where", box=None, pad_edge=False)
-    for entry in registries[what].entries():
-        words = (entry.name, entry.summary, entry.origin)
-        table.add_row(*(escape(one_line(word)) for word in words))
-    console.print(table)
-
-
-def _list_presets(console: Console) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in ("preset", "task", "student", "teacher", "epochs", "data"):
-        table.add_column(column, overflow="fold")
-    rows = []
-    for name in TASKS.names():
-        for preset, values in TASKS.get(name).presets.items():
-            rows.append((preset, name, values))
-    order = {preset: at for at, preset in enumerate(("quick", "small", "standard", "paper"))}
-    for preset, name, values in sorted(rows, key=lambda row: (order.get(row[0], 9), row[1])):
-        table.add_row(
-            preset, name, values.student, values.teacher, str(values.recipe.epochs), values.source
-        )
-    console.print(table)
-
-
-def show_doctor(device: str, console: Console) -> None:
-    """Print what this machine has."""
-    from bench.data.cache import cache_dir
-    from bench.environment import choose_device, device_name, versions
-
-    chosen = choose_device(device)
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("device", f"{chosen} ({device_name(chosen)})")
-    table.add_row("precision", _precision(chosen))
-    table.add_row("versions", ", ".join(f"{name} {value}" for name, value in versions().items()))
-    cache = cache_dir()
-    free = shutil.disk_usage(cache).free / 2**30
-    table.add_row("cache", f"{cache} ({free:.0f} GiB free)")
-    table.add_row("embedded data", "there")
-    for kind in ("mirror", "hub"):
-        for name, state in _reachable(kind):
-            table.add_row(name, state)
-    console.print(table, soft_wrap=True)
-
-
-def _reachable(kind: str) -> list[tuple[str, str]]:
-    """Return what can be read from a source, as rows of two columns."""
-    from bench.data.hub_refs import ALL
-    from bench.data.sources import open_source
-
-    if kind == "mirror" and not os.environ.get("BENCH_DATA"):
-        return [("mirror", "not named (set BENCH_DATA to a folder)")]
-    try:
-        source = open_source(kind)
-    except BenchError as error:
-        return [(kind, str(error))]
-    states = {}
-    for ref in ALL:
-        splits = list(ref.files) if kind == "hub" and ref.files else ["train"]
-        problem = source.problem(ref, splits)
-        if problem and problem.startswith("cannot reach the hub"):
-            return [(kind, "cannot be reached from here")]
-        states[f"{kind} {ref.name}"] = problem or "there"
-    return list(states.items())
-
-
-def _precision(device: str) -> str:
-    import torch
-
-    if device.startswith("cuda"):
-        native = torch.cuda.is_bf16_supported()
-    else:
-        flags = Path("/proc/cpuinfo")
-        text = flags.read_text(errors="replace") if flags.is_file() else ""
-        native = "avx512_bf16" in text or "amx_bf16" in text
-    return f"bfloat16 autocast, {'in hardware' if native else 'emulated'}"
-
-
-def show_data(suite: Suite, prefetch: bool, console: Console) -> int:
-    """Print what each task would load; returns the exit status."""
-    from bench.plan import choose_source, task_specs
-
-    columns = ("task", "data", "source", "revision", "fingerprint", "rows")
-    table = Table(*columns, box=None, pad_edge=False)
-    problems = []
-    for name, options in task_specs(suite):
-        try:
-            cls = TASKS.get(name)
-            task = cls(suite.preset, source=choose_source(name, suite), overrides=options)
-            problem = task.problem()
-            if problem:
-                raise BenchError(problem)
-            origin = task.origin()
-            rows = ""
-            if prefetch:
-                rows = "/".join(str(count) for count in task.load().rows().values())
-        except BenchError as error:
-            problems.append(f"{name}: {error}")
-            continue
-        table.add_row(
-            task.full_name,
-            origin.name,
-            origin.source,
-            origin.revision,
-            origin.fingerprint[:12],
-            rows,
-        )
-    console.print(table, soft_wrap=True)
-    for line in problems:
-        text = f"cannot be read: {one_line(line, 1000)}"
-        console.print(text, style="red", markup=False, soft_wrap=True)
-    return EXIT_USER if problems else EXIT_OK

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bench import BASELINES, METHODS, TASKS
-from bench.cells import Cell, GeneratorSpec, Objective, TeacherSpec, code_hash
+from bench.cells import Cell, GeneratorSpec, Objective, TeacherSpec
 from bench.config import build, label, parse_spec
 from bench.errors import BenchError, unknown
 from bench.failures import missing_package
+from bench.source_code import code_hash
 from bench.suites import Suite
 from bench.tasks.base import Origin, SourceKind, Task
 

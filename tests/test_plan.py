@@ -17,12 +17,13 @@ import pytest
 from PIL import Image
 
 from bench import METHODS
-from bench.cells import Cell, TeacherSpec, _imported
+from bench.cells import Cell, TeacherSpec
 from bench.config import build
 from bench.errors import BenchError
 from bench.plan import Plan, make_plan
 from bench.registry import load_plugin
 from bench.runner import cost_specs, first_alike, jobs_for
+from bench.source_code import imported_names
 from bench.store import record_path
 from bench.suites import Suite
 from bench.teachers.serve import SignalsSpec
@@ -212,23 +213,23 @@ def test_code_of_a_parent_class_is_in_the_key(
 
 
 def test_every_module_of_a_package_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench import cells
+    from bench import source_code
 
     cls = METHODS.get("gpd")
     folder = Path(inspect.getfile(cls)).parent
     modules = [f"methods.gpd.{path.stem}" for path in folder.glob("[!_]*.py")]
     assert len(modules) >= 4
-    before = cells.code_hash(cls)
+    before = source_code.code_hash(cls)
     source = inspect.getsource
     for name in [*modules, "methods.dkd", "bench.losses"]:
 
         def edited(module: Any, name: str = name) -> str:
             return source(module) + ("\nEDITED = True\n" if module.__name__ == name else "")
 
-        monkeypatch.setattr(cells.inspect, "getsource", edited)
-        assert cells.code_hash(cls) != before, name
-        monkeypatch.setattr(cells.inspect, "getsource", source)
-    assert cells.code_hash(cls) == before
+        monkeypatch.setattr(source_code.inspect, "getsource", edited)
+        assert source_code.code_hash(cls) != before, name
+        monkeypatch.setattr(source_code.inspect, "getsource", source)
+    assert source_code.code_hash(cls) == before
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def test_every_module_of_a_package_is_in_the_key(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_however_a_module_is_imported_it_is_found(code: str, module: str) -> None:
-    assert module in set(_imported(ast.parse(code), "methods.gpd"))
+    assert module in set(imported_names(ast.parse(code), "methods.gpd"))
 
 
 def test_fingerprint_of_the_data_is_in_the_key(

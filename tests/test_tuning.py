@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from bench import METHODS
-from bench.cells import _stripped
 from bench.config import build
 from bench.errors import EXIT_OK, EXIT_USER, BenchError
 from bench.plan import make_plan
 from bench.runner import Summary
+from bench.source_code import stripped
 from bench.store import read_records, record_files, write_record
 from bench.suites import Suite, read_suite
 from bench.tuning import TOGETHER, tunable, tune
@@ -53,7 +53,7 @@ def test_a_space_is_no_part_of_the_code_that_made_a_record(tmp_path: Path) -> No
     )
     other = ast.parse(source.replace("soft_kl(", "soft_kl_("))
     assert ast.dump(module) != ast.dump(varied)
-    told = [ast.unparse(_stripped(tree)) for tree in (module, varied, other)]
+    told = [ast.unparse(stripped(tree)) for tree in (module, varied, other)]
     assert told[0] == told[1] != told[2]
 
 

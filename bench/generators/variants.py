@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from bench.cells import Cell, code_hash
+from bench.cells import Cell
 from bench.config import content_hash
 from bench.data.cache import cache_dir
 from bench.data.splits import Split, TextSplit
 from bench.errors import BenchError
 from bench.generators.base import GeneratorModule
 from bench.method import Generation, Method, Progress
+from bench.source_code import code_hash
 from bench.store import read_predictions, write_predictions
 from bench.tasks.base import Data, Task
 from bench.teachers.fill import fill

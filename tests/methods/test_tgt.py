@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import BenchError
-from bench.cells import code_hash
 from bench.config import build
 from bench.errors import NotApplicable
 from bench.generators.base import Code
 from bench.method import Generation, Progress
+from bench.source_code import code_hash
 from bench.teachers.signals import LiveTeacher
 from bench.training.generation import Generated
 from bench.training.loop import train
