@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.report.content import Context, Heading, Part, Picture
 from bench.report.curves import curves
 from bench.report.groups import Group
+from bench.report.labels import label_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,6 +48,15 @@ def _pictures(context: Context, group: Group) -> Iterator[Picture]:
             partial(draw, "heat", group),
             f"Mean gain over the plain student, method by task, {group.where}",
             "Mean paired gains in points; grey is not there.",
+        )
+    by_labels = label_curves(sections)
+    if by_labels:
+        yield Picture(
+            f"labels-{group.slug}",
+            partial(draw, "labels", by_labels, looks),
+            f"Test score by number of labelled samples, {group.where}",
+            "Means over seeds; bars reach from the lowest seed to the highest. All points have the "
+            "preset's epochs, so with fewer labels a student takes fewer steps too.",
         )
     measured = any(cost.state == "ok" for each in costs for cost in each.values())
     if measured and any(line.best and line.trained_student for s in sections for line in s.lines):

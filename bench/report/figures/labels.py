@@ -1,0 +1,53 @@
+"""Test score over the number of labelled samples: means, and the range of the seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from bench.report.figures.style import GREY, handle, placed, plain, styled
+from bench.report.labels import LabelCurves
+from bench.report.looks import Look
+from bench.report.text import metric_name, scale, unit
+
+
+def draw(curves: Sequence[LabelCurves], looks: Mapping[str, Look]) -> Figure:
+    """Return the figure: a facet for each task, a line for each method."""
+    columns = min(2, len(curves))
+    rows = math.ceil(len(curves) / columns)
+    labels = sorted({label for each in curves for label in each.points})
+    with styled(7.0, 3.0 * rows + 0.4 + 0.19 * -(-len(labels) // 4)) as figure:
+        axes = figure.subplots(rows, columns, squeeze=False).flatten()
+        for ax, each in zip(axes, curves, strict=False):
+            _facet(ax, each, looks)
+        for ax in axes[len(curves) :]:
+            ax.set_visible(False)
+        handles = [handle(label, looks[label], line=True) for label in labels]
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _facet(ax: Axes, curves: LabelCurves, looks: Mapping[str, Look]) -> None:
+    factor = scale(curves.metric)
+    for label, points in curves.points.items():
+        colour, marker, dash = looks[label]
+        at = [point.labels for point in points]
+        mean = [point.mean * factor for point in points]
+        ax.plot(at, mean, color=colour, lw=1.4, ls=dash, marker=marker, markersize=4)
+        low = [point.low * factor for point in points]
+        high = [point.high * factor for point in points]
+        ax.vlines(at, low, high, color=colour, lw=1.2)
+    ax.set_xscale("log")
+    ticks = sorted({point.labels for points in curves.points.values() for point in points})
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,.0f}"))
+    ax.set_xlabel("labelled training samples")
+    ax.set_ylabel(f"test {plain(metric_name(curves.metric))}{unit(curves.metric)}")
+    ax.set_title(plain(curves.title, 40) + "\n", loc="left", pad=2)
+    where = placed(curves.where)
+    ax.text(0, 1.01, where, transform=ax.transAxes, fontsize=7, color=GREY, va="bottom")
