@@ -37,7 +37,8 @@ class DKD(Method):
     ``L = w_ce·CE(z_s, y) + r(t)·T²·mean_i (α·TCKD_i + β·NCKD_i)``.  TCKD is the divergence between
     the two-way distributions (target class, all others), NCKD that between the distributions over
     the other classes alone; ``KD = TCKD + (1 − p_t(y))·NCKD`` (eq. 6).  ``r`` rises linearly from 0
-    to 1 in the warm-up.  With two classes there is nothing to distribute: NCKD is 0.
+    to 1 in the warm-up.  With two classes there is nothing to distribute: NCKD is 0.  The form for
+    retrieval is ours.
     """
 
     Config = DKDConfig

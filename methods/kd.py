@@ -35,7 +35,9 @@ class KD(Method):
     ``L = w_ce·CE(z_s, y) + w_kd·T²·mean_i KL(softmax(z_t/T) ‖ softmax(z_s/T))``
 
     With ``loss="margin_mse"`` (retrieval: column 0 is the positive candidate) the second term is
-    ``mean(((s⁺−s⁻)−(t⁺−t⁻))²)`` over the negatives that are there (Hofstätter et al. 2020).
+    ``mean(((s⁺−s⁻)−(t⁺−t⁻))²)`` over the negatives that are there, as published (Hofstätter et al.
+    2020).  Matching softened probabilities over a query's list is KD with the list as its classes;
+    temperature and weights on lists are ours.
     """
 
     Config = KDConfig

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 K1, B = 0.9, 0.4  # the settings of Anserini's MS MARCO baselines (Yang, Fang and Lin 2017)
-CHUNK = 256  # queries scored before they are sorted
+CHUNK = 256  # queries scored before they are sorted, at most
+SCORES = 2**27  # scores held at once: half a gigabyte
 
 
 class BM25:
@@ -38,8 +39,9 @@ class BM25:
         from bench.models.search import ranked_positions
 
         rows = []
-        for at in range(0, len(queries), CHUNK):
-            words = self._words(queries[at : at + CHUNK])
+        chunk = max(1, min(CHUNK, SCORES // max(self.count, 1)))
+        for at in range(0, len(queries), chunk):
+            words = self._words(queries[at : at + chunk])
             scores = np.stack([self._scores(each) for each in words])
             best = ranked_positions(torch.from_numpy(scores), min(depth, self.count))
             rows.append(best.numpy().astype(np.int32))

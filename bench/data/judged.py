@@ -45,7 +45,7 @@ def assemble(
     Rules: of several rows with one id the first counts; empty texts are dropped; a pair counts
     when both of its ids are there; a query without a pair is dropped; a query of validation whose
     text is also in test, and one of training whose text is in either, is dropped; so is a training
-    query one of whose passages answers a held-out query.
+    query one of whose passages, or another with its words, answers a held-out query.
 
     Args:
         passages: (id, text) rows.
@@ -63,7 +63,9 @@ def assemble(
         split: _usable(split, pairs.get(split, ()), place, asked, dropped)
         for split in ("train", *HELD_OUT)
     }
-    _keep_apart(found, asked, dropped)
+    named = {query for listed in pairs.values() for query, _ in listed}
+    dropped["queries without a positive"] += len(asked.keys() - named)
+    _keep_apart(found, asked, list(texts.values()), dropped)
     for split, kept in found.items():
         if not kept:
             reasons = ", ".join(f"{count} {why}" for why, count in sorted(dropped.items()))
@@ -114,11 +116,14 @@ def _usable(
 
 
 def _keep_apart(
-    found: dict[str, dict[str, list[int]]], asked: Mapping[str, str], dropped: Counter[str]
+    found: dict[str, dict[str, list[int]]],
+    asked: Mapping[str, str],
+    passages: Sequence[str],
+    dropped: Counter[str],
 ) -> None:
     """Drop what is also in a split that is held further out: test, then validation, then train."""
     seen: set[str] = set()
-    held: set[int] = set()
+    held: set[str] = set()  # by their words: a collection may hold a text twice
     for split in ("test", "validation", "train"):
         own: set[str] = set()
         for name in list(found[split]):
@@ -132,14 +137,21 @@ def _keep_apart(
             own.add(text)
         seen |= own
         if split == "train":
-            _drop_answers(found[split], held, dropped)
+            _drop_answers(found[split], passages, held, dropped)
         else:
-            held.update(*found[split].values())
+            held.update(normalised(passages[at]) for each in found[split].values() for at in each)
 
 
-def _drop_answers(training: dict[str, list[int]], held: set[int], dropped: Counter[str]) -> None:
+def _drop_answers(
+    training: dict[str, list[int]],
+    passages: Sequence[str],
+    held: set[str],
+    dropped: Counter[str],
+) -> None:
     # the whole query goes: with the pair alone gone, the passage could be mined as its negative
-    for name in [name for name, relevant in training.items() if held.intersection(relevant)]:
+    for name, relevant in list(training.items()):
+        if held.isdisjoint(normalised(passages[at]) for at in relevant):
+            continue
         dropped["train queries whose passage answers a held-out query"] += 1
         del training[name]
 

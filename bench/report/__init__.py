@@ -64,7 +64,8 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
     from bench.report.files import write_files
     from bench.report.select import load
 
-    # the matrices are small: threads would only wait for each other
+    # the matrices are small: threads would only wait for each other; the drawer is started with
+    # collections off, and collects once a picture
     with uncollected(), early_drawer(results) as drawer, threadpool_limits(1):
         context = load(results)
         paths, written = write_files(out, render(context, drawer))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import multiprocessing.context
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from bench.report.content import Picture
 
 FORMS = ("png", "svg")
-Drawn = dict[str, dict[str, bytes]]
-# A worker loads the drawing libraries anew, which takes as long as drawing a few pictures.
+Forms = dict[str, bytes]
+Drawn = dict[str, Forms]
+# Another process loads the drawing libraries anew, which takes as long as drawing a few pictures.
 PICTURES_WORTH_WORKERS = 12
 FILES_WORTH_WORKERS = 2000
 
@@ -60,23 +63,43 @@ def drawing(
         if process:
             made = process.submit(_draw_all, last_first)
             process.shutdown(wait=False)  # it ends while the caller goes on
-            yield lambda: _named(pictures, made.result())
+            yield lambda: _named(pictures, _finished(made, last_first))
         else:
             yield lambda: _named(pictures, map(_draw, last_first))
 
 
+def _finished(made: Future[list[Forms]], pictures: Sequence[Picture]) -> Iterable[Forms]:
+    try:
+        return made.result()
+    except BrokenProcessPool:  # killed, for want of memory say: one after another takes the least
+        return map(_draw, pictures)
+
+
 def _drawer() -> ProcessPoolExecutor:
-    """Return a process that loads the drawing libraries once and is then copied, core by core."""
+    """Return a process that loads the drawing libraries, once for all the copies it then makes."""
     return ProcessPoolExecutor(1, mp_context=_processes())
 
 
-def _draw_all(pictures: Sequence[Picture]) -> list[dict[str, bytes]]:
+def _draw_all(pictures: Sequence[Picture]) -> list[Forms]:
     _load()
-    with ProcessPoolExecutor(_cores(), mp_context=_processes()) as workers:
+    gc.freeze()
+    with ProcessPoolExecutor(_cores(), mp_context=_processes(), initializer=_follow) as workers:
         return list(workers.map(_draw, pictures))
 
 
-def _named(pictures: Sequence[Picture], last_first: Iterable[dict[str, bytes]]) -> Drawn:
+def _follow() -> None:
+    """End when the process that made this copy ends: a copy keeps open what tells of its end."""
+    maker = multiprocessing.parent_process()
+    assert maker is not None
+
+    def wait() -> None:
+        maker.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _named(pictures: Sequence[Picture], last_first: Iterable[Forms]) -> Drawn:
     made = [*last_first][::-1]
     return {picture.name: forms for picture, forms in zip(pictures, made, strict=True)}
 
@@ -116,8 +139,12 @@ def _warm_up() -> None:
         encode(figure, form)
 
 
-def _draw(picture: Picture) -> dict[str, bytes]:
+def _draw(picture: Picture) -> Forms:
     from bench.report.figures.style import encode
 
     figure = picture.draw()
-    return {form: encode(figure, form) for form in FORMS}
+    forms = {form: encode(figure, form) for form in FORMS}
+    del figure
+    if not gc.isenabled():  # a figure is full of cycles
+        gc.collect()
+    return forms

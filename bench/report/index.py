@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.failures import BROKEN
+from bench.report import text
 from bench.report.cards import MethodCard, read_cards
 from bench.report.content import Context, Part
 from bench.report.formats import html_parts
@@ -35,12 +36,14 @@ class Shown:
         anchor: id on the page.
         rows: its rows of the leaderboard.
         cost: its cost in words; empty when it was not measured.
+        generators: what its generators are worth, one line each.
     """
 
     card: MethodCard
     anchor: str
     rows: Sequence[Row]
     cost: str
+    generators: Sequence[str] = ()
 
 
 def render_index(context: Context, parts: Sequence[Part], figures: Mapping[str, bytes]) -> str:
@@ -118,9 +121,31 @@ def _cards(context: Context, found: Sequence[Row]) -> list[Shown]:
             anchor=of_method[0].anchor,
             rows=of_method,
             cost=_cost(context, of_method),
+            generators=_generators(context, of_method),
         )
         for method, of_method in sorted(by_method.items())
     ]
+
+
+def _generators(context: Context, of_method: Sequence[Row]) -> list[str]:
+    """Say of each generator how much of the teacher's accuracy its reconstructions keep."""
+    told = set()
+    for row in of_method:
+        for cell in row.section.rows[row.label]:
+            record = context.by_key.get(str(cell["key"]), {})
+            generator: Any = record.get("generator")
+            try:
+                judged = generator["judged"]
+                told.add(
+                    f"{text.first_line(str(generator['name']), 60)} on {row.section.title}: the "
+                    f"teacher keeps {float(judged['kept']):.0%} of its accuracy on reconstructions "
+                    f"({float(judged['real']):.1%} on real inputs, "
+                    f"{float(judged['reconstructed']):.1%} on theirs, "
+                    f"{int(judged['samples']):,} validation samples)"
+                )
+            except (LookupError, TypeError, ValueError, OverflowError):
+                continue  # without a generator, or a stranger's record
+    return sorted(told)
 
 
 def _cost(context: Context, of_method: Sequence[Row]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from bench.config import parse_spec
+from bench.errors import BenchError
 from bench.report.frame import CEILING
 from bench.report.sections import Section
 
@@ -56,7 +57,10 @@ def label_curves(sections: Sequence[Section]) -> list[LabelCurves]:
     few: dict[tuple[str, tuple[str, ...], str], list[Section]] = {}
     whole: dict[tuple[str, str], Section] = {}
     for section in sections:
-        name, options = parse_spec(section.task)
+        try:
+            name, options = parse_spec(section.task)
+        except BenchError:  # a stranger's task may be called anything
+            continue
         if options.pop("n", None):
             rest = tuple(f"{key}={value}" for key, value in sorted(options.items()))
             few.setdefault((name, rest, section.metric), []).append(section)
@@ -78,7 +82,8 @@ def _curves(title: str, family: Sequence[Section]) -> LabelCurves:
     ):
         for label, point in _points(section, labels):
             points.setdefault(label, []).append(point)
-    points = {label: each for label, each in sorted(points.items()) if len(each) > 1}
+    several = {label for label, each in points.items() if len({p.labels for p in each}) > 1}
+    points = {label: points[label] for label in sorted(several)}
     if not points.keys() - {CEILING}:
         points = {}
     return LabelCurves(title, family[0].where, family[0].metric, points)
@@ -92,6 +97,7 @@ def _points(section: Section, labels: int) -> Iterator[tuple[str, Point]]:
 
 
 def _labels(section: Section) -> int:
-    """Return the labelled training samples as the records count them, 0 if none does."""
+    """Return the labelled training samples as the records count them, 0 if none does usably."""
     counts = section.cells.rows_train.dropna()
-    return 0 if counts.empty else int(counts.max())
+    most = 0.0 if counts.empty else float(counts.max())
+    return int(most) if 0 < most < 2**53 else 0

@@ -115,6 +115,10 @@ SLICE = (
     "read from a mirror, which may be a slice of the collection: with fewer passages to confuse, "
     "scores are far above those on the 8.8 million and do not compare with them"
 )
+OWN_LAYOUT = (
+    "searched are only passages of the queries that are used, some ten for each, and not the "
+    "collection of 8.8 million: scores do not compare with those on it"
+)
 
 
 @register_task("msmarco")
@@ -170,10 +174,12 @@ class MSMarco(RetrievalTask):
         return open_judged(open_source(self.source), preset.dataset, (training, held, held))
 
     def _limits(self) -> str:
+        from bench.data.beir import Selected
         from bench.models.retriever import is_cross
 
         preset = self.preset
         parts = [SLICE] if self.source == "mirror" else []
+        parts += [OWN_LAYOUT] if isinstance(self._reader(), Selected) else []
         if "minilm" in (preset.teacher + preset.miner + preset.student):
             parts.append(CONTAMINATION)
         if is_cross(preset.teacher):

@@ -200,6 +200,9 @@ class GPD(GapPreserving):
     ``L_S = CE(S) + L_static(S) + 3·H(0.9·softmax(D) + 0.1/C, S)``; no gradient flows from the last
     term into ``D``'s output.  ``D`` is ``r`` times as wide, its convolutions are sums of branches,
     and it starts as the student's own function; the student is a slice of it at every step.
+
+    Our form for retrieval widens the embedding with the rest: it is the encoder's own stream, so a
+    dynamic teacher whose embedding kept its width would need a projection that no student has.
     """
 
     Config = GPDConfig

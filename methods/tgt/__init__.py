@@ -71,8 +71,12 @@ class TGT(KD):
     space = (  # type: ignore[assignment]  # longer than KD's
         ("temperature", 1.0, 10.0, "log"),
         ("w_ce", 0.0, 1.0, "linear"),
+        ("w_kd", 0.1, 1.0, "linear"),
         ("w_gen", 0.1, 2.0, "log"),
         ("sigma", 0.1, 1.0, "log"),
+        ("steps", 1, 5, "int"),
+        ("step_size", 0.03, 0.5, "log"),
+        ("radius", 0.1, 1.0, "log"),
     )
     card = Card(
         title="TGT",

@@ -9,7 +9,8 @@ from bench.data.judged import Judged, assemble, normalised, padded
 from bench.errors import BenchError
 
 PASSAGES = [(f"p{at}", f"passage number {at}") for at in range(10)]
-QUERIES = [(f"q{at}", f"what is {at}") for at in range(8)]
+QUERIES = [(f"q{at}", f"what is {at}") for at in (0, 1, 2, 4, 5, 6, 7)]
+MORE_QUERIES = [*QUERIES, ("q3", "what is 3")]
 PAIRS = {
     "train": [("q0", "p0"), ("q1", "p1"), ("q1", "p2"), ("q2", "p3")],
     "validation": [("q4", "p4"), ("q5", "p5")],
@@ -49,6 +50,7 @@ def test_a_sound_collection_is_kept_whole() -> None:
             1,
         ),
         ({"pairs": {**PAIRS, "train": [*PAIRS["train"], ("q0", "p0")]}}, "repeated pairs", 1),
+        ({"queries": MORE_QUERIES}, "queries without a positive", 1),
     ],
 )
 def test_damage_is_counted_and_the_rest_goes_on(
@@ -62,9 +64,10 @@ def test_damage_is_counted_and_the_rest_goes_on(
 
 def test_a_query_without_a_positive_is_dropped_and_told() -> None:
     pairs = {**PAIRS, "test": [*PAIRS["test"], ("q3", "p99")]}
-    found = made(pairs=pairs)
+    found = made(queries=MORE_QUERIES, pairs=pairs)
     assert found.dropped["test queries without a positive"] == 1
     assert found.dropped["pairs whose passage is missing"] == 1
+    assert not found.dropped["queries without a positive"]  # counted once
     assert found.queries["test"] == ["what is 6", "what is 7"]
 
 
@@ -113,12 +116,20 @@ def test_a_query_asked_twice_in_a_held_out_split_counts_once() -> None:
 
 def test_no_held_out_answer_is_a_training_answer() -> None:
     pairs = {**PAIRS, "train": [*PAIRS["train"], ("q2", "p6"), ("q3", "p4")]}
-    found = made(pairs=pairs)
+    found = made(queries=MORE_QUERIES, pairs=pairs)
     held = {p for name in ("validation", "test") for row in found.relevant[name] for p in row}
     assert not held & {p for row in found.relevant["train"] for p in row}
     # q2 answers with p3 too, but p6 must not come back as one of its negatives
     assert found.queries["train"] == ["what is 0", "what is 1"]
     assert found.dropped["train queries whose passage answers a held-out query"] == 2
+
+
+def test_a_held_out_answer_is_no_training_answer_under_another_id() -> None:
+    passages = [*PASSAGES, ("copy", "Passage number... 6")]
+    pairs = {**PAIRS, "train": [*PAIRS["train"], ("q3", "copy")]}
+    found = made(passages=passages, queries=MORE_QUERIES, pairs=pairs)
+    assert found.queries["train"] == ["what is 0", "what is 1", "what is 2"]
+    assert found.dropped["train queries whose passage answers a held-out query"] == 1
 
 
 def test_normalised_and_padded() -> None:

@@ -253,3 +253,15 @@ def test_what_all_rows_have_in_common_is_said_once() -> None:
     page = render_index(made, parts, {p.name: b"" for part in parts for p in part.pictures})
     assert "All rows: preset quick, source embedded, device cpu." in page
     assert "1 failed" in page and '<th scope="col">preset</th>' not in page
+
+
+def test_the_card_says_what_a_generator_is_worth() -> None:
+    made = [record("tgt", seed, 0.8) for seed in range(2)]
+    judged = {"kept": 0.981, "real": 0.874, "reconstructed": 0.857, "samples": 2000}
+    made[0]["generator"] = {"name": "autoencoder <b>", "judged": judged}
+    made[1]["generator"] = {"name": "broken", "judged": {"kept": "much"}}
+    context = Context(collect(made).frame, {}, made)
+    page = render_index(context, [], {})
+    assert page.count("<dt>Generator</dt>") == 1 and "broken" not in page
+    assert "autoencoder &lt;b&gt; on amazon · embedded snippets: the teacher keeps 98%" in page
+    assert "(87.4% on real inputs, 85.7% on theirs, 2,000 validation samples)" in page

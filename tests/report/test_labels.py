@@ -29,6 +29,9 @@ def at(
 FEW = at(100, {"scratch": [0.3, 0.4], "kd": [0.5, 0.6], "teacher": [0.9]})
 MORE = at(4000, {"scratch": [0.5, 0.6], "kd": [0.7, 0.7], "tgt": [0.8, 0.9], "teacher": [0.9]})
 ALL = at(45000, {"scratch": [0.7, 0.8], "kd": [0.9, 0.9]}, task="cifar10")
+FAILED = [failure(method, 0, "no", task="cifar10:n=100") for method in ("scratch", "kd")]
+for each in FAILED:
+    each["data"] = {"rows": {"train": 100}}
 
 
 def context(records: list[Record]) -> Context:
@@ -61,7 +64,11 @@ def test_teachers_of_different_labels_share_no_curve() -> None:
         MORE,
         [*MORE, *at(100, {"teacher": [0.9]})],  # a teacher alone is no comparison
         [*MORE, *at(12, {"kd": [0.5]}, task="cifar10:imbalance=100")],
-        [*MORE, failure("kd", 0, "no")],
+        [*MORE, *FAILED],
+        [*MORE, *at(45000, {"kd": [0.5]}, task="CIFAR-10: all of it")],  # a stranger's name
+        [*MORE, *at(4000, {"scratch": [0.5], "kd": [0.6]}, task="cifar10")],
+        [*MORE, *at(10**400, {"scratch": [0.5], "kd": [0.6]}, task="cifar10")],
+        [*MORE, *at(-1, {"scratch": [0.5], "kd": [0.6]}, task="cifar10")],
     ],
 )
 def test_one_number_of_labels_is_no_curve(records: list[Record]) -> None:

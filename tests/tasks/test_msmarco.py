@@ -170,6 +170,7 @@ def test_titles_stand_before_texts_and_grade_zero_is_no_answer(mirror: Path) -> 
     judged = task("quick", "mirror").judged()
     assert judged.passages == ["T x", "y", "z"]
     assert judged.queries == {"train": ["k"], "validation": ["l"], "test": ["m"]}
+    assert judged.dropped["queries without a positive"] == 1
 
 
 def test_ms_marcos_own_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +214,8 @@ def test_ms_marcos_own_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         for text, row in zip(judged.queries[name], judged.relevant[name], strict=True):
             item = re.findall(r"item\d+", text)[0]
             assert [item in judged.passages[p].split() for p in row] == [True]
+    assert later.judged().dropped["queries without a positive"] == 1  # nothing answers item41
+    assert "only passages of the queries that are used" in str(made.origin().limits)
     # passages of the queries that are used, each once
     assert len(set(judged.passages)) == len(judged.passages) < 61
 
@@ -263,6 +266,7 @@ def test_damage_in_a_mirror_is_told_in_the_record_and_never_a_crash(mirror: Path
             "pairs whose passage is missing": 2,
             "pairs whose query is missing": 1,
             "passages with an id seen before": 1,
+            "queries without a positive": 6,  # the test's others, which the new judgements lack
             "test queries without a positive": 2,
         },
     }

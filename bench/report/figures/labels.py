@@ -46,6 +46,7 @@ def _facet(ax: Axes, curves: LabelCurves, looks: Mapping[str, Look]) -> None:
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,.0f}"))
+    ax.tick_params(axis="x", labelrotation=35)
     ax.set_xlabel("labelled training samples")
     ax.set_ylabel(f"test {plain(metric_name(curves.metric))}{unit(curves.metric)}")
     ax.set_title(plain(curves.title, 40) + "\n", loc="left", pad=2)

@@ -16,9 +16,10 @@ def draw(group: Group, looks: Mapping[str, Look]) -> Figure:
     # takes a second and a half to load, and only this figure needs it
     import scikit_posthocs
 
-    # by number: it goes through sets of names, whose order no two processes share, and two long
-    # names may be cut to the same
     names = [plain(label).replace("\n", " ") for label in group.labels]
+    if len(set(names)) < len(names):  # two long names may be cut to the same
+        names = [f"{name} [{at}]" for at, name in enumerate(names, 1)]
+    # by number: names go through sets, whose order no two processes share
     numbers = {label: at for at, label in enumerate(group.labels)}
     p = scikit_posthocs.posthoc_nemenyi_friedman(group.scores.rename(columns=numbers))
     ranks = group.ranks.rename(numbers)
