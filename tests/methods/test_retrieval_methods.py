@@ -103,7 +103,13 @@ def prepared(name: str, student: Model, training: ListSplit, source: Any, **opti
     return made
 
 
-def run(name: str, *, in_batch: bool = False, short: bool = False, **options: Any) -> Trained:
+def run(name: str, **options: Any) -> Trained:
+    return run_both(name, **options)[1]
+
+
+def run_both(
+    name: str, *, in_batch: bool = False, short: bool = False, **options: Any
+) -> tuple[Method, Trained]:
     training, held = world(in_batch=in_batch, short=short)
     student = model()
     source: Any = LiveTeacher(teacher(), "float32")
@@ -112,7 +118,7 @@ def run(name: str, *, in_batch: bool = False, short: bool = False, **options: An
     recipe = Recipe(
         epochs=4, batch_size=8, optimizer="adamw", learning_rate=3e-3, precision="float32"
     )
-    return train(
+    return made, train(
         student=student,
         method=made,
         teacher=source if made.signals else None,
@@ -126,6 +132,24 @@ def run(name: str, *, in_batch: bool = False, short: bool = False, **options: An
             direction="max",
         ),
     )
+
+
+@pytest.mark.parametrize("r", [1, 2, 3])
+def test_what_gpd_deploys_is_the_retriever_in_training_bit_for_bit(r: int) -> None:
+    from methods.gpd.dynamic import student_weights
+
+    made, trained = run_both("gpd", r=r, step="raw" if r == 3 else "matched")
+    plain, student = model(), trained.model
+    assert type(student) is type(plain) and list(student.state_dict()) == list(plain.state_dict())
+    assert any(not value.equal(plain.state_dict()[k]) for k, value in student.state_dict().items())
+    weights = student_weights(made.dynamic, student, made.places)  # type: ignore[attr-defined]
+    assert weights.keys() == dict(student.named_parameters()).keys()
+    inputs = world()[0].batch(np.arange(8)).inputs
+    with torch.no_grad():
+        student.eval()
+        deployed = student(inputs).logits
+        assert deployed.equal(torch.func.functional_call(student, weights, (inputs,)).logits)
+    plain.load_state_dict(trained.best_state)
 
 
 EVERY = [

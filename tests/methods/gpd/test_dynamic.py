@@ -15,6 +15,9 @@ from methods.gpd.dynamic import Shape, _stored, build_dynamic, student_weights
 
 families = pytest.mark.parametrize("family", ["resnet", "wide resnet", "mobilenet", "bert"])
 expansions = pytest.mark.parametrize("r", [1, 2, 3])
+precisions = pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32], ids=["float64", "float32"]
+)
 
 
 def build(student: Any, inputs: Any, **shape: Any) -> tuple[Any, Any]:
@@ -49,7 +52,7 @@ def close(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 @families
 @expansions
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@precisions
 def test_starts_as_the_students_function(gpd, family: str, r: int, dtype: torch.dtype) -> None:
     student, inputs = gpd.make_student(family, dtype)
     matched = r != 2  # how weights are stored changes no function: both ways are gone through
@@ -116,9 +119,12 @@ def test_fused_projections_are_repeated_one_by_one(gpd) -> None:
 
 @families
 @expansions
+@precisions
 @pytest.mark.parametrize("matched", [True, False], ids=["matched", "raw"])
-def test_extracting_gives_the_student_back(gpd, family: str, r: int, matched: bool) -> None:
-    student, inputs = gpd.make_student(family)
+def test_extracting_gives_the_student_back(
+    gpd, family: str, r: int, dtype: torch.dtype, matched: bool
+) -> None:
+    student, inputs = gpd.make_student(family, dtype)
     branches = gpd.FAMILIES[family][2]
     dynamic, places = build(
         student, inputs, expansion=r, branches=branches, matched=matched, noise=0.3
@@ -132,13 +138,18 @@ def test_extracting_gives_the_student_back(gpd, family: str, r: int, matched: bo
         if matched or r != 3:
             assert value.equal(own[name])
         else:  # stored divided by three
-            assert float((value - own[name]).detach().abs().max()) < 1e-15
+            rounding = torch.finfo(dtype).eps * float(own[name].detach().abs().max())
+            assert float((value - own[name]).detach().abs().max()) <= rounding
 
 
 @families
-def test_slices_alias_the_dynamic_teachers_storage(gpd, family: str) -> None:
-    student, inputs = gpd.make_student(family)
-    dynamic, places = build(student, inputs, expansion=2)
+@expansions
+@precisions
+def test_slices_alias_the_dynamic_teachers_storage(
+    gpd, family: str, r: int, dtype: torch.dtype
+) -> None:
+    student, inputs = gpd.make_student(family, dtype)
+    dynamic, places = build(student, inputs, expansion=r)
     for name, own in student.named_parameters():
         stored, _ = _stored(dynamic, name)
         block = places[name].take(stored)
@@ -149,8 +160,12 @@ def test_slices_alias_the_dynamic_teachers_storage(gpd, family: str) -> None:
     assert all(not value.any() for value in student_weights(dynamic, student, places).values())
 
 
-def test_one_branch_of_width_one_is_the_student_itself(gpd) -> None:
-    student, inputs = gpd.make_student("resnet")
+@families
+@precisions
+def test_one_branch_of_width_one_is_the_student_itself(
+    gpd, family: str, dtype: torch.dtype
+) -> None:
+    student, inputs = gpd.make_student(family, dtype)
     dynamic, places = build(student, inputs, expansion=1, branches=1, noise=0.5)
     assert dynamic.state_dict().keys() == student.state_dict().keys()
     optimizer = torch.optim.SGD(dynamic.parameters(), lr=0.1, momentum=0.9)
@@ -163,9 +178,9 @@ def test_one_branch_of_width_one_is_the_student_itself(gpd) -> None:
         optimizer.zero_grad()
         (F.cross_entropy(small, labels) + F.cross_entropy(large, labels)).backward()
         optimizer.step()
-    assert not student_weights(dynamic, student, places)["network.stem.conv.weight"].equal(
-        student.network.stem.conv.weight
-    )
+    weights = student_weights(dynamic, student, places)
+    moved = [name for name, own in student.named_parameters() if not weights[name].equal(own)]
+    assert len(moved) > len(weights) / 2
 
 
 # --- symmetry: noise, and the trap without it ---
@@ -197,7 +212,9 @@ def train_dynamic(dynamic: nn.Module, inputs: Any, steps: int) -> None:
         optimizer.step()
 
 
-@pytest.mark.parametrize(("family", "branches"), [("resnet", 6), ("bert", 1)])
+@pytest.mark.parametrize(
+    ("family", "branches"), [("resnet", 6), ("wide resnet", 6), ("mobilenet", 2), ("bert", 1)]
+)
 @pytest.mark.parametrize("r", [2, 3])
 def test_without_noise_copies_never_part(gpd, family: str, branches: int, r: int) -> None:
     student, inputs = gpd.make_student(family)
@@ -266,7 +283,7 @@ def adam(parameters: Any, lr: float) -> Any:
     return torch.optim.AdamW(parameters, lr=lr, eps=1e-30, weight_decay=0.0)
 
 
-@pytest.mark.parametrize("family", ["resnet", "mobilenet", "bert"])
+@families
 @pytest.mark.parametrize(("optimizer", "power"), [(torch.optim.SGD, 2), (adam, 1)])
 @pytest.mark.parametrize("r", [2, 3])
 def test_a_step_moves_the_student_r_squared_times_as_far_unless_matched(
@@ -290,7 +307,7 @@ def test_a_step_moves_the_student_r_squared_times_as_far_unless_matched(
             assert alike.double().mean() > (1.0 if optimizer is not adam else 0.97) - 1e-9, name
 
 
-@pytest.mark.parametrize("family", ["resnet", "mobilenet", "bert"])
+@families
 @pytest.mark.parametrize("r", [2, 3])
 def test_a_matched_dynamic_teacher_moves_as_the_student_would_alone(
     gpd, family: str, r: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -136,6 +137,16 @@ def test_the_static_teacher_changes_both_networks(world, static: str, differing)
 def test_the_export_is_the_student_in_training_bit_for_bit(
     world, r: int, differing, snapshot
 ) -> None:
+    check_export(world, r, differing, snapshot)
+
+
+@pytest.mark.parametrize("name", ["wrn-10-1", "timm:mobilenetv3_small_050"])
+@pytest.mark.parametrize("r", [1, 2, 3])
+def test_the_export_of_other_families(image_world, name: str, r: int, differing, snapshot) -> None:
+    check_export(replace(image_world, student_name=name), r, differing, snapshot)
+
+
+def check_export(world: Any, r: int, differing: Any, snapshot: Any) -> None:
     started = snapshot(world.student())
     options = {"r": r, "branches": 6 if r == 2 else 2, "step": "raw" if r == 3 else "matched"}
     run = world.run("gpd", options=options)

@@ -8,11 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.func import functional_call
 
 from bench.errors import NotApplicable
 from bench.models.dual import DualEncoder
 from bench.models.retriever import build_retriever
-from methods.gpd.dynamic import Shape, build_dynamic, student_weights
+from methods.gpd.dynamic import Shape, _stored, build_dynamic, student_weights
 from methods.gpd.method import smoothed_cross_entropy
 
 KINDS = ("dual:bert-L2-H32", "dual:bert-L1-H32+cls+dot+separate")
@@ -91,6 +92,65 @@ def test_extracting_gives_the_student_back(name: str, r: int) -> None:
     own = dict(student.named_parameters())
     assert found.keys() == own.keys()
     assert all(found[each].equal(value) for each, value in own.items())
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("r", [1, 2, 3])
+def test_slices_alias_the_dynamic_teachers_storage(name: str, r: int) -> None:
+    student, inputs = make(name)
+    dynamic, places = expand(student, inputs, expansion=r)
+    for each, own in student.named_parameters():
+        stored, _ = _stored(dynamic, each)
+        block = places[each].take(stored)
+        assert block.shape == own.shape
+        assert block.untyped_storage().data_ptr() == stored.untyped_storage().data_ptr()
+        with torch.no_grad():
+            stored.zero_()
+    assert all(not value.any() for value in student_weights(dynamic, student, places).values())
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_width_one_is_the_student_itself(name: str) -> None:
+    student, inputs = make(name)
+    dynamic, places = expand(student, inputs, expansion=1, noise=0.5)
+    optimizer = torch.optim.SGD(dynamic.parameters(), lr=0.1)
+    for _ in range(3):
+        weights = student_weights(dynamic, student, places)
+        small = functional_call(student, weights, (inputs,)).logits
+        large = dynamic(inputs).logits
+        assert small.equal(large)
+        optimizer.zero_grad()
+        F.cross_entropy(large, torch.zeros(3, dtype=torch.long)).backward()
+        optimizer.step()
+    moved = student_weights(dynamic, student, places)
+    assert not all(moved[each].equal(own) for each, own in student.named_parameters())
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("r", [2, 3])
+@pytest.mark.parametrize("matched", [True, False], ids=["matched", "raw"])
+def test_a_step_moves_the_student_as_far_as_alone_only_if_matched(
+    name: str, r: int, matched: bool
+) -> None:
+    student, inputs = make(name)
+    alone, _ = make(name)
+    labels = torch.zeros(3, dtype=torch.long)
+    F.cross_entropy(alone(inputs).logits, labels).backward()
+    torch.optim.SGD([p for p in alone.parameters() if p.grad is not None], lr=1e-3).step()
+    dynamic, places = expand(student, inputs, expansion=r, matched=matched)
+    weights = student_weights(dynamic, student, places)
+    F.cross_entropy(functional_call(student, weights, (inputs,)).logits, labels).backward()
+    torch.optim.SGD([p for p in dynamic.parameters() if p.grad is not None], lr=1e-3).step()
+    found, plain = student_weights(dynamic, student, places), dict(alone.named_parameters())
+    divided = 0
+    for each, before in student.named_parameters():
+        moved, expected = (found[each] - before).detach(), (plain[each] - before).detach()
+        times = 1 if matched else places[each].divisor ** 2
+        divided += times > 1
+        far = float(expected.abs().max())
+        if far > 1e-12:
+            assert float((moved - times * expected).abs().max()) <= 1e-6 * times * far, each
+    assert bool(divided) != matched
 
 
 def test_with_noise_the_teacher_departs_and_the_student_does_not() -> None:
