@@ -18,6 +18,7 @@ import pytest
 from bench import BASELINES, METHODS, TASKS, BenchError
 from bench.data.bm25 import BM25
 from bench.data.judged import Judged, normalised
+from bench.measure.cost import CostSpec, measure_cost
 from bench.plan import make_plan
 from bench.store import read_predictions, read_records
 from bench.suites import Suite
@@ -350,13 +351,17 @@ METHOD_CELLS = ["scratch", "kd", "kd:loss=margin_mse", "fitnets_retrieval", "lel
 def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Run real cells on a small mirror through the command line; records by label."""
     base = tmp_path_factory.mktemp("msmarco")
+    names = [*METHOD_CELLS, "bm25", "teacher"]
+    return run_cells(base, names, "msmarco", "--set", "epochs=4", "--set", "batch_size=10")
+
+
+def run_cells(base: Path, names: list[str], task: str, *more: str) -> dict[str, dict[str, Any]]:
     write_beir(base / "mirror", two=True)
-    names = ",".join([*METHOD_CELLS, "bm25", "teacher"])
     done = subprocess.run(
         [
-            *[sys.executable, "-m", "bench", "run", "--methods", names, "--tasks", "msmarco"],
+            *[sys.executable, "-m", "bench", "run", "--methods", ",".join(names), "--tasks", task],
             *["--source", "mirror", "--seeds", "1", "--device", "cpu"],
-            *["--results", str(base / "out"), "--set", "epochs=4", "--set", "batch_size=10"],
+            *["--results", str(base / "out"), *more],
         ],
         cwd=ROOT,
         env={
@@ -428,3 +433,47 @@ def test_students_are_one_and_the_teacher_is_served_from_the_cache(
     assert finished["bm25"]["teacher"] is None
     rankings = {label: each["saved"]["best_test"].tobytes() for label, each in finished.items()}
     assert len(set(rankings.values())) >= len(rankings) - 1
+
+
+def test_a_cross_encoder_is_trained_and_teaches(tmp_path: Path) -> None:
+    names = ["teacher", "kd", "kd:loss=margin_mse"]
+    settings = ("student=dual:minilm:0", "epochs=1", "rerank=7", "teacher_recipe.epochs=1")
+    found = run_cells(
+        tmp_path,
+        names,
+        "msmarco-cross",
+        *("--preset", "small"),
+        *(each for setting in settings for each in ("--set", setting)),
+    )
+    assert {label: each["status"] for label, each in found.items()} == {
+        "teacher": "ok",
+        "kd": "ok",
+        "kd (loss=margin_mse)": "ok",
+    }
+    teacher = found["teacher"]["teacher"]
+    assert teacher["name"] == "cross:minilm" and not teacher["frozen"]
+    for label in ("kd", "kd (loss=margin_mse)"):
+        assert found[label]["teacher"]["key"] == teacher["key"]
+        assert found[label]["teacher"]["served"] == "cached"
+        assert found[label]["epochs"][0]["losses"]["kd"] > 0
+    # its own row: BM25's first seven in an order of its own, then as BM25 has them
+    bodies = texts(60)
+    asked = [" ".join(bodies[at].split()[:4]) + f" q{at}" for at in range(40, 50)]
+    first = BM25(bodies).ranking(asked, 60)
+    ranking = found["teacher"]["saved"]["best_test"]
+    assert [set(row) for row in ranking[:, :7]] == [set(row) for row in first[:, :7]]
+    assert not np.array_equal(ranking[:, :7], first[:, :7])
+
+
+@pytest.mark.usefixtures("mirror")
+def test_the_cost_of_a_retriever_includes_its_index(tmp_path: Path) -> None:
+    suite = Suite(
+        methods=["scratch"], tasks=["msmarco"], preset="quick", source="mirror", seeds=[0]
+    )
+    (cell,) = make_plan(suite, device="cpu").cells
+    record = measure_cost(CostSpec(cell, steps=1, warmup=1), tmp_path)
+    assert record["status"] == "ok", record["error"]
+    index = record["inference"]["index"]
+    assert index["passages"] == 60 and index["bytes"] == 60 * 384 * 4
+    assert index["build"]["samples_per_s"] > 0
+    assert record["inference"]["latency"]["samples"] == 1

@@ -1,0 +1,81 @@
+"""What a cost record says of a method beside the plain student."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.measure.cost import CostSpec, cost_path, measure_cost
+from bench.plan import make_plan
+from bench.store import read_costs
+from bench.suites import Suite
+
+METHODS = ["scratch", "gpd_scratch"]
+
+
+def specs(methods: list[str]) -> list[CostSpec]:
+    suite = Suite(methods=methods, tasks=["cifar10:train_limit=128"], preset="quick", seeds=[0])
+    return [CostSpec(cell, steps=2, warmup=1) for cell in make_plan(suite, device="cpu").cells]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("costs")
+
+
+@pytest.fixture(scope="module")
+def measured(results: Path) -> dict[str, dict[str, Any]]:
+    return {spec.cell.label: measure_cost(spec, results) for spec in specs(METHODS)}
+
+
+def test_a_wider_network_beside_the_student_costs_training_alone(
+    measured: dict[str, dict[str, Any]],
+) -> None:
+    plain, wider = (measured[name] for name in METHODS)
+    assert plain["status"] == wider["status"] == "ok"
+    flops = [each["training"]["flops_per_sample"] for each in (plain, wider)]
+    assert flops[1] > 4 * flops[0]  # twice as wide: four times the products, and the student's own
+    assert wider["parameters"]["train_only"] > plain["parameters"]["train_only"] == 0
+    assert wider["parameters"]["deployed"] == plain["parameters"]["deployed"]
+    served = [each["inference"]["flops_per_sample"] for each in (plain, wider)]
+    assert served[0] == served[1] > 0
+    for each in (plain, wider):
+        assert each["training"]["memory"]["rss_growth_bytes"] >= 0
+        assert each["training"]["step"]["samples_per_s"] > 0
+        latency, throughput = (each["inference"][name] for name in ("latency", "throughput"))
+        assert latency["p5_s"] <= latency["p50_s"] <= latency["p95_s"]
+        assert latency["samples"] == 1 < throughput["samples"]
+
+
+def test_phases_of_a_step_without_a_teacher(measured: dict[str, dict[str, Any]]) -> None:
+    for each in measured.values():
+        for stage in each["training"]["stages"].values():
+            assert stage["phases_s"].keys() == {"data", "step"}
+            assert all(seconds > 0 for seconds in stage["phases_s"].values())
+
+
+def test_the_record_is_where_it_belongs_and_can_be_read(
+    results: Path, measured: dict[str, dict[str, Any]]
+) -> None:
+    found, problems = read_costs(results)
+    assert not problems
+    assert {each["key"] for each in found} == {spec.key for spec in specs(METHODS)}
+    for spec in specs(METHODS):
+        kept = json.loads(cost_path(results, spec).read_text(encoding="utf-8"))
+        assert kept == measured[spec.cell.label]
+
+
+def test_what_fails_is_a_record_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("no such step")
+
+    monkeypatch.setattr("bench.measure.cost.time_calls", refuse)
+    (spec,) = specs(["scratch"])
+    record = measure_cost(spec, tmp_path)
+    assert record["status"] == "failed" and record["error"]["message"] == "no such step"
+    assert cost_path(tmp_path, spec).is_file()
