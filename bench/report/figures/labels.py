@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -10,16 +11,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.report.figures.style import GREY, handle, placed, plain, styled
-from bench.report.labels import LabelCurves
+from bench.report.frame import CEILING
+from bench.report.labels import LabelCurves, Point
 from bench.report.looks import Look
 from bench.report.text import metric_name, scale, unit
+
+WIDTH_OF_A_TICK = 0.2  # of the axis, where two facets stand side by side
 
 
 def draw(curves: Sequence[LabelCurves], looks: Mapping[str, Look]) -> Figure:
     """Return the figure: a facet for each task, a line for each method."""
     columns = min(2, len(curves))
     rows = math.ceil(len(curves) / columns)
-    labels = sorted({label for each in curves for label in each.points})
+    labels = sorted({label for each in curves for label in each.points} - {CEILING})
     with styled(7.0, 3.0 * rows + 0.4 + 0.19 * -(-len(labels) // 4)) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).flatten()
         for ax, each in zip(axes, curves, strict=False):
@@ -34,6 +38,9 @@ def draw(curves: Sequence[LabelCurves], looks: Mapping[str, Look]) -> Figure:
 def _facet(ax: Axes, curves: LabelCurves, looks: Mapping[str, Look]) -> None:
     factor = scale(curves.metric)
     for label, points in curves.points.items():
+        if label == CEILING:  # so far above that it would press the others together
+            _teacher(ax, points, factor)
+            continue
         colour, marker, dash = looks[label]
         at = [point.labels for point in points]
         mean = [point.mean * factor for point in points]
@@ -43,12 +50,21 @@ def _facet(ax: Axes, curves: LabelCurves, looks: Mapping[str, Look]) -> None:
         ax.vlines(at, low, high, color=colour, lw=1.2)
     ax.set_xscale("log")
     ticks = sorted({point.labels for points in curves.points.values() for point in points})
+    room = math.log(ticks[-1] / ticks[0])
+    narrow = any(math.log(b / a) < WIDTH_OF_A_TICK * room for a, b in itertools.pairwise(ticks))
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,.0f}"))
-    ax.tick_params(axis="x", labelrotation=35)
+    ax.tick_params(axis="x", labelrotation=35 if narrow else 0)
     ax.set_xlabel("labelled training samples")
     ax.set_ylabel(f"test {plain(metric_name(curves.metric))}{unit(curves.metric)}")
     ax.set_title(plain(curves.title, 40) + "\n", loc="left", pad=2)
     where = placed(curves.where)
     ax.text(0, 1.01, where, transform=ax.transAxes, fontsize=7, color=GREY, va="bottom")
+
+
+def _teacher(ax: Axes, points: Sequence[Point], factor: float) -> None:
+    """Write the teacher's scores in a corner."""
+    found = sorted({f"{point.mean * factor:.1f}" for point in points})
+    words = f"teacher {found[0]}" if len(found) == 1 else f"teacher {found[0]} to {found[-1]}"
+    ax.text(0.98, 0.03, words, transform=ax.transAxes, ha="right", fontsize=8, color=GREY)
