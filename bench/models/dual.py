@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import NotApplicable
-from bench.models.encode import Tower, encode, encoded_tiles
+from bench.models.encode import KEPT_BYTES, Tower, encode, encoded_tiles
 from bench.models.retriever import Retriever
 from bench.models.search import ExactSearch
 from bench.types import Batch, Output
@@ -124,16 +124,20 @@ class DualEncoder(Retriever):
         """Return encoding and exact search in an index of the right size.
 
         The index holds random vectors: search takes as long whatever they are, and encoding the
-        collection would take longer than all measurements.
+        collection would take longer than all measurements.  Of a collection too large to be held
+        there is one part, which is searched again until all passages are counted.
         """
         generator = torch.Generator().manual_seed(0)
-        index = torch.randn(len(search.passages), self.width, generator=generator)
+        passages = len(search.passages)
+        held = min(passages, max(KEPT_BYTES // (4 * self.width), 1))
+        index = torch.randn(held, self.width, generator=generator)
         index = F.normalize(index, dim=-1).to(search.labels.device)
 
         def answer(batch: Batch) -> Tensor:
             query = self.encode(batch.inputs["query_ids"], batch.inputs["query_mask"], "query")
             exact = ExactSearch(query, search.depth)
-            exact.add(index)
+            while exact.count < passages:
+                exact.add(index[: passages - exact.count])
             return exact.ranking()
 
         return answer

@@ -303,6 +303,15 @@ def test_what_a_server_answers_is_what_a_split_predicts() -> None:
     assert model.server(split)(split.batch(np.array([2]))).scores.shape == (1, 6)
 
 
+def test_a_server_of_a_large_collection_holds_a_part_and_counts_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    split = search()
+    monkeypatch.setattr("bench.models.dual.KEPT_BYTES", 7 * 32 * 4)  # seven of thirty passages
+    (answer,) = dual().server(split)(split.batch(np.array([2]))).tolist()
+    assert len(answer) == 20 == len(set(answer)) and max(answer) in range(7, 30)
+
+
 def test_word_embeddings_alone_are_a_student() -> None:
     model = build_retriever("dual:minilm:0")
     assert (model.depth, model.width) == (0, 384)
