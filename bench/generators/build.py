@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bench.errors import BenchError
 
@@ -20,8 +22,13 @@ _BARTS = "bart-LLAYERS-HWIDTH or hub:NAME"
 KNOWN = {"image": "autoencoder-wWIDTH-zCHANNELS", "text": _BARTS, "retrieval": _BARTS}
 
 
-def build_generator(name: str, task: Task, data: Data) -> GeneratorModule:
+def build_generator(
+    name: str, task: Task, data: Data, kept: Mapping[str, Tensor] | None = None
+) -> GeneratorModule:
     """Build the generator called ``name`` for ``task``, with random weights but for hub models.
+
+    With ``kept``, the state of a finished one, it is built to take that: its vocabulary may be that
+    of more texts than ``data`` has labels for.
 
     ``autoencoder-w32-z16``: a convolutional autoencoder, 32 channels at half resolution, 16 in
     the code; ``bart-L1-H64``: a compact BART of one block each side and width 64;
@@ -45,7 +52,7 @@ def build_generator(name: str, task: Task, data: Data) -> GeneratorModule:
     if image:
         made = _autoencoder(int(image["width"]), int(image["latent"]), data)
     elif text:
-        made = _compact_bart(int(text["layers"]), int(text["width"]), task, data)
+        made = _compact_bart(int(text["layers"]), int(text["width"]), task, data, kept or {})
     else:
         from bench.generators.text import load_hub_bart
 
@@ -77,7 +84,9 @@ def _autoencoder(width: int, latent: int, data: Data) -> GeneratorModule:
     return ConvAutoencoder(width, latent, size=(height, breadth), low=low, high=high)
 
 
-def _compact_bart(layers: int, width: int, task: Task, data: Data) -> GeneratorModule:
+def _compact_bart(
+    layers: int, width: int, task: Task, data: Data, kept: Mapping[str, Tensor]
+) -> GeneratorModule:
     from bench.generators.text import CompactBart
     from bench.models.text import load_tokenizer, word_embeddings
 
@@ -89,10 +98,13 @@ def _compact_bart(layers: int, width: int, task: Task, data: Data) -> GeneratorM
             f"a compact BART cannot write the vocabulary of '{vocabulary}'",
             "--set generator=hub:facebook/bart-base, or a teacher of uncased BERT's vocabulary",
         )
+    tokens = kept.get("ids")
+    if tokens is None:
+        tokens = torch.from_numpy(np.unique(np.concatenate(split.tokens)))
     return CompactBart(
         layers,
         width,
-        tokens=torch.from_numpy(np.unique(np.concatenate(split.tokens))),
+        tokens=tokens,
         vocabulary_size=len(load_tokenizer(vocabulary)),
         max_length=task.text_length,
         embeddings=word_embeddings(),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+from torch import Tensor
 
 from bench.data.cache import cache_dir
 from bench.data.fingerprint import file_sha256
@@ -74,15 +75,28 @@ class GeneratorFiles:
         write_atomically(self.manifest, json.dumps(whole, indent=1, sort_keys=True).encode())
         return whole
 
-    def load_into(self, generator: GeneratorModule, *, whole: bool) -> GeneratorModule:
+    def state(self) -> dict[str, Tensor]:
+        """Return what was kept of the generator's parameters and buffers.
+
+        Raises:
+            BenchError: when it cannot be read.
+        """
+        try:
+            return safetensors.torch.load_file(self.weights)
+        except Exception as error:
+            raise BenchError(f"generator {self.weights} cannot be read: {error}") from error
+
+    def load_into(
+        self, generator: GeneratorModule, state: Mapping[str, Tensor], *, whole: bool
+    ) -> GeneratorModule:
         """Put what was kept into ``generator``, frozen and in evaluation mode.
 
         Args:
             generator: built under the same name.
+            state: of :meth:`state`.
             whole: whether all of its state was kept.
         """
         try:
-            state = safetensors.torch.load_file(self.weights)
             generator.load_state_dict(state, strict=whole)
         except Exception as error:
             raise BenchError(f"generator {self.weights} cannot be loaded: {error}") from error

@@ -68,11 +68,11 @@ def load_generator(
         BenchError: when it has not been made.
     """
     files = GeneratorFiles.of(spec.task, spec.key)
-    manifest = files.require()
+    manifest, state = files.require(), files.state()
     # building draws random numbers: no stream of the caller's may move by it
     with torch.random.fork_rng(devices=[]):
-        made = build_generator(manifest["name"], task, data)
-    generator = files.load_into(made, whole=not pretrained(manifest["name"]))
+        made = build_generator(manifest["name"], task, data, kept=state)
+    generator = files.load_into(made, state, whole=not pretrained(manifest["name"]))
     generator.fingerprint = manifest["fingerprint"]
     judged = files.read_judgement(spec.judge.key)
     return generator.to(data.train.labels.device), {**manifest, "judged": judged}

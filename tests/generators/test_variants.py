@@ -169,6 +169,18 @@ def test_a_damaged_file_of_texts_is_made_again(own_cache: Path) -> None:
     prepared(cell())
 
 
+def test_few_labels_are_generated_from_with_the_vocabulary_of_all_texts(tmp_path: Path) -> None:
+    given = cell(n=6, teacher_data="all")
+    assert given.generator.key == cell().generator.key  # type: ignore[union-attr]
+    ready, _, data = prepared(given)
+    whole, _, everything = prepared(cell())
+    assert (len(data.train), len(everything.train)) == (6, 64)
+    few, all_of_them = (each.setting.generated.generator for each in (ready, whole))
+    assert few.ids.equal(all_of_them.ids)
+    assert len(np.unique(np.concatenate(data.train.tokens))) < len(few.ids)
+    assert run_cell(given, tmp_path)["error"] is None
+
+
 def test_images_too_slow_to_generate_in_a_step_are_refused(image_world) -> None:
     given = cell("cifar10")
     task = open_task(given)
