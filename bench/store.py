@@ -46,6 +46,11 @@ def samples_path(root: Path, record: Mapping[str, Any]) -> Path:
     return record_path(root, record).with_suffix(".samples.json")
 
 
+def each_path(root: Path, record: Mapping[str, Any]) -> Path:
+    """Return where what single test samples scored belongs: small, unlike the predictions."""
+    return record_path(root, record).with_suffix(".each.npz")
+
+
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write ``data`` to a temporary file, flush it to disk and rename it over ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)

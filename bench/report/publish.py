@@ -61,11 +61,11 @@ def _ours(out: Path) -> bool:
 
 def _records(source: Path, predictions: bool) -> dict[str, bytes]:
     """Return records and cost records by path; links that lead elsewhere are left out."""
-    kinds = (".json", ".npz") if predictions else (".json",)
+    kinds = (".json", ".npz") if predictions else (".json", ".each.npz")
     found = {}
     for path in sorted(source.rglob("*")):
         inside = path.is_file() and path.resolve().is_relative_to(source)
-        if inside and path.suffix in kinds and not path.name.startswith("."):
+        if inside and path.name.endswith(kinds) and not path.name.startswith("."):
             found[f"results/{path.relative_to(source).as_posix()}"] = path.read_bytes()
     return found
 

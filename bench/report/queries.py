@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +17,15 @@ from bench.report.content import Block, Table, Value, file_name
 from bench.report.frame import REFERENCE, SECOND
 from bench.report.sections import Section
 from bench.stats import PairedTest, holm, mean_and_sd, paired_test
-from bench.store import Record, read_predictions, record_path
+from bench.store import Record, each_path, read_predictions, record_path
 
 JUDGED = ("ndcg@10", "recall@100", "recall@1000")
 EACH = "best_test_each"  # the array beside a record
+# what a damaged archive or a stranger's record may raise
+UNREADABLE = (
+    *(BenchError, OSError, EOFError, KeyError, ValueError, TypeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 Scores = Mapping[str, np.ndarray]
 
 CAPTION = """\
@@ -31,8 +39,9 @@ the spread over seeds stands above."""
 def read_each(results: Path, records: Sequence[Record]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the scores of single test queries by record key, and a line for each damaged file.
 
-    Records without them (other families, failed cells) are left out, as are those whose file is
-    gone: a published set of records may come without its arrays.
+    They stand beside the record with its rankings, and once more in a small file of their own, for
+    records that are published without rankings.  Records with neither (other families, failed
+    cells) are left out.
     """
     found: dict[str, np.ndarray] = {}
     problems = []
@@ -42,19 +51,38 @@ def read_each(results: Path, records: Sequence[Record]) -> tuple[dict[str, np.nd
         if record.get("status") != "ok" or family != "retrieval" or not isinstance(saved, dict):
             continue
         try:
-            path = record_path(results, record).with_name(str(saved["file"]))
-            if path.name != str(saved["file"]) or not path.is_file():
-                continue
-            if file_sha256(path) != saved["sha256"]:
-                raise BenchError("not the file that its record names")
-            arrays = read_predictions(path)
-        except (BenchError, OSError, KeyError, ValueError) as error:
+            scores = _with_rankings(results, record, saved)
+            scores = _alone(results, record) if scores is None else scores
+        except UNREADABLE as error:
             name = str(record.get("key"))[:12]
             problems.append(f"record {name}: its rankings cannot be read ({error})")
             continue
-        if EACH in arrays:
-            found[str(record["key"])] = np.asarray(arrays[EACH], dtype=np.float64)
+        if scores is not None:
+            found[str(record["key"])] = scores
     return found, problems
+
+
+def _with_rankings(results: Path, record: Record, saved: Mapping[str, Any]) -> np.ndarray | None:
+    """Return the scores in the file that the record names by its checksum, if that is there."""
+    path = record_path(results, record).with_name(str(saved["file"]))
+    if path.name != str(saved["file"]) or not path.is_file():
+        return None
+    if file_sha256(path) != saved["sha256"]:
+        raise BenchError("not the file that its record names")
+    arrays = read_predictions(path)
+    return np.asarray(arrays[EACH], dtype=np.float64) if EACH in arrays else None
+
+
+def _alone(results: Path, record: Record) -> np.ndarray | None:
+    """Return the scores in the small file; their mean must be the record's own score."""
+    path = each_path(results, record)
+    if not path.is_file():
+        return None
+    scores = np.asarray(read_predictions(path)[EACH], dtype=np.float64)
+    told = record["metrics"]["best"]["test"][record["task"]["metric"]]
+    if scores.ndim != 1 or not len(scores) or not abs(float(scores.mean()) - told) < 1e-9:
+        raise BenchError("its queries' mean is not the record's score")
+    return scores
 
 
 def query_table(section: Section, each: Scores) -> list[Block]:

@@ -6,12 +6,20 @@ import html
 from pathlib import Path
 
 import numpy as np
+import pytest
 from factory import failure, record
 
 from bench.report import write_reports
 from bench.report.queries import EACH, read_each
 from bench.stats import paired_test
-from bench.store import Record, record_path, write_predictions, write_record
+from bench.store import (
+    Record,
+    read_predictions,
+    read_records,
+    record_path,
+    write_predictions,
+    write_record,
+)
 
 QUERIES = 60
 
@@ -78,6 +86,40 @@ def test_rows_are_tested_query_by_query(tmp_path: Path) -> None:
     other = paired_test(scores["lelp"] - scores["scratch"])
     assert f"p = {other.p:.3f}" in line(text, "lelp")
     assert "9,999 random sign flips" in text
+
+
+def without_rankings(root: Path) -> None:
+    """Leave of each record's arrays what is published: its queries' scores alone."""
+    for path in list(root.rglob("seed*.npz")):
+        scores = read_predictions(path)[EACH]
+        path.unlink()
+        write_predictions(path.with_suffix(".each.npz"), {EACH: scores})
+
+
+def test_records_published_without_rankings_are_tested_all_the_same(tmp_path: Path) -> None:
+    judged(tmp_path)
+    whole = table(page(tmp_path))
+    without_rankings(tmp_path)
+    assert table(page(tmp_path)) == whole
+
+
+@pytest.mark.parametrize("damage", ["other", "empty", "cut", "two", "text"])
+def test_scores_that_are_not_the_records_are_not_believed(tmp_path: Path, damage: str) -> None:
+    judged(tmp_path)
+    without_rankings(tmp_path)
+    path = next(path for path in sorted(tmp_path.rglob("*.each.npz")) if "kd" in str(path))
+    scores = read_predictions(path)[EACH]
+    if damage == "other":
+        write_predictions(path, {EACH: scores[::-1] + 1e-3})
+    elif damage == "two":
+        write_predictions(path, {EACH: scores[None]})
+    elif damage == "text":
+        write_predictions(path, {EACH: np.array(["much"])})
+    else:
+        path.write_bytes(path.read_bytes()[:-30] if damage == "cut" else b"")
+    found, (problem,) = read_each(tmp_path, read_records(tmp_path)[0])
+    assert len(found) == 5 and "its rankings cannot be read" in problem
+    assert "over kd" not in table(page(tmp_path))
 
 
 def test_a_row_without_all_its_arrays_is_not_tested(tmp_path: Path) -> None:

@@ -380,6 +380,9 @@ def run_cells(base: Path, names: list[str], task: str, *more: str) -> dict[str, 
     for record in records:
         (path,) = (base / "out").rglob(record["predictions"]["file"])
         record["saved"] = read_predictions(path)
+        alone = read_predictions(path.with_suffix(".each.npz"))
+        assert alone.keys() == {"best_test_each"}
+        assert np.array_equal(alone["best_test_each"], record["saved"]["best_test_each"])
     return found
 
 
