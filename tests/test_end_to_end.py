@@ -190,6 +190,7 @@ def test_a_second_run_runs_nothing(base: Path) -> None:
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in after} == before
 
 
+@pytest.mark.slow
 def test_the_same_cell_elsewhere_gives_the_same_bits(
     base: Path, records: dict[str, dict[str, Any]]
 ) -> None:
@@ -218,6 +219,7 @@ def test_report_is_rendered_and_the_same_the_second_time(base: Path) -> None:
         assert (base / "reports-again" / path.relative_to(base / "reports")).read_bytes() == data
 
 
+@pytest.mark.slow
 def test_text_methods_and_baselines_run(tmp_path: Path) -> None:
     done = bench(
         *["run", "--methods", "scratch,kd,tfidf,teacher", "--tasks", "amazon", "--seeds", "1"],

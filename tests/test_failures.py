@@ -213,6 +213,7 @@ def test_failing_cells_are_written_down_and_the_rest_goes_on(bench: Bench) -> No
     assert bench.records()["killed_once"]["metrics"] == bench.records()["scratch"]["metrics"]
 
 
+@pytest.mark.slow
 def test_failing_teacher_fails_each_cell_that_needs_it(bench: Bench) -> None:
     code, said = bench.run("--methods", "kd,fitnets", "--set", "teacher=resnet9")
     assert code == 1, said

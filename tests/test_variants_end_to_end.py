@@ -161,6 +161,7 @@ def test_a_second_run_runs_nothing(folder: Path) -> None:
     assert "0 cells run, 12 there already." in run(folder)
 
 
+@pytest.mark.slow
 def test_more_labels_than_there_are_is_one_line(tmp_path: Path) -> None:
     command: list[Any] = [sys.executable, "-m", "bench", "run", "--methods", "scratch"]
     command += ["--tasks", "cifar10:n=9999", "--seeds", "1", "--device", "cpu"]

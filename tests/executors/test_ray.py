@@ -99,6 +99,7 @@ def same_whatever_ran_it(record: Record) -> dict[str, Any]:
     return kept
 
 
+@pytest.mark.slow
 def test_a_cluster_writes_the_records_a_single_machine_writes(
     cluster: Cluster, add: Callable[..., Any], tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,10 +99,15 @@ def placed(where: str, width: int = 64) -> str:
     return short.replace("$", r"\$")
 
 
-def title(ax: Axes, section: Section) -> None:
-    """Write the section's task above ``ax`` on the left, with where it ran beneath."""
-    ax.set_title(plain(section.title, 27) + "\n", loc="left", pad=2)
-    where = placed(section.where)
+def title(ax: Axes, section: Section, *, narrow: bool = False) -> None:
+    """Write the section's task above ``ax`` on the left, with where it ran beneath.
+
+    Text wider than its axes would push the next ones away: ``narrow`` is for three in a row.
+    """
+    # a variant's options may be broken between, not within
+    task = section.title.replace(":", ": ")
+    ax.set_title(plain(task, 25 if narrow else 36) + "\n", loc="left", pad=2)
+    where = placed(section.where, 40 if narrow else 64)
     ax.text(0, 1.01, where, transform=ax.transAxes, fontsize=7, color=GREY, va="bottom")
 
 
