@@ -22,7 +22,15 @@ from bench.method import Method
 from bench.metrics.groups import group_accuracy
 from bench.models.base import parameter_count
 from bench.prepare import Prepared, make_contender, open_task, prepare
-from bench.store import SCHEMA, Record, each_path, record_path, write_predictions, write_record
+from bench.store import (
+    EACH,
+    SCHEMA,
+    Record,
+    each_path,
+    record_path,
+    write_predictions,
+    write_record,
+)
 from bench.tasks.base import Data, Task
 from bench.teachers.store import TeacherFiles
 from bench.training.checkpoint import CheckpointDamaged, checkpoint_path, discard_checkpoints
@@ -307,8 +315,8 @@ def _scored(
     path = record_path(results, record).with_suffix(".npz")
     each = task.each(predictions["best_test"], data.test.labels.cpu().numpy())
     if each is not None:
-        predictions = {**predictions, "best_test_each": each}
-        write_predictions(each_path(results, record), {"best_test_each": each})
+        predictions = {**predictions, EACH: each}
+        write_predictions(each_path(results, record), {EACH: each})
     digest = write_predictions(path, predictions)
     kept = read_predictions(path)
     metrics: dict[str, Any] = {}

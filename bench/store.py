@@ -13,6 +13,8 @@ import re
 import stat
 import tempfile
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,9 @@ from bench.errors import BenchError
 SCHEMA = 1
 BESIDE = (".cost.json", ".samples.json")  # JSON files that are no records
 STATUSES = ("ok", "skipped", "failed", "oom", "diverged", "timeout")
+EACH = "best_test_each"  # the array of what single test samples scored
+# what reading a damaged archive may raise
+DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 LARGEST = 64 * 2**20  # bytes of a record; a published one has about ten thousand
 Record = dict[str, Any]
 

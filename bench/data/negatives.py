@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from filelock import FileLock
 
 from bench.config import content_hash
 from bench.data.cache import cache_dir
-from bench.store import write_atomically
+from bench.store import DAMAGED, write_atomically
 
 SEED = 20240913  # the lists are the same for every seed and method
 Rankings = Mapping[str, Callable[[Sequence[int], int], np.ndarray]]
@@ -113,7 +112,7 @@ def kept_lists(parts: Sequence[Any], make: Callable[[], np.ndarray]) -> np.ndarr
         try:
             with np.load(path, allow_pickle=False) as arrays:  # each member's CRC is checked
                 return np.asarray(arrays["lists"])
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except DAMAGED:
             lists = make()
         buffer = io.BytesIO()
         np.savez_compressed(buffer, lists=lists)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import numpy as np
 
 from bench.config import content_hash
 from bench.data.cache import cache_dir
-from bench.store import write_atomically
+from bench.store import DAMAGED, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +69,7 @@ def _load(path: Path, count: int) -> dict[str, np.ndarray] | None:
         with np.load(path, allow_pickle=False) as arrays:  # the archive checks each member's CRC
             kept = {name: arrays[name] for name in ("ids", "lengths", "pad")}
         whole = len(kept["lengths"]) == count and kept["lengths"].sum() == len(kept["ids"])
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (TypeError, *DAMAGED):
         whole = False
     if not whole:
         log.warning("cached tokens %s are damaged and are made again", path.name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from bench.errors import BenchError
 from bench.generators.base import GeneratorModule
 from bench.method import Generation, Method, Progress
 from bench.source_code import code_hash
-from bench.store import read_predictions, write_predictions
+from bench.store import DAMAGED, read_predictions, write_predictions
 from bench.tasks.base import Data, Task
 from bench.teachers.fill import fill
 from bench.teachers.signals import CachedTeacher, LiveTeacher, TeacherSource
@@ -115,7 +113,7 @@ def _kept(path: Path, count: int) -> list[np.ndarray] | None:
     try:
         arrays = read_predictions(path)  # the archive checks each member's CRC
         ids, lengths = arrays["ids"], arrays["lengths"]
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+    except DAMAGED:
         return None
     if len(lengths) != count or lengths.sum() != len(ids):
         return None

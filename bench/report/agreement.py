@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 from bench.data.cache import cache_dir
 from bench.errors import BenchError
 from bench.report.frame import CEILING
-from bench.store import Record, record_path, write_atomically
+from bench.store import DAMAGED, Record, record_path, write_atomically
 
 SPLIT = "best_test"
 
@@ -93,7 +92,7 @@ def _predicted(path: Path, digest: str) -> np.ndarray | None:
             return None
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             logits = arrays[SPLIT]
-    except (KeyError, OSError, ValueError, zipfile.BadZipFile):
+    except DAMAGED:
         return None
     # a retriever's are rankings, whose places are no classes
     scores = logits.ndim == 2 and np.issubdtype(logits.dtype, np.floating)

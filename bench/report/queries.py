@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +15,9 @@ from bench.report.content import Block, Table, Value, file_name
 from bench.report.frame import REFERENCE, SECOND
 from bench.report.sections import Section
 from bench.stats import PairedTest, holm, mean_and_sd, paired_test
-from bench.store import Record, each_path, read_predictions, record_path
+from bench.store import DAMAGED, EACH, Record, each_path, read_predictions, record_path
 
 JUDGED = ("ndcg@10", "recall@100", "recall@1000")
-EACH = "best_test_each"  # the array beside a record
-# what a damaged archive or a stranger's record may raise
-UNREADABLE = (
-    *(BenchError, OSError, EOFError, KeyError, ValueError, TypeError),
-    *(zipfile.BadZipFile, zlib.error),
-)
 Scores = Mapping[str, np.ndarray]
 
 CAPTION = """\
@@ -53,7 +45,7 @@ def read_each(results: Path, records: Sequence[Record]) -> tuple[dict[str, np.nd
         try:
             scores = _with_rankings(results, record, saved)
             scores = _alone(results, record) if scores is None else scores
-        except UNREADABLE as error:
+        except (BenchError, TypeError, *DAMAGED) as error:
             name = str(record.get("key"))[:12]
             problems.append(f"record {name}: its rankings cannot be read ({error})")
             continue

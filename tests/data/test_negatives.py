@@ -119,6 +119,10 @@ def test_lists_are_kept_by_what_shapes_them(own_cache: Path) -> None:
         path.write_bytes(path.read_bytes()[:-40])
     np.testing.assert_array_equal(kept_lists(["a"], make), np.arange(6).reshape(2, 3))
     assert len(made) == 3
+    for path in (own_cache / "lists").glob("*.npz"):
+        path.write_bytes(b"")
+    np.testing.assert_array_equal(kept_lists(["a"], make), np.arange(6).reshape(2, 3))
+    assert len(made) == 4
 
 
 @pytest.mark.parametrize("pool", [1, 2])

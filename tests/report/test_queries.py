@@ -10,9 +10,10 @@ import pytest
 from factory import failure, record
 
 from bench.report import write_reports
-from bench.report.queries import EACH, read_each
+from bench.report.queries import read_each
 from bench.stats import paired_test
 from bench.store import (
+    EACH,
     Record,
     read_predictions,
     read_records,

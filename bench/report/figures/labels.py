@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bench.report.figures.style import GREY, handle, placed, plain, styled
+from bench.report.figures.style import GREY, handle, plain, styled, title
 from bench.report.frame import CEILING
 from bench.report.labels import LabelCurves, Point
 from bench.report.looks import Look
@@ -58,9 +58,7 @@ def _facet(ax: Axes, curves: LabelCurves, looks: Mapping[str, Look]) -> None:
     ax.tick_params(axis="x", labelrotation=35 if narrow else 0)
     ax.set_xlabel("labelled training samples")
     ax.set_ylabel(f"test {plain(metric_name(curves.metric))}{unit(curves.metric)}")
-    ax.set_title(plain(curves.title, 40) + "\n", loc="left", pad=2)
-    where = placed(curves.where)
-    ax.text(0, 1.01, where, transform=ax.transAxes, fontsize=7, color=GREY, va="bottom")
+    title(ax, curves)
 
 
 def _teacher(ax: Axes, points: Sequence[Point], factor: float) -> None:

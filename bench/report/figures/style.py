@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FuncFormatter
 
+from bench.report.labels import LabelCurves
 from bench.report.looks import Look
 from bench.report.sections import Section
 
@@ -99,7 +100,7 @@ def placed(where: str, width: int = 64) -> str:
     return short.replace("$", r"\$")
 
 
-def title(ax: Axes, section: Section, *, narrow: bool = False) -> None:
+def title(ax: Axes, section: Section | LabelCurves, *, narrow: bool = False) -> None:
     """Write the section's task above ``ax`` on the left, with where it ran beneath.
 
     Text wider than its axes would push the next ones away: ``narrow`` is for three in a row.
