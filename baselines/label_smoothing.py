@@ -32,6 +32,7 @@ class LabelSmoothing(Method):
     Config = LabelSmoothingConfig
     config: LabelSmoothingConfig
     signals = frozenset()
+    space = (("epsilon", 0.02, 0.4, "log"),)
     card = Card(
         title="label smoothing",
         paper="Szegedy et al. 2016, arXiv 1512.00567, §7",

@@ -110,14 +110,22 @@ def _contenders(specs: Iterable[str]) -> Iterable[Contender]:
                 yield from (Contender(kind, name, {}, named=False) for name in registry.names())
             continue
         name, options = parse_spec(spec)
-        if name in METHODS and name in BASELINES:
-            raise BenchError(f"'{name}' is both a method and a baseline", "rename one of them")
-        if name in METHODS:
-            yield Contender("method", name, options)
-        elif name in BASELINES:
-            yield Contender("baseline", name, options)
-        else:
-            raise unknown("method", name, [*METHODS.names(), *BASELINES.names(), EVERYTHING])
+        yield Contender(kind_of(name), name, options)
+
+
+def kind_of(name: str) -> str:
+    """Return "method" or "baseline", whichever ``name`` is registered as.
+
+    Raises:
+        BenchError: for a name that is neither, or both.
+    """
+    if name in METHODS and name in BASELINES:
+        raise BenchError(f"'{name}' is both a method and a baseline", "rename one of them")
+    if name in METHODS:
+        return "method"
+    if name in BASELINES:
+        return "baseline"
+    raise unknown("method", name, [*METHODS.names(), *BASELINES.names(), EVERYTHING])
 
 
 def open_tasks(suite: Suite) -> Iterable[Task]:

@@ -1,10 +1,11 @@
 """Equal tuning: the same number of trials on the same validation data for every method (Optuna).
 
-The options and their ranges are declared by each method (:attr:`bench.method.Method.space`).  A
-trial is an ordinary cell with ordinary records, run with seeds that no published cell uses, scored
-by its validation split alone; the first trial is the method's default.  Trials are asked for in
-rounds of :data:`TOGETHER` and the sampler's seed is fixed, so that a stopped study, started again,
-asks for the same trials and finds those that were run.
+The options and their ranges are declared by each method, and by a baseline that has options to
+choose (:attr:`bench.method.Method.space`).  A trial is an ordinary cell with ordinary records, run
+with seeds that no published cell uses, scored by its validation split alone; the first trial is the
+method's default.  Trials are asked for in rounds of :data:`TOGETHER` and the sampler's seed is
+fixed, so that a stopped study, started again, asks for the same trials and finds those that were
+run.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench import METHODS, TASKS
+from bench import BASELINES, METHODS, TASKS
 from bench.config import build, parse_spec
 from bench.errors import BenchError
-from bench.method import Method
-from bench.plan import EVERYTHING, Plan
+from bench.plan import EVERYTHING, Plan, kind_of
 from bench.store import Record, read_records, slug, write_atomically
 from bench.suites import Suite
 
@@ -165,10 +165,11 @@ def tune(
 
 
 def tunable(suite: Suite) -> Suite:
-    """Return ``suite`` with "all" methods replaced by those that declare something to tune."""
+    """Return ``suite`` with "all" replaced by what declares something to tune."""
     methods: list[str] = []
+    registered = [*METHODS.names(), *BASELINES.names()]
     for spec in suite.methods:
-        names = [name for name in METHODS.names() if METHODS.get(name).space]
+        names = [name for name in registered if _space(name)]
         methods += names if spec == EVERYTHING else [spec]
     return suite.model_copy(update={"methods": tuple(dict.fromkeys(methods))})
 
@@ -176,13 +177,22 @@ def tunable(suite: Suite) -> Suite:
 def _study(spec: str, suite: Suite) -> Study:
     """Return the study of a method on the suite's one task."""
     name, given = parse_spec(spec)
-    cls: type[Method] = METHODS.get(name)
+    cls = _class(name)
     config = build(cls.Config, given, f"method '{name}'").model_dump(mode="json")
-    space = [knob for knob in cls.space if knob[0] not in given]
+    space = [knob for knob in _space(name) if knob[0] not in given]
     if not space:
         raise BenchError(f"method '{name}' declares nothing to tune", "see Method.space")
     task = TASKS.get(parse_spec(suite.tasks[0])[0])
     return Study(name, given, task.direction, space, {knob[0]: config[knob[0]] for knob in space})
+
+
+def _class(name: str) -> Any:
+    return (METHODS if kind_of(name) == "method" else BASELINES).get(name)
+
+
+def _space(name: str) -> Sequence[tuple[Any, ...]]:
+    """Return what may be varied; a baseline that trains nothing has no such attribute."""
+    return getattr(_class(name), "space", ())
 
 
 def _label(spec: str, plan: Plan) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from bench import METHODS
+from bench import BASELINES, METHODS
 from bench.config import build
 from bench.errors import EXIT_OK, EXIT_USER, BenchError
 from bench.plan import make_plan
@@ -29,9 +29,9 @@ pytest.importorskip("optuna")
 TINY = "--tasks cifar10 --set epochs=1 --set train_limit=64 --set teacher_recipe.epochs=1"
 
 
-@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("name", [*METHODS.names(), "label_smoothing"])
 def test_every_method_declares_a_space_that_holds_its_default(name: str) -> None:
-    cls = METHODS.get(name)
+    cls = (METHODS if name in METHODS else BASELINES).get(name)
     default = build(cls.Config, {}, name).model_dump(mode="json")
     assert cls.space
     for option, *bounds, kind in cls.space:
@@ -152,7 +152,16 @@ def test_options_that_are_given_stay_fixed(tmp_path: Path) -> None:
 
 def test_all_means_those_that_have_something_to_tune() -> None:
     suite = tunable(Suite(methods=("all",), tasks=("cifar10",)))
-    assert "kd" in suite.methods and "scratch" not in suite.methods
+    assert {"kd", "label_smoothing"} <= set(suite.methods)
+    assert not {"scratch", "teacher", "tfidf"} & set(suite.methods)
+
+
+def test_a_baseline_with_options_is_tuned_like_a_method(tmp_path: Path) -> None:
+    studies, _ = studied(
+        tmp_path, lambda cell: (cell.config.get("epsilon", 0.0), 0.0), 6, ("kd", "label_smoothing")
+    )
+    assert [len(study.told) for study in studies] == [6, 6]
+    assert studies[1].best[1] > 0.1  # the default
 
 
 def test_a_method_with_nothing_to_tune_is_refused(tmp_path: Path) -> None:
@@ -183,7 +192,7 @@ def test_the_command_tunes_and_writes_a_suite_that_runs(call: Call, tmp_path: Pa
     ("words", "message"),
     [
         ("--methods kdd", "unknown method 'kdd'"),
-        ("--methods scratch", "unknown method 'scratch'"),
+        ("--methods scratch", "'scratch' declares nothing to tune"),
         ("--methods kd --tasks cifra10", "unknown task 'cifra10'"),
         ("--methods kd:heat=3", "has no option 'heat'"),
         ("--methods kd --seeds x", "cannot read seeds 'x'"),
