@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from bench.report.groups import Group, groups
+from bench.report.groups import Group, groups, overall
 from bench.report.looks import Look, looks
 from bench.report.sample_files import Samples
 from bench.report.sections import Section, sections
@@ -172,8 +172,13 @@ class Context:
 
     @cached_property
     def groups(self) -> list[Group]:
-        """Return the sections in groups that share preset, source and device."""
+        """Return the sections in groups that share preset, settings, source and device."""
         return groups(self.sections)
+
+    @cached_property
+    def overall(self) -> list[Group]:
+        """Return the sections in groups that share preset, source and device."""
+        return overall(self.sections)
 
     @cached_property
     def looks(self) -> dict[str, Look]:

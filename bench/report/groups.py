@@ -1,18 +1,25 @@
-"""Sections that share preset, source and device: what can be said across their tasks."""
+"""Sections that share preset, source and device: what can be said across their tasks.
+
+There are two ways to group.  :func:`groups` puts together what shares every setting of the preset,
+so that its figures show like with like; :func:`overall` also puts together tables of one preset
+whose settings were changed for a task (``small+epochs=4``), for gains side by side and for ranks,
+which are taken within a table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 
 import numpy as np
 import pandas as pd
 
 from bench.across import Friedman, friedman, mean_ranks
 from bench.report.sections import Line, Section
+from bench.report.text import metric_name
 from bench.stats import improvement
+from bench.store import slug
 
 # A teacher closer than this to the plain student leaves distillation nothing to transfer: one
 # point of a metric shown in percent.
@@ -21,23 +28,44 @@ WORTHWHILE_GAP = 0.01
 
 @dataclass(frozen=True)
 class Group:
-    """All sections of one origin, preset, source and device, one a task.
+    """Sections of one origin, preset, source and device.
 
     Attributes:
-        sections: ordered by task.
+        sections: in the order of their columns.
+        metric: what they are scored by, where that is what sets this group apart; else empty.
     """
 
     sections: Sequence[Section]
+    metric: str = ""
+
+    @property
+    def mixed(self) -> bool:
+        """Whether settings of the preset were changed for some of the sections."""
+        return len({section.preset for section in self.sections}) > 1
+
+    @property
+    def preset(self) -> str:
+        """Return the preset; where settings are mixed, the one they all began with."""
+        first = self.sections[0]
+        return first.base_preset if self.mixed else first.preset
 
     @property
     def where(self) -> str:
         """Return preset, source, device (and whose results these are) in words."""
-        return self.sections[0].where
+        words = self.sections[0].where_with(self.preset + (", settings by table" * self.mixed))
+        return f"{words}, {metric_name(self.metric)}" if self.metric else words
 
     @property
     def slug(self) -> str:
         """Return a name for files."""
-        return self.sections[0].place_slug
+        own = self.sections[0].place_slug_with(self.preset)
+        return f"{own}-{slug(self.metric)}" if self.metric else own
+
+    def column(self, section: Section) -> str:
+        """Return what a column calls ``section``: its task, and settings where that is not all."""
+        alike = [each for each in self.sections if each.task == section.task]
+        changed = section.changed if len(alike) > 1 else ""
+        return f"{section.task} ({changed})" if changed else section.task
 
     @cached_property
     def labels(self) -> list[str]:
@@ -68,7 +96,7 @@ class Group:
                 label: [improvement(self._mean(label, s), 0.0, s.direction) for s in self.sections]
                 for label in self.labels
             },
-            index=[section.task for section in self.sections],
+            index=[self.column(section) for section in self.sections],
         )
 
     @cached_property
@@ -133,8 +161,49 @@ def _gap(section: Section) -> float:
 
 
 def groups(sections: Sequence[Section]) -> list[Group]:
-    """Return the sections in groups, in their order; a task stands once in each."""
-    return [
-        Group(list(found))
-        for _, found in groupby(sections, lambda s: (s.origin, s.preset, s.source, s.device))
-    ]
+    """Return the sections in groups that share every setting; a task stands once in each."""
+    return _by(sections, lambda s: (s.origin, s.preset, s.source, s.device))
+
+
+def overall(sections: Sequence[Section]) -> list[Group]:
+    """Return the sections in groups of one preset, whatever was changed of it for a task."""
+    by_task = sorted(sections, key=lambda s: (s.origin, s.base_preset, s.source, s.device, s.task))
+    return _by(by_task, lambda s: (s.origin, s.base_preset, s.source, s.device))
+
+
+def comparable(group: Group) -> list[Group]:
+    """Return ``group`` cut into what ranks can be taken over.
+
+    Tasks with different metrics are for different methods (retrieval is not classified), so each
+    metric is a group of its own.  Where settings are mixed a task may have several tables, of which
+    the one with the most ranked methods stands for it; scores play no part in that choice.
+    """
+    metrics = sorted({section.metric for section in group.sections})
+    made = []
+    for metric in metrics:
+        found = [section for section in group.sections if section.metric == metric]
+        if group.mixed:
+            found = _one_a_task(found)
+        made.append(Group(found, metric if len(metrics) > 1 else ""))
+    return made
+
+
+def _one_a_task(sections: Sequence[Section]) -> list[Section]:
+    chosen: dict[str, Section] = {}
+    for section in sections:
+        name = section.task.partition(":")[0]
+        there = chosen.get(name)
+        if there is None or _ranked(section) > _ranked(there):
+            chosen[name] = section
+    return list(chosen.values())
+
+
+def _ranked(section: Section) -> int:
+    return sum(line.ranked for line in section.lines)
+
+
+def _by(sections: Sequence[Section], place: Callable[[Section], tuple[str, ...]]) -> list[Group]:
+    found: dict[tuple[str, ...], list[Section]] = {}
+    for section in sections:
+        found.setdefault(place(section), []).append(section)
+    return [Group(each) for each in found.values()]

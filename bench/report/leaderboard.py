@@ -14,6 +14,7 @@ from bench.report.differences import differences
 from bench.report.formats import markdown
 from bench.report.frame import CEILING, REFERENCE
 from bench.report.groups import Group
+from bench.report.pictures import gain_map
 from bench.report.queries import query_table
 from bench.report.remarks import caption, dates, group_caption, remarks
 from bench.report.sections import Line, Section
@@ -40,8 +41,8 @@ split of the data and one setting of each method; other choices add noise that n
 
 OVERVIEW = (
     f"Mean gain over {REFERENCE} on each task, in points (in the metric's own unit where it is no "
-    "share). The last column averages a row only if every task in it is complete. Gains on "
-    "different tasks are not on one scale, so read the row before its mean."
+    "share). Gains on different tasks are not on one scale. The last column averages a row only if "
+    "every task in it is complete; where tables differ in their settings there is no such column."
 )
 
 
@@ -62,12 +63,12 @@ def render_leaderboard(context: Context, parts: Sequence[Part]) -> str:
 
 
 def overview(context: Context) -> Iterator[Part]:
-    """Yield one table of gains for each preset, source and device that has several tasks."""
+    """Yield one table and map of gains for each preset, source and device that has several."""
     made: list[Block] = []
-    for group in context.groups:
+    for group in context.overall:
         if len(group.sections) > 1:
             where = group.where[0].upper() + group.where[1:]
-            made += [Heading(where), _overview(group)]
+            made += [Heading(where), _overview(group), *gain_map(group)]
     if made:
         yield Part("Overview", (Text(OVERVIEW), *made))
 
@@ -75,33 +76,45 @@ def overview(context: Context) -> Iterator[Part]:
 def _overview(group: Group) -> Table:
     columns = group.sections
     kinds = {line.label: line.kind for section in columns for line in section.lines}
-    ranked = []
+    placed = []
     for label in sorted(kinds.keys() - {REFERENCE}):
         found = [next((x for x in s.lines if x.label == label), None) for s in columns]
-        cells = [_overview_cell(line, s) for line, s in zip(found, columns, strict=True)]
-        gains = [
-            line.gain.mean * text.scale(section.metric)
-            for line, section in zip(found, columns, strict=True)
-            if line is not None and line.complete and line.gain is not None
-        ]
-        mean = sum(gains) / len(gains) if len(gains) == len(columns) else None
-        shown = text.NOTHING if mean is None else f"{mean:+.2f}"
-        place = (mean is None, -(mean or 0.0), label)
-        name = Value(label, italic=kinds[label] == "baseline")
-        ranked.append((place, [name, *cells, Value(shown, mean)]))
-    first = columns[0]
+        row = [Value(label, italic=kinds[label] == "baseline")]
+        # several settings are seldom all run, and to say so of each would drown what was
+        missing = text.NOTHING if group.mixed else "not run"
+        row += [_overview_cell(*each, missing) for each in zip(found, columns, strict=True)]
+        mean = None if group.mixed else _mean_gain(found, columns)
+        row += (
+            [] if group.mixed else [Value(text.NOTHING if mean is None else f"{mean:+.2f}", mean)]
+        )
+        place = (mean is None, -(mean or 0.0), label != CEILING, label)
+        placed.append((place, row))
     return Table(
-        name=f"overview-{first.place_slug}",
-        head=["method", *(section.task for section in columns), "mean"],
-        rows=[row for _, row in sorted(ranked, key=lambda item: item[0])],
-        title=f"Mean gain over {REFERENCE}, {first.where}",
+        name=f"overview-{group.slug}",
+        head=[
+            "method",
+            *(group.column(section) for section in columns),
+            *([] if group.mixed else ["mean"]),
+        ],
+        rows=[row for _, row in sorted(placed, key=lambda item: item[0])],
+        title=f"Mean gain over {REFERENCE}, {group.where}",
         source=group_caption(group),
     )
 
 
-def _overview_cell(line: Line | None, section: Section) -> Value:
+def _mean_gain(lines: Sequence[Line | None], columns: Sequence[Section]) -> float | None:
+    """Return the mean gain in shown units, or None where a task is missing or incomplete."""
+    gains = [
+        line.gain.mean * text.scale(section.metric)
+        for line, section in zip(lines, columns, strict=True)
+        if line is not None and line.complete and line.gain is not None
+    ]
+    return sum(gains) / len(gains) if len(gains) == len(columns) else None
+
+
+def _overview_cell(line: Line | None, section: Section, missing: str) -> Value:
     if line is None:
-        return Value("not run")
+        return Value(missing)
     if line.best is None:
         return Value(absent(line))
     shown = text.gain(line.gain, section.metric)

@@ -23,6 +23,17 @@ def draw(module: str, *arguments: Any) -> Figure:
     return figure
 
 
+def gain_map(group: Group) -> Iterator[Picture]:
+    """Yield the map of gains, method by task; nothing where there is no gain to show."""
+    if len(group.sections) > 1 and any(line.gain for s in group.sections for line in s.lines):
+        yield Picture(
+            f"gains-{group.slug}",
+            partial(draw, "heat", group),
+            f"Mean gain over the plain student, method by task, {group.where}",
+            "Mean paired gains in points; grey is not there.",
+        )
+
+
 def pictures(context: Context) -> Iterator[Part]:
     """Yield the pictures of each group of sections."""
     for group in context.groups:
@@ -42,13 +53,6 @@ def _pictures(context: Context, group: Group) -> Iterator[Picture]:
         "Small dots are seeds (left out where there are very many), large ones means; bars are "
         "95 % intervals where there are seeds enough, else one standard deviation.",
     )
-    if len(sections) > 1 and any(line.gain for s in sections for line in s.lines):
-        yield Picture(
-            f"gains-{group.slug}",
-            partial(draw, "heat", group),
-            f"Mean gain over the plain student, method by task, {group.where}",
-            "Mean paired gains in points; grey is not there.",
-        )
     by_labels = label_curves(sections)
     if by_labels:
         yield Picture(

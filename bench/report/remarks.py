@@ -169,9 +169,15 @@ def group_caption(group: Group) -> str:
     first = group.sections[0]
     seeds = ", ".join(str(seed) for seed in sorted(set(cells.seed)))
     hardware = ", ".join(distinct(ok.device_name)) or "an unknown machine"
+    tasks = "; ".join(
+        f"{section.task} with {section.changed}"
+        if group.mixed and section.changed
+        else section.task
+        for section in group.sections
+    )
     return (
-        f"Data: {first.source} source, {_listed(ok.data_name)}. Tasks "
-        f"{', '.join(section.task for section in group.sections)}. Preset {first.preset}, seeds "
+        f"Data: {first.source} source, {_listed(ok.data_name)}. Tasks {tasks}. "
+        f"Preset {group.preset}, seeds "
         f"{seeds}, on {first.device}: {hardware}. Finished {dates(cells)}, revision "
         f"{_listed(ok.revision)}, torch {_listed(ok.torch)}."
     )

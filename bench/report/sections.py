@@ -172,8 +172,22 @@ class Section:
     @property
     def where(self) -> str:
         """Return preset, source and device (and whose results they are) in words."""
-        words = f"preset {self.preset}, source {self.source}, {self.device}"
+        return self.where_with(self.preset)
+
+    def where_with(self, preset: str) -> str:
+        """Return the same with the preset called otherwise."""
+        words = f"preset {preset}, source {self.source}, {self.device}"
         return f"{words}, external: {self.origin}" if self.origin else words
+
+    @property
+    def base_preset(self) -> str:
+        """Return the preset's name without the settings that were changed."""
+        return self.preset.partition("+")[0]
+
+    @property
+    def changed(self) -> str:
+        """Return the settings that were changed, such as ``batch_size=64, epochs=10``."""
+        return self.preset.partition("+")[2].replace("+", ", ")
 
     @property
     def place(self) -> tuple[str, ...]:
@@ -183,7 +197,11 @@ class Section:
     @property
     def place_slug(self) -> str:
         """Return preset, source, device and origin as a name for files."""
-        return slug("-".join((self.preset, self.source, self.device, self.origin)))
+        return self.place_slug_with(self.preset)
+
+    def place_slug_with(self, preset: str) -> str:
+        """Return the same with the preset called otherwise."""
+        return slug("-".join((preset, self.source, self.device, self.origin)))
 
     @property
     def slug(self) -> str:

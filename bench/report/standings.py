@@ -15,7 +15,7 @@ from bench.across import (
 from bench.report import text
 from bench.report.content import Block, Context, Heading, Part, Picture, Table, Text, Value
 from bench.report.frame import REFERENCE, SECOND
-from bench.report.groups import WORTHWHILE_GAP, Group
+from bench.report.groups import WORTHWHILE_GAP, Group, comparable
 from bench.report.looks import Look
 from bench.report.pictures import draw
 from bench.report.remarks import group_caption
@@ -29,14 +29,19 @@ method beats a run of the other one, averaged over tasks. Intervals are 95 % boo
 over seeds within each task; they speak of these tasks and of no others, and tasks made from the
 same data are not independent.""".replace("\n", " ")
 
+MIXED = (
+    " These tables differ in data and schedule (below); where a task has several, the one with the "
+    "most methods stands for it."
+)
+
 
 def standings(context: Context) -> Iterator[Part]:
     """Yield the standing of the methods across the tasks of each group that has several."""
-    for group in context.groups:
+    for group in (each for found in context.overall for each in comparable(found)):
         if len(group.sections) < 2 or len(group.labels) < 2:
             continue
         blocks: list[Block] = [Heading(group.where[0].upper() + group.where[1:])]
-        blocks += [Text(READING), _table(group), Text(_tests(group))]
+        blocks += [Text(READING + MIXED * group.mixed), _table(group), Text(_tests(group))]
         notes = _left_out(group)
         if notes:
             blocks.append(Text(notes, "note"))
@@ -119,7 +124,7 @@ def _left_out(group: Group) -> str:
         told.append(f"Left out, since a seed or a task is missing: {', '.join(group.left_out)}.")
     if group.set_apart:
         told.append(f"Not ranked, as not on the terms of all: {', '.join(group.set_apart)}.")
-    without = [s.task for s in group.sections if s not in group.with_gap]
+    without = [group.column(s) for s in group.sections if s not in group.with_gap]
     if without:
         told.append(
             f"No gap worth closing ({WORTHWHILE_GAP * 100:.0f} point) between teacher and "

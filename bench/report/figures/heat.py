@@ -25,21 +25,29 @@ def gains(group: Group) -> dict[str, dict[str, float]]:
             continue
         for line in section.lines:
             if line.gain is not None and line.trained_student:
-                found.setdefault(line.label, {})[section.task] = 100 * line.gain.mean
+                found.setdefault(line.label, {})[group.column(section)] = 100 * line.gain.mean
     return found
 
 
 def draw(group: Group) -> Figure:
-    """Return the map: best mean gain on top, what is missing left blank."""
+    """Return the map: best mean gain on top, then rows that lack a task, by name."""
     found: Mapping[str, Mapping[str, float]] = gains(group)
-    tasks = [s.task for s in group.sections if any(s.task in row for row in found.values())]
-    labels = sorted(found, key=lambda name: (-np.mean(list(found[name].values())), name))
+    columns = [group.column(section) for section in group.sections]
+    tasks = [name for name in columns if any(name in row for row in found.values())]
+
+    def place(label: str) -> tuple[bool, float, str]:
+        # means over different tasks put nobody in an order
+        row = found[label]
+        return (True, 0.0, label) if len(row) < len(tasks) else (False, -sum(row.values()), label)
+
+    labels = sorted(found, key=place)
     values = np.array([[found[label].get(task, np.nan) for task in tasks] for label in labels])
     extent = max(float(np.nanmax(np.abs(values))), 0.1)
     width = max(4.6, 2.4 + 0.72 * len(tasks))
     with styled(min(width, 12.0), 1.3 + 0.3 * len(labels)) as figure:
         ax = figure.subplots()
         ax.set_facecolor("#eeeeee")
+        ax.grid(visible=False)
         seaborn.heatmap(
             values,
             cmap="PuOr_r",  # told apart whatever one's colour vision
@@ -51,7 +59,7 @@ def draw(group: Group) -> Figure:
             annot_kws={"fontsize": 8},
             linewidths=1,
             cbar_kws={"label": f"gain over {REFERENCE} (points)"},
-            xticklabels=[plain(task, 14) for task in tasks],
+            xticklabels=[plain(task.replace(":", " "), 16) for task in tasks],
             yticklabels=[plain(label) for label in labels],
             ax=ax,
         )

@@ -1,0 +1,116 @@
+"""Tables of one preset side by side, whatever was changed of it for a task."""
+
+from __future__ import annotations
+
+import pytest
+from factory import record
+
+from bench.report.content import Context, Table
+from bench.report.figures import heat
+from bench.report.frame import collect
+from bench.report.groups import comparable
+from bench.report.parts import build
+from bench.store import Record
+
+FEW = {"epochs": 4}
+
+
+def runs(label: str, score: float, **changes: object) -> list[Record]:
+    scores = [score, score + 0.01, score - 0.01]
+    return [record(label, seed, each, **changes) for seed, each in enumerate(scores)]  # type: ignore[arg-type]
+
+
+def table(records: list[Record], name: str) -> Table:
+    """Return the one table whose name begins with ``name``."""
+    parts = build(Context(collect(records).frame))
+    (found,) = [t for part in parts for t in part.tables if t.name.startswith(name)]
+    return found
+
+
+def rows(found: Table) -> dict[str, list[str]]:
+    return {row[0].text: [value.text for value in row[1:]] for row in found.rows}
+
+
+@pytest.fixture
+def mixed() -> list[Record]:
+    """Amazon twice (whole with fewer methods), CIFAR-10 and a retrieval task."""
+    few = {"task": "amazon:n=500", "overrides": FEW}
+    found = {"task": "msmarco", "metric": "mrr", "overrides": {"epochs": 1}}
+    return [
+        *runs("scratch", 0.70, task="amazon"),
+        *runs("kd", 0.90, task="amazon"),
+        *runs("scratch", 0.50, **few),
+        *runs("kd", 0.53, **few),
+        *runs("rkd", 0.56, **few),
+        *runs("scratch", 0.60, task="cifar10"),
+        *runs("kd", 0.64, task="cifar10"),
+        *runs("rkd", 0.66, task="cifar10"),
+        *runs("scratch", 0.40, **found),
+        *runs("kd", 0.41, **found),
+    ]
+
+
+def test_changed_settings_are_columns_of_one_overview_that_names_them(mixed: list[Record]) -> None:
+    found = table(mixed, "overview")
+    assert found.head == ["method", "amazon", "amazon:n=500", "cifar10", "msmarco"]  # no mean
+    assert rows(found)["kd"] == [f"{gain} ± 0.00" for gain in ("+20.00", "+3.00", "+4.00", "+1.00")]
+    assert rows(found)["rkd"] == ["-", "+6.00 ± 0.00", "+6.00 ± 0.00", "-"]
+    assert "amazon:n=500 with epochs=4" in found.source
+    assert "amazon with" not in found.source
+
+
+def test_without_changed_settings_the_gains_are_averaged(mixed: list[Record]) -> None:
+    alike = [each for each in mixed if not each["cell"]["overrides"]]
+    found = table(alike, "overview")
+    assert found.head == ["method", "amazon", "cifar10", "mean"]
+    assert rows(found)["kd"][-1] == "+12.00"
+    assert rows(found)["rkd"][0] == "not run"
+
+
+def test_one_task_with_two_settings_has_two_columns_of_different_names() -> None:
+    changed = {"task": "amazon", "overrides": FEW}
+    records = [*runs("scratch", 0.7), *runs("kd", 0.8)]
+    records += [*runs("scratch", 0.6, **changed), *runs("kd", 0.65, **changed)]
+    found = table(records, "overview")
+    assert found.head == ["method", "amazon", "amazon (epochs=4)"]
+    assert rows(found)["kd"] == ["+10.00 ± 0.00", "+5.00 ± 0.00"]
+    (group,) = Context(collect(records).frame).overall
+    assert heat.gains(group)["kd"] == pytest.approx({"amazon": 10.0, "amazon (epochs=4)": 5.0})
+
+
+def test_ranks_take_one_table_a_task_and_one_metric(mixed: list[Record]) -> None:
+    # rkd cannot run on retrieval, and KD's lead on the whole of Amazon is not counted twice
+    found = table(mixed, "standings")
+    assert [row[0].text for row in found.rows] == ["rkd", "kd", "scratch"]
+    assert [row[1].text for row in found.rows] == ["1.00", "2.00", "3.00"]
+    assert "amazon:n=500" in found.source and "msmarco" not in found.source
+
+
+def test_the_choice_of_a_table_knows_no_scores(mixed: list[Record]) -> None:
+    def chosen(records: list[Record]) -> list[str]:
+        (group,) = Context(collect(records).frame).overall
+        return [section.task for section in comparable(group)[0].sections]
+
+    worse = [
+        each
+        for each in mixed
+        if (each["cell"]["label"], each["cell"]["task"]) != ("rkd", "amazon:n=500")
+    ]
+    worse += runs("rkd", 0.01, task="amazon:n=500", overrides=FEW)
+    assert chosen(mixed) == chosen(worse) == ["amazon:n=500", "cifar10"]
+    # a method that lacks a seed does not count
+    fewer = [each for each in mixed if each["cell"]["label"] != "rkd" or each["cell"]["seed"]]
+    assert chosen(fewer) == ["amazon", "cifar10"]
+
+
+def test_presets_sources_and_devices_stay_apart(mixed: list[Record]) -> None:
+    other = [
+        *runs("scratch", 0.7, preset="small", task="cifar10"),
+        *runs("scratch", 0.7, device="cuda", task="cifar10"),
+    ]
+    groups = Context(collect([*mixed, *other]).frame).overall
+    assert sorted((group.preset, len(group.sections)) for group in groups) == [
+        ("quick", 1),
+        ("quick", 4),
+        ("small", 1),
+    ]
