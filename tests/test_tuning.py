@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from conftest import Call
 
 pytest.importorskip("optuna")
+CHANGED = "quick+epochs=1+teacher_recipe.epochs=1+train_limit=64"
 TINY = "--tasks cifar10 --set epochs=1 --set train_limit=64 --set teacher_recipe.epochs=1"
 
 
@@ -178,14 +179,24 @@ def test_the_command_tunes_and_writes_a_suite_that_runs(call: Call, tmp_path: Pa
     records = [json.loads(path.read_text()) for path in record_files(tmp_path / "tuning")]
     assert {record["cell"]["seed"] for record in records} == {1000}
     assert len(records) == 4
-    suite = read_suite(tmp_path / "tuning" / "quick" / "cifar10.yaml")
+    chosen = tmp_path / "tuning" / CHANGED / "cifar10.yaml"
+    suite = read_suite(chosen)
     assert {spec.split(":")[0] for spec in suite.methods} == {"kd", "embedding"}
     assert 1000 not in suite.seeds
     assert suite.overrides == {"epochs": "1", "train_limit": "64", "teacher_recipe.epochs": "1"}
     again = call(*command)
     assert "0 cells run" not in again.out and again.code == EXIT_OK
     assert len(list(record_files(tmp_path / "tuning"))) == 4
-    assert yaml.safe_load((tmp_path / "tuning/quick/cifar10.yaml").read_text())["tasks"]
+    assert yaml.safe_load(chosen.read_text())["tasks"]
+    told = chosen.with_suffix(".md").read_text()
+    assert "seeds 1000, accuracy on validation" in told and "epochs=1" in told
+    row = next(line for line in told.splitlines() if line.startswith("| kd "))
+    scores = {
+        f"{100 * record['metrics']['best']['validation']['accuracy']:.2f}"
+        for record in records
+        if record["cell"]["method"] == "kd"
+    }
+    assert {cell.strip() for cell in row.split("|")[5:7]} <= scores
 
 
 @pytest.mark.parametrize(
