@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.report.companions import Curve, Panel, mean_curve
-from bench.report.figures.style import GREY, placed, plain, styled
+from bench.report.figures.style import GREY, grid, placed, plain, styled
 from bench.report.text import metric_name, scale, unit
 
 STUDENT, TEACHER = "student", "static teacher"
@@ -29,11 +29,8 @@ def draw(shown: list[Panel]) -> Figure:
     names = sorted({name for panel in shown for name in panel.companions})
     looks = {name: COMPANION_LOOKS[at % len(COMPANION_LOOKS)] for at, name in enumerate(names)}
     with styled(max(5.0, 3.5 * columns), 2.9 * rows + 0.6) as figure:
-        axes = figure.subplots(rows, columns, squeeze=False).flatten()
-        for ax, panel in zip(axes, shown, strict=False):
+        for ax, panel in zip(grid(figure, len(shown), columns), shown, strict=True):
             _facet(ax, panel, looks)
-        for ax in axes[len(shown) :]:
-            ax.set_visible(False)
         figure.legend(
             handles=_legend(looks, any(panel.teachers for panel in shown)),
             loc="outside lower center",

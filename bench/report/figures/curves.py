@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.report.curves import Curve
-from bench.report.figures.style import handle, plain, styled, title
+from bench.report.figures.style import grid, legend_beneath, plain, styled, title
 from bench.report.looks import Look
 from bench.report.sections import Section
 from bench.report.text import metric_name, scale, unit
@@ -29,13 +29,10 @@ def draw(
     rows = math.ceil(len(sections) / columns)
     labels = sorted({label for found in curves for label in found})
     with styled(7.0, 2.7 * rows + 0.4 + 0.19 * -(-len(labels) // 4)) as figure:
-        axes = figure.subplots(rows, columns, squeeze=False).flatten()
-        for ax, section, found in zip(axes, sections, curves, strict=False):
+        axes = grid(figure, len(sections), columns)
+        for ax, section, found in zip(axes, sections, curves, strict=True):
             _facet(ax, section, found, looks)
-        for ax in axes[len(sections) :]:
-            ax.set_visible(False)
-        handles = [handle(label, looks[label], line=True) for label in labels]
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+        legend_beneath(figure, labels, looks)
     return figure
 
 

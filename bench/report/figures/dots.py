@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.report.figures.style import Mark, draw_marks, plain, styled, title
+from bench.report.figures.style import Mark, draw_marks, grid, plain, styled, title
 from bench.report.frame import CEILING, REFERENCE
 from bench.report.looks import CEILING_COLOUR, REFERENCE_COLOUR, Look
 from bench.report.sections import Line, Section
@@ -32,11 +32,8 @@ def draw(parts: Sequence[Section], looks: Mapping[str, Look]) -> Figure:
     pitch = 0.36 if any("\n" in name for name in names) else 0.27  # inches for one method
     width = max(7.0, (2.2 + 0.075 * longest) * columns)  # what a column of text is wide
     with styled(width, rows * (1.3 + pitch * tallest) + 0.6) as figure:
-        axes = figure.subplots(rows, columns, squeeze=False).flatten()
-        for ax, section in zip(axes, parts, strict=False):
+        for ax, section in zip(grid(figure, len(parts), columns), parts, strict=True):
             _facet(ax, section, looks)
-        for ax in axes[len(parts) :]:
-            ax.set_visible(False)
         figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 

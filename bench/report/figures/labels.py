@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from bench.report.figures.style import GREY, handle, plain, styled, title
+from bench.report.figures.style import GREY, grid, legend_beneath, plain, styled, title
 from bench.report.frame import CEILING
 from bench.report.labels import LabelCurves, Point
 from bench.report.looks import Look
@@ -25,13 +25,10 @@ def draw(curves: Sequence[LabelCurves], looks: Mapping[str, Look]) -> Figure:
     rows = math.ceil(len(curves) / columns)
     labels = sorted({label for each in curves for label in each.points} - {CEILING})
     with styled(7.0, 3.0 * rows + 0.4 + 0.19 * -(-len(labels) // 4)) as figure:
-        axes = figure.subplots(rows, columns, squeeze=False).flatten()
-        for ax, each in zip(axes, curves, strict=False):
+        axes = grid(figure, len(curves), columns)
+        for ax, each in zip(axes, curves, strict=True):
             _facet(ax, each, looks)
-        for ax in axes[len(curves) :]:
-            ax.set_visible(False)
-        handles = [handle(label, looks[label], line=True) for label in labels]
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+        legend_beneath(figure, labels, looks)
     return figure
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +49,14 @@ def styled(width: float, height: float) -> Iterator[Figure]:
         yield figure
 
 
+def grid(figure: Figure, count: int, columns: int) -> list[Axes]:
+    """Return ``count`` facets in rows of ``columns``; what is over in the last row is not shown."""
+    axes = figure.subplots(-(-count // columns), columns, squeeze=False).flatten()
+    for ax in axes[count:]:
+        ax.set_visible(False)
+    return list(axes[:count])
+
+
 def encode(figure: Figure, form: str) -> bytes:
     """Return ``figure`` as the bytes of an "svg" or "png" file, the same bytes every time.
 
@@ -82,6 +90,12 @@ def legend_beside(figure: Figure, axes: Axes, title: str = "") -> None:
             frameon=False,
             title=title or None,
         )
+
+
+def legend_beneath(figure: Figure, labels: Sequence[str], looks: Mapping[str, Look]) -> None:
+    """Put a legend of methods, with their lines, under the figure, four in a row."""
+    handles = [handle(label, looks[label], line=True) for label in labels]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
 
 
 def handle(label: str, look: Look, *, line: bool = False) -> Line2D:
