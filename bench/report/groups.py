@@ -62,10 +62,10 @@ class Group:
         return f"{own}-{slug(self.metric)}" if self.metric else own
 
     def column(self, section: Section) -> str:
-        """Return what a column calls ``section``: its task, and settings where that is not all."""
-        alike = [each for each in self.sections if each.task == section.task]
-        changed = section.changed if len(alike) > 1 else ""
-        return f"{section.task} ({changed})" if changed else section.task
+        """Return what a column calls ``section``: its task, and by what two of one task differ."""
+        alike = [set(each.settings) for each in self.sections if each.task == section.task]
+        own = [each for each in section.settings if each not in set.intersection(*alike)]
+        return f"{section.task} ({', '.join(own)})" if own else section.task
 
     @cached_property
     def labels(self) -> list[str]:

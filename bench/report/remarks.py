@@ -170,8 +170,8 @@ def group_caption(group: Group) -> str:
     seeds = ", ".join(str(seed) for seed in sorted(set(cells.seed)))
     hardware = ", ".join(distinct(ok.device_name)) or "an unknown machine"
     tasks = "; ".join(
-        f"{section.task} with {section.changed}"
-        if group.mixed and section.changed
+        f"{section.task} with {', '.join(section.settings)}"
+        if group.mixed and section.settings
         else section.task
         for section in group.sections
     )

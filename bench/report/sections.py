@@ -6,6 +6,7 @@ Tables and figures both read these, so the two can never disagree about a number
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from bench.store import slug
 # What must agree before two numbers may stand in one table.
 SECTION = ["task", "preset", "source", "device", "metric", "origin"]
 Row = Mapping[Any, Any]
+_SETTING = re.compile(r"\+(?=[\w.]+=)")  # a value may have a plus sign of its own
 
 
 @dataclass(frozen=True)
@@ -182,12 +184,12 @@ class Section:
     @property
     def base_preset(self) -> str:
         """Return the preset's name without the settings that were changed."""
-        return self.preset.partition("+")[0]
+        return _SETTING.split(self.preset)[0]
 
     @property
-    def changed(self) -> str:
-        """Return the settings that were changed, such as ``batch_size=64, epochs=10``."""
-        return self.preset.partition("+")[2].replace("+", ", ")
+    def settings(self) -> list[str]:
+        """Return the settings that were changed, such as ``["batch_size=64", "epochs=10"]``."""
+        return _SETTING.split(self.preset)[1:]
 
     @property
     def place(self) -> tuple[str, ...]:

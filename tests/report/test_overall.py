@@ -78,6 +78,20 @@ def test_one_task_with_two_settings_has_two_columns_of_different_names() -> None
     assert heat.gains(group)["kd"] == pytest.approx({"amazon": 10.0, "amazon (epochs=4)": 5.0})
 
 
+def test_columns_of_one_task_are_told_apart_by_what_differs() -> None:
+    rates = [{"epochs": 10, "rate": rate} for rate in (0.1, 0.4)]
+    records = [each for changed in rates for each in runs("scratch", 0.7, overrides=changed)]
+    records += [each for changed in rates for each in runs("kd", 0.8, overrides=changed)]
+    assert table(records, "overview").head == ["method", "amazon (rate=0.1)", "amazon (rate=0.4)"]
+
+
+def test_a_plus_sign_in_a_value_is_no_setting() -> None:
+    changed = {"teacher": "dual:hub:a/b+cls+dot", "epochs": 1}
+    (section,) = Context(collect(runs("kd", 0.8, overrides=changed)).frame).sections
+    assert section.base_preset == "quick"
+    assert section.settings == ["epochs=1", "teacher=dual:hub:a/b+cls+dot"]
+
+
 def test_ranks_take_one_table_a_task_and_one_metric(mixed: list[Record]) -> None:
     # rkd cannot run on retrieval, and KD's lead on the whole of Amazon is not counted twice
     found = table(mixed, "standings")
