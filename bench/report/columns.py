@@ -191,8 +191,7 @@ COLUMNS: tuple[Column, ...] = (
 
 def further(section: Section) -> list[Column]:
     """Return a column for each held-out split beside the official test."""
-    names = sorted({name for line in section.lines for name in line.further})
-    return [_further(name) for name in names]
+    return [_further(name) for name in section.further]
 
 
 def _further(name: str) -> Column:

@@ -8,6 +8,7 @@ from bench.report.frame import REFERENCE, SECOND
 from bench.report.remarks import caption
 from bench.report.sections import Section
 from bench.stats import SEEDS_FOR_TEST
+from bench.store import slug
 
 SHOWN = (
     "method",
@@ -16,7 +17,17 @@ SHOWN = (
 
 
 def differences(section: Section) -> list[Block]:
-    """Return the table and how to read it; nothing where no method has a pair of runs."""
+    """Return the tables and how to read them; nothing where no method has a pair of runs.
+
+    One table is of the test split, and there is one of each further held-out split.
+    """
+    blocks = _differences(section)
+    for split in section.further:
+        blocks += _differences(section.scored_on(split), split)
+    return blocks
+
+
+def _differences(section: Section, split: str = "") -> list[Block]:
     lines = [line for line in section.lines if line.versus]
     if not lines:
         return []
@@ -36,16 +47,17 @@ def differences(section: Section) -> list[Block]:
     rows: list[list[Value]] = [
         [column.value(line, section) for column in columns] for line in lines
     ]
+    on = f" on {split}" if split else ""
     table = Table(
-        name=f"differences-{section.slug}",
+        name="-".join(["differences", *([slug(split)] if split else []), section.slug]),
         head=[column.head(section) for column in columns],
         rows=rows,
         source=caption(section),
         beside=True,
-        title=f"Paired differences: {section.title}, {section.where}",
+        title=f"Paired differences{on}: {section.title}, {section.where}",
     )
     return [
-        Text("Paired differences, seed by seed:"),
+        Text(f"Paired differences{on}, seed by seed:"),
         table,
         Text(_reading(section, tested, bounded)),
     ]

@@ -31,7 +31,7 @@ COLUMNS = [
     *["data_name", "fingerprint", "rows_train", "rows_validation", "rows_test", "dropped"],
     *["teacher_name", "teacher_score", "device_name", "torch", "revision"],
     *["error_class", "error_message", "finished", "key"],
-    *["not_like_for_like", "own_teacher_score", "own_teacher_seconds"],
+    *["not_like_for_like", "own_teacher_score", "own_teacher_seconds", "recipe"],
 ]
 FURTHER = "further_"  # prefix of the columns of further held-out splits
 UNKNOWN_DEVICE = "unknown device"
@@ -170,6 +170,7 @@ def _row(record: Record) -> dict[str, Any]:
         "not_like_for_like": str(cell.get("not_like_for_like") or ""),
         "own_teacher_score": _number((own.get("test") or {}).get(metric)),
         "own_teacher_seconds": _number(own.get("seconds")),
+        "recipe": _recipe((cell.get("preset_values") or {}).get("recipe") or {}),
         "device_name": str(environment.get("device_name") or ""),
         "torch": str(environment.get("torch") or ""),
         "revision": _revision(record.get("revision") or {}),
@@ -215,6 +216,17 @@ def _fill_devices(rows: list[dict[str, Any]]) -> None:
 
 def _table(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(row[name] for name in ("origin", "task", "preset", "source"))
+
+
+def _recipe(recipe: Mapping[str, Any]) -> str:
+    """Return how students are trained, in words; empty where a record does not say it all."""
+    epochs, batch, rate = (
+        _number(recipe.get(name)) for name in ("epochs", "batch_size", "learning_rate")
+    )
+    if epochs is None or batch is None or rate is None or not recipe.get("optimizer"):
+        return ""
+    many = "epoch" if epochs == 1 else "epochs"
+    return f"{epochs:g} {many}, batch {batch:g}, {recipe['optimizer']} at rate {rate:g}"
 
 
 def _revision(revision: Mapping[str, Any]) -> str:

@@ -52,7 +52,10 @@ class Group:
     @property
     def where(self) -> str:
         """Return preset, source, device (and whose results these are) in words."""
-        words = self.sections[0].where_with(self.preset + (", settings by table" * self.mixed))
+        first = self.sections[0]
+        words = first.where_with(
+            f"{self.preset}, settings by table" if self.mixed else first.told_preset
+        )
         return f"{words}, {metric_name(self.metric)}" if self.metric else words
 
     @property
@@ -167,8 +170,7 @@ def groups(sections: Sequence[Section]) -> list[Group]:
 
 def overall(sections: Sequence[Section]) -> list[Group]:
     """Return the sections in groups of one preset, whatever was changed of it for a task."""
-    by_task = sorted(sections, key=lambda s: (s.origin, s.base_preset, s.source, s.device, s.task))
-    return _by(by_task, lambda s: (s.origin, s.base_preset, s.source, s.device))
+    return _by(sections, lambda s: (s.origin, s.base_preset, s.source, s.device))
 
 
 def comparable(group: Group) -> list[Group]:

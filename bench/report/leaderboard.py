@@ -27,10 +27,10 @@ column takes the final one. The *gain* is the difference to *{REFERENCE}*, the s
 on hard labels alone, taken seed by seed (same initialisation and batch order) and then averaged;
 positive is better. *Gap closed* is the share of the way from *{REFERENCE}* (0 %) to *{CEILING}*
 (100 %). Rows in italics are baselines; those run once are held against the mean of *{REFERENCE}*
-and marked *unpaired*. *Agreement* is the share of test samples on which student and teacher predict
-the same. *Parameters* are what is deployed, *extra* is what is trained beside the
-student and thrown away; *train s* is wall time with other cells perhaps running beside it, not
-an isolated cost.
+and marked *unpaired*. *Agreement*, in tables whose predictions are at hand, is the share of test
+samples on which student and teacher predict the same. *Parameters* are what is deployed, *extra* is
+what is trained beside the student and thrown away; *train s* is wall time with other cells perhaps
+running beside it, not an isolated cost.
 
 From {SEEDS_FOR_TEST} seeds on there are 95 % intervals (bootstrap over seeds, widened for few
 values) and tests (paired t-test over seeds, Holm's correction over the rows of a table), and the

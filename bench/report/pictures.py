@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.report.content import Context, Heading, Part, Picture
+from bench.report.content import Block, Context, Heading, Part, Picture
 from bench.report.curves import curves
 from bench.report.groups import Group
 from bench.report.labels import label_curves
@@ -35,10 +35,13 @@ def gain_map(group: Group) -> Iterator[Picture]:
 
 
 def pictures(context: Context) -> Iterator[Part]:
-    """Yield the pictures of each group of sections."""
+    """Yield the pictures of each group of sections, in one part."""
+    blocks: list[Block] = []
     for group in context.groups:
-        heading = Heading(group.where[0].upper() + group.where[1:])
-        yield Part("Figures", (heading, *_pictures(context, group)))
+        blocks.append(Heading(group.where[0].upper() + group.where[1:]))
+        blocks += _pictures(context, group)
+    if blocks:
+        yield Part("Figures", tuple(blocks))
 
 
 def _pictures(context: Context, group: Group) -> Iterator[Picture]:

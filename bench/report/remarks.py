@@ -150,8 +150,9 @@ def caption(section: Section) -> str:
         f"Data: {section.source} source, {_listed(ok.data_name)}; {_rows(ok)}",
         *(f"Dropped as unusable: {rows}" for rows in distinct(ok.dropped)),
         *(limit.rstrip(".") for limit in distinct(cells.limits)),
-        f"Preset {section.preset}, seeds {seeds}, on {': '.join(devices[:2])}"
+        f"Preset {section.told_preset}, seeds {seeds}, on {': '.join(devices[:2])}"
         + "".join(f" and {name}" for name in devices[2:]),
+        f"Students trained {'; '.join(distinct(ok.recipe))}" if distinct(ok.recipe) else "",
         _teacher(section),
         f"Finished {dates(cells)}, revision {_listed(ok.revision)}, torch {_listed(ok.torch)}",
     ]
@@ -177,7 +178,7 @@ def group_caption(group: Group) -> str:
     )
     return (
         f"Data: {first.source} source, {_listed(ok.data_name)}. Tasks {tasks}. "
-        f"Preset {group.preset}, seeds "
+        f"Preset {group.preset if group.mixed else first.told_preset}, seeds "
         f"{seeds}, on {first.device}: {hardware}. Finished {dates(cells)}, revision "
         f"{_listed(ok.revision)}, torch {_listed(ok.torch)}."
     )

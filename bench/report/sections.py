@@ -172,9 +172,18 @@ class Section:
         ]
 
     @property
+    def further(self) -> list[str]:
+        """Return the names of the held-out splits beside the official test."""
+        return sorted({name for line in self.lines for name in line.further})
+
+    def scored_on(self, split: str) -> Section:
+        """Return this section with a further held-out split in the place of the test."""
+        return _section(self.cells.assign(test_best=self.cells[FURTHER + split]))
+
+    @property
     def where(self) -> str:
         """Return preset, source and device (and whose results they are) in words."""
-        return self.where_with(self.preset)
+        return self.where_with(self.told_preset)
 
     def where_with(self, preset: str) -> str:
         """Return the same with the preset called otherwise."""
@@ -185,6 +194,12 @@ class Section:
     def base_preset(self) -> str:
         """Return the preset's name without the settings that were changed."""
         return _SETTING.split(self.preset)[0]
+
+    @property
+    def told_preset(self) -> str:
+        """Return the preset in words, such as ``small with batch_size=64, epochs=10``."""
+        changed = ", ".join(self.settings)
+        return f"{self.base_preset} with {changed}" if changed else self.base_preset
 
     @property
     def settings(self) -> list[str]:
@@ -236,11 +251,18 @@ class Section:
 
 
 def sections(frame: pd.DataFrame) -> list[Section]:
-    """Cut ``frame`` into sections, ordered by preset, source, device and task."""
+    """Cut ``frame`` into sections, ordered by preset, source, device, task and settings."""
     if frame.empty:
         return []
     made = [_section(part) for _, part in frame.groupby(SECTION, sort=True, dropna=False)]
-    return sorted(made, key=lambda s: (s.origin, s.preset, s.source, s.device, s.task, s.metric))
+    return sorted(made, key=_place)
+
+
+def _place(section: Section) -> tuple[str, ...]:
+    """Return where a section stands: variants of a task beneath it, settings beneath a variant."""
+    name, _, variant = section.task.partition(":")
+    where = (section.origin, section.base_preset, section.source, section.device)
+    return (*where, name, variant, section.preset, section.metric)
 
 
 def distinct(values: Iterable[Any]) -> list[str]:

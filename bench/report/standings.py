@@ -37,16 +37,18 @@ MIXED = (
 
 def standings(context: Context) -> Iterator[Part]:
     """Yield the standing of the methods across the tasks of each group that has several."""
+    made: list[Block] = []
     for group in (each for found in context.overall for each in comparable(found)):
         if len(group.sections) < 2 or len(group.labels) < 2:
             continue
-        blocks: list[Block] = [Heading(group.where[0].upper() + group.where[1:])]
-        blocks += [Text(READING + MIXED * group.mixed), _table(group), Text(_tests(group))]
+        made.append(Heading(group.where[0].upper() + group.where[1:]))
+        made += [Text(READING + MIXED * group.mixed), _table(group), Text(_tests(group))]
         notes = _left_out(group)
         if notes:
-            blocks.append(Text(notes, "note"))
-        blocks += _pictures(group, context.looks)
-        yield Part("Across tasks", tuple(blocks))
+            made.append(Text(notes, "note"))
+        made += _pictures(group, context.looks)
+    if made:
+        yield Part("Across tasks", tuple(made))
 
 
 def _table(group: Group) -> Table:

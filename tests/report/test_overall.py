@@ -10,6 +10,7 @@ from bench.report.figures import heat
 from bench.report.frame import collect
 from bench.report.groups import comparable
 from bench.report.parts import build
+from bench.report.remarks import caption
 from bench.store import Record
 
 FEW = {"epochs": 4}
@@ -22,9 +23,12 @@ def runs(label: str, score: float, **changes: object) -> list[Record]:
 
 def table(records: list[Record], name: str) -> Table:
     """Return the one table whose name begins with ``name``."""
-    parts = build(Context(collect(records).frame))
-    (found,) = [t for part in parts for t in part.tables if t.name.startswith(name)]
+    (found,) = [each for each in tables(records) if each.name.startswith(name)]
     return found
+
+
+def tables(records: list[Record]) -> list[Table]:
+    return [each for part in build(Context(collect(records).frame)) for each in part.tables]
 
 
 def rows(found: Table) -> dict[str, list[str]]:
@@ -128,3 +132,48 @@ def test_presets_sources_and_devices_stay_apart(mixed: list[Record]) -> None:
         ("quick", 4),
         ("small", 1),
     ]
+
+
+def test_variants_stand_beneath_their_task_and_settings_beneath_a_variant() -> None:
+    tasks = [("cifar10-binary", {}), ("cifar10:n=250", FEW), ("amazon", {}), ("cifar10", {})]
+    tasks += [("cifar10", FEW), ("cifar10:n=250", {})]
+    records = [
+        each for task, changed in tasks for each in runs("kd", 0.8, task=task, overrides=changed)
+    ]
+    found = Context(collect(records).frame).sections
+    assert [(section.task, *section.settings) for section in found] == [
+        ("amazon",),
+        ("cifar10",),
+        ("cifar10", "epochs=4"),
+        ("cifar10:n=250",),
+        ("cifar10:n=250", "epochs=4"),
+        ("cifar10-binary",),
+    ]
+
+
+def test_a_caption_says_how_students_were_trained() -> None:
+    recipe = {"epochs": 4, "batch_size": 32, "optimizer": "adamw", "learning_rate": 2e-4}
+    records = runs("scratch", 0.7, overrides=FEW)
+    for each in records:
+        each["cell"]["preset_values"] = {"recipe": recipe}
+    (section,) = Context(collect(records).frame).sections
+    assert "preset quick with epochs=4, source" in section.where
+    assert "Students trained 4 epochs, batch 32, adamw at rate 0.0002." in caption(section)
+    for odd in ({}, {**recipe, "epochs": "many"}, {**recipe, "optimizer": ""}):
+        for each in records:
+            each["cell"]["preset_values"] = {"recipe": odd}
+        (section,) = Context(collect(records).frame).sections
+        assert "Students trained" not in caption(section)
+
+
+def test_differences_are_also_taken_on_further_held_out_splits() -> None:
+    records = [*runs("scratch", 0.7), *runs("kd", 0.8)]
+    for each in records:
+        official = each["metrics"]["best"]["test"]["accuracy"]
+        lead = 0.02 if each["cell"]["label"] == "kd" else 0.0
+        each["metrics"]["best"]["second"] = {"accuracy": official / 2 + lead}
+    (second,) = [t for t in tables(records) if t.name.startswith("differences-second")]
+    (first,) = [t for t in tables(records) if t.name.startswith("differences-amazon")]
+    assert rows(first)["kd"][0] == "+10.00 ± 0.00"
+    assert rows(second)["kd"][0] == "+7.00 ± 0.00"
+    assert "on second" in second.title and "on" not in first.title.split(":")[0].split()
