@@ -32,6 +32,7 @@ COLUMNS = [
     *["teacher_name", "teacher_score", "device_name", "torch", "revision"],
     *["error_class", "error_message", "finished", "key"],
     *["not_like_for_like", "own_teacher_score", "own_teacher_seconds", "recipe"],
+    "learning_rate",
 ]
 FURTHER = "further_"  # prefix of the columns of further held-out splits
 UNKNOWN_DEVICE = "unknown device"
@@ -131,6 +132,7 @@ def _row(record: Record) -> dict[str, Any]:
     metric, direction = str(task["metric"]), str(task["direction"])
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {DIRECTIONS}, got {direction!r}")
+    recipe = (cell.get("preset_values") or {}).get("recipe") or {}
     metrics = record.get("metrics") or {}
     best, last = metrics.get("best") or {}, metrics.get("last") or {}
     row: dict[str, Any] = {
@@ -170,7 +172,8 @@ def _row(record: Record) -> dict[str, Any]:
         "not_like_for_like": str(cell.get("not_like_for_like") or ""),
         "own_teacher_score": _number((own.get("test") or {}).get(metric)),
         "own_teacher_seconds": _number(own.get("seconds")),
-        "recipe": _recipe((cell.get("preset_values") or {}).get("recipe") or {}),
+        "recipe": _recipe(recipe),
+        "learning_rate": _number(recipe.get("learning_rate")),
         "device_name": str(environment.get("device_name") or ""),
         "torch": str(environment.get("torch") or ""),
         "revision": _revision(record.get("revision") or {}),

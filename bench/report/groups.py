@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bench.across import Friedman, friedman, mean_ranks
+from bench.report.rates import at_own_rates
 from bench.report.sections import Line, Section
 from bench.report.text import metric_name
 from bench.stats import improvement
@@ -169,8 +170,11 @@ def groups(sections: Sequence[Section]) -> list[Group]:
 
 
 def overall(sections: Sequence[Section]) -> list[Group]:
-    """Return the sections in groups of one preset, whatever was changed of it for a task."""
-    return _by(sections, lambda s: (s.origin, s.base_preset, s.source, s.device))
+    """Return the sections in groups of one preset, whatever was changed of it for a task.
+
+    Tables that differ in the learning rate alone are one, with each method at its own rate.
+    """
+    return _by(at_own_rates(sections), lambda s: (s.origin, s.base_preset, s.source, s.device))
 
 
 def comparable(group: Group) -> list[Group]:

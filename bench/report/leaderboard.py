@@ -42,7 +42,8 @@ split of the data and one setting of each method; other choices add noise that n
 OVERVIEW = (
     f"Mean gain over {REFERENCE} on each task, in points (in the metric's own unit where it is no "
     "share). Gains on different tasks are not on one scale. The last column averages a row only if "
-    "every task in it is complete; where tables differ in their settings there is no such column."
+    "every task in it is complete; where tables differ in their settings there is no such column. "
+    "Tables that differ in the learning rate alone are one column, each method at its own rate."
 )
 
 

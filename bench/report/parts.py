@@ -21,12 +21,14 @@ from bench.report.companions import companion_parts
 from bench.report.content import Block, Builder, Context, Part, Picture, Table
 from bench.report.leaderboard import overview, tasks
 from bench.report.pictures import pictures
+from bench.report.rates_page import rate_parts
 from bench.report.samples import sample_parts
 from bench.report.standings import standings
 
 PARTS: tuple[Builder, ...] = (
     overview,
     standings,
+    rate_parts,
     tasks,
     pictures,
     companion_parts,

@@ -178,7 +178,7 @@ class Section:
 
     def scored_on(self, split: str) -> Section:
         """Return this section with a further held-out split in the place of the test."""
-        return _section(self.cells.assign(test_best=self.cells[FURTHER + split]))
+        return section_of(self.cells.assign(test_best=self.cells[FURTHER + split]))
 
     @property
     def where(self) -> str:
@@ -200,6 +200,12 @@ class Section:
         """Return the preset in words, such as ``small with batch_size=64, epochs=10``."""
         changed = ", ".join(self.settings)
         return f"{self.base_preset} with {changed}" if changed else self.base_preset
+
+    @property
+    def learning_rate(self) -> float | None:
+        """Return the rate of all its cells, ``None`` where they have none or several."""
+        found = {float(rate) for rate in self.cells.learning_rate if not pd.isna(rate)}
+        return found.pop() if len(found) == 1 else None
 
     @property
     def settings(self) -> list[str]:
@@ -254,7 +260,7 @@ def sections(frame: pd.DataFrame) -> list[Section]:
     """Cut ``frame`` into sections, ordered by preset, source, device, task and settings."""
     if frame.empty:
         return []
-    made = [_section(part) for _, part in frame.groupby(SECTION, sort=True, dropna=False)]
+    made = [section_of(part) for _, part in frame.groupby(SECTION, sort=True, dropna=False)]
     return sorted(made, key=_place)
 
 
@@ -282,7 +288,8 @@ def hold(scores: Mapping[int, float], other: Mapping[int, float], direction: str
     return Versus(gain, difference_interval(differences), paired_p(differences))
 
 
-def _section(cells: pd.DataFrame) -> Section:
+def section_of(cells: pd.DataFrame) -> Section:
+    """Return the one section that ``cells``, rows of the frame, are all of."""
     newest = cells.sort_values(["finished", "key"]).iloc[-1]
     rows: dict[str, list[Row]] = {}
     names = list(map(str, cells))
