@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench import BASELINES, METHODS
-from bench.config import build
+from bench.config import build, parse_spec
 from bench.errors import BenchError
 from bench.plan import _contenders, open_tasks
 from bench.registry import Registry
+from bench.store import read_record, record_files
 from bench.suites import Suite, read_suite
 
-SHIPPED = sorted((Path(__file__).parents[1] / "suites").glob("*.yaml"))
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted((ROOT / "suites").rglob("*.yaml"))
+PUBLISHED = [path for path in SHIPPED if path.parent.name == "published"]
 YAML = """
 methods: [scratch, kd, "kd:temperature=2"]
 tasks: [amazon, cifar10]
@@ -144,7 +149,8 @@ def test_a_suite_runs_no_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_the_shipped_suites_name_what_there_is(path: Path) -> None:
     suite = read_suite(path)
-    assert path.read_text().startswith("# ") and f"bench run suites/{path.name}" in path.read_text()
+    text = path.read_text()
+    assert text.startswith("# ") and f"bench run {path.relative_to(ROOT).as_posix()}" in text
     contenders, tasks = list(_contenders(suite.methods)), list(open_tasks(suite))
     assert contenders and tasks
     for each in contenders:
@@ -156,3 +162,38 @@ def test_the_shipped_suites_name_what_there_is(path: Path) -> None:
 
 def test_the_shipped_suites_are_of_every_size() -> None:
     assert {path.stem for path in SHIPPED} >= {"quick", "small", "standard", "paper-cifar100"}
+
+
+def _published_records() -> list[Path]:
+    """Return the records that are part of the project, and not those of somebody's own runs."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "results"], cwd=ROOT, capture_output=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("no git checkout: published records cannot be told from others")
+    tracked = {ROOT / name for name in listed.stdout.decode().split("\0") if name}
+    return [path for path in record_files(ROOT / "results") if path in tracked]
+
+
+def test_every_published_record_is_of_a_published_suite_and_none_is_missing() -> None:
+    def row(method: str, options: dict[str, Any], task: str, preset: str, changed: Any) -> str:
+        return json.dumps([method, options, task, preset, changed], sort_keys=True)
+
+    planned = {
+        row(*parse_spec(spec), task, suite.preset, suite.overrides): set(suite.seeds)
+        for suite in map(read_suite, PUBLISHED)
+        for task in suite.tasks
+        for spec in suite.methods
+    }
+    found: dict[str, set[int]] = {}
+    for path in _published_records():
+        record = read_record(path)
+        if record.get("kind") == "cost":
+            continue
+        cell = record["cell"]
+        names = ("method", "options", "task", "preset", "overrides")
+        found.setdefault(row(*(cell[name] for name in names)), set()).add(cell["seed"])
+    assert found.keys() == planned.keys()
+    once = ("teacher", "tfidf", "bm25")
+    for name, seeds in found.items():
+        assert seeds == ({0} if json.loads(name)[0] in once else planned[name]), name
