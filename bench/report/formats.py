@@ -113,7 +113,7 @@ def html_table(table: Table) -> str:
             Markup("<caption><strong>{}</strong> {}</caption>").format(table.title, table.source)
         )
     heads = [
-        Markup('<th scope="col"{}>{}</th>').format(_side(table, at), name)
+        Markup('<th scope="col"{}>{}</th>').format(_side(table, at), _breakable(name))
         for at, name in enumerate(table.head)
     ]
     out.append(Markup("<thead><tr>{}</tr></thead><tbody>").format(Markup("").join(heads)))
@@ -122,6 +122,11 @@ def html_table(table: Table) -> str:
         out.append(Markup("<tr>{}</tr>").format(Markup("").join(cells)))
     out.append(Markup("</tbody></table>\n"))
     return str(Markup("\n").join(out))
+
+
+def _breakable(name: str) -> Markup:
+    """Return a heading that may be broken behind the colons of a task's options."""
+    return Markup(":<wbr>").join(html_escape(part) for part in name.split(":"))
 
 
 def _side(table: Table, at: int) -> Markup:

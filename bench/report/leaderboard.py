@@ -136,8 +136,19 @@ def tasks(context: Context) -> Iterator[Part]:
         blocks += query_table(section, context.each)
         blocks += differences(section)
         blocks += cost_table(context, section)
-        short = ", ".join(part for part in (section.task, section.preset, section.origin) if part)
+        short = _short(section, context.sections)
         yield Part(f"{section.title} ({section.where})", tuple(blocks), short)
+
+
+def _short(section: Section, sections: Sequence[Section]) -> str:
+    """Return what the navigation calls ``section``: its task, and what tells it from others."""
+
+    def parts(each: Section) -> list[str]:
+        return [each.base_preset, *each.settings, each.source, each.device, each.origin]
+
+    alike = [set(parts(each)) for each in sections if each.task == section.task]
+    own = [part for part in parts(section) if part and part not in set.intersection(*alike)]
+    return f"{section.task} ({', '.join(own)})" if own else section.task
 
 
 def score_table(section: Section) -> Table:

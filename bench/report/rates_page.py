@@ -30,9 +30,25 @@ def rate_parts(context: Context) -> Iterator[Part]:
         told = ", ".join(rates.settings)
         preset = f"{first.base_preset} with {told}" if told else first.base_preset
         heading = f"{first.title} ({first.where_with(preset)})"
-        blocks += [Heading(heading), _table(rates, heading)]
+        blocks += [Heading(heading), _table(rates, heading), *_ends(rates)]
     if blocks:
         yield Part("Learning rates", (Text(READING), *blocks))
+
+
+def _ends(rates: Rates) -> Iterator[Text]:
+    """Yield a note on the rows whose own rate is the lowest or the highest that was run."""
+    found: dict[str, list[str]] = {"lowest": [], "highest": []}
+    for label in rates.labels:
+        chosen = rates.chosen(label)
+        if chosen and chosen[0] is rates.sections[0]:
+            found["lowest"].append(label)
+        elif chosen and chosen[0] is rates.sections[-1]:
+            found["highest"].append(label)
+    told = [f"the {end} rate for {', '.join(labels)}" for end, labels in found.items() if labels]
+    if told:
+        yield Text(
+            f"Best at an end of the range, so perhaps better beyond: {'; '.join(told)}.", "note"
+        )
 
 
 def _table(rates: Rates, title: str) -> Table:

@@ -177,3 +177,20 @@ def test_differences_are_also_taken_on_further_held_out_splits() -> None:
     assert rows(first)["kd"][0] == "+10.00 ± 0.00"
     assert rows(second)["kd"][0] == "+7.00 ± 0.00"
     assert "on second" in second.title and "on" not in first.title.split(":")[0].split()
+
+
+def test_the_navigation_says_of_a_table_what_tells_it_from_others(mixed: list[Record]) -> None:
+    more = [
+        *runs("kd", 0.9, task="cifar10", overrides=FEW),
+        *runs("kd", 0.9, task="cifar10", device="cuda"),
+    ]
+    parts = build(Context(collect([*mixed, *more]).frame))
+    names = [part.short for part in parts if part.short]
+    assert names == [
+        "amazon",
+        "amazon:n=500",
+        "cifar10 (cpu)",
+        "cifar10 (epochs=4, cpu)",
+        "msmarco",
+        "cifar10 (cuda)",
+    ]

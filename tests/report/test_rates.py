@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from factory import record
 
-from bench.report.content import Context, Table
+from bench.report.content import Context, Table, Text
 from bench.report.frame import collect
 from bench.report.parts import build
 from bench.report.rates import Rates, rate_families
@@ -73,6 +73,20 @@ def test_the_rate_is_chosen_on_validation_whatever_the_test_says(grid: list[Reco
     assert shown["kd"][:4] == ["53.00 ± 1.00", "60.00 ± 1.00", "0.1", "53.00 ± 1.00"]
     assert shown["kd"][4:6] == ["+2.00 ± 0.00", "[+2.00, +2.00]"]
     assert shown["scratch"][6] == "-2.00 ± 0.00"
+
+
+def test_rates_at_an_end_of_the_range_are_named(grid: list[Record]) -> None:
+    def notes(records: list[Record]) -> list[str]:
+        blocks = [block for part in build(context(records)) for block in part.blocks]
+        return [
+            b.text for b in blocks if isinstance(b, Text) and b.text.startswith("Best at an end")
+        ]
+
+    (note,) = notes(grid)
+    assert note.endswith("beyond: the lowest rate for kd; the highest rate for scratch.")
+    between = [each for label in ("scratch", "kd") for each in at(label, 0.2, 0.9, 0.9)]
+    wider = [each for label in ("scratch", "kd") for each in at(label, 0.8, 0.1, 0.1)]
+    assert notes([*grid, *between, *wider]) == []
 
 
 def test_of_equal_rates_the_lowest_is_taken() -> None:
