@@ -147,8 +147,9 @@ def reproduce_record(
 
 def tune_methods(suite: Suite, trials: int, running: Running, console: Console) -> int:
     """Tune the suite's methods, print what was found and write it down; returns the exit status."""
+    from bench.chosen import chosen_path, write_chosen
     from bench.executors import open_place
-    from bench.tuning import chosen_path, tunable, tune, write_chosen
+    from bench.tuning import tunable, tune
 
     place = open_place(running)
     studies, interrupted = tune(

@@ -20,7 +20,7 @@ from bench import BASELINES, METHODS, TASKS
 from bench.config import build, parse_spec
 from bench.errors import BenchError
 from bench.plan import EVERYTHING, Plan, kind_of
-from bench.store import Record, read_records, slug, write_atomically
+from bench.store import Record, read_records
 from bench.suites import Suite
 
 if TYPE_CHECKING:
@@ -167,10 +167,11 @@ def tune(
 def tunable(suite: Suite) -> Suite:
     """Return ``suite`` with "all" replaced by what declares something to tune."""
     methods: list[str] = []
-    registered = [*METHODS.names(), *BASELINES.names()]
     for spec in suite.methods:
-        names = [name for name in registered if _space(name)]
-        methods += names if spec == EVERYTHING else [spec]
+        named = [spec]
+        if spec == EVERYTHING:
+            named = [name for name in (*METHODS.names(), *BASELINES.names()) if _space(name)]
+        methods += named
     return suite.model_copy(update={"methods": tuple(dict.fromkeys(methods))})
 
 
@@ -226,56 +227,3 @@ def _validation(record: Record | None, metric: str) -> float | None:
     if record is None or record["status"] != "ok":
         return None
     return float(record["metrics"]["best"]["validation"][metric])
-
-
-def chosen_path(results: Path, suite: Suite, task: str) -> Path:
-    """Return where the chosen configurations of a task are written; each setting has its own."""
-    changed = (f"{name}={suite.overrides[name]}" for name in sorted(suite.overrides))
-    return results / slug("+".join([suite.preset, *changed])) / f"{slug(task)}.yaml"
-
-
-def write_chosen(path: Path, suite: Suite, studies: Sequence[Study], task: str) -> None:
-    """Write the chosen configurations of a task as a suite, to be run with the published seeds.
-
-    A table of what each study found lies beside it, as Markdown.
-    """
-    import yaml
-
-    chosen = [study.best[0] for study in studies if study.best]
-    values: dict[str, Any] = {
-        "methods": chosen,
-        "tasks": [task],
-        "preset": suite.preset,
-        "seeds": [0, 1, 2],
-    }
-    if suite.overrides:
-        values["overrides"] = dict(suite.overrides)
-    head = "# Chosen on validation data by 'bench tune'; run it with: python -m bench run FILE\n"
-    write_atomically(path, (head + yaml.safe_dump(values, sort_keys=False)).encode())
-    write_atomically(path.with_suffix(".md"), _found(suite, studies, task, path.name).encode())
-
-
-def _found(suite: Suite, studies: Sequence[Study], task: str, chosen: str) -> str:
-    """Return what the studies of a task found, as Markdown."""
-    from bench.report.text import NOTHING, escape, metric_name, number, table, unit
-
-    metric = TASKS.get(parse_spec(task)[0]).metric
-    rows = []
-    for study in studies:
-        ends = [NOTHING if end is None else number(end, metric) for end in study.ends]
-        failed = sum(score is None for score in study.scores.values())
-        best = study.best[0] if study.best else NOTHING
-        rows.append([study.method, best, f"{len(study.told)}", f"{failed}", *ends])
-    changed = ", ".join(f"{name}={value}" for name, value in sorted(suite.overrides.items()))
-    where = f"Preset {suite.preset}{f' with {changed}' if changed else ''}"
-    seeds = ", ".join(map(str, suite.seeds))
-    told = (
-        f"{escape(where)}, seeds {seeds}, {metric_name(metric)} on validation; test scores play no "
-        "part. The default is the first trial. The best of several noisy trials flatters itself: "
-        "what the chosen options are worth is what they reach with other seeds "
-        f"(`python -m bench run {chosen}`)."
-    )
-    score = unit(metric)
-    head = ["method", "chosen", "trials", "failed", f"default{score}", f"best{score}"]
-    shown = table(head, [[escape(value) for value in row] for row in rows], left=2)
-    return "\n".join([f"# Tuning: {escape(task)}", "", told, "", *shown, ""])

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from bench import BASELINES, METHODS
+from bench.chosen import chosen_path
 from bench.config import build
 from bench.errors import EXIT_OK, EXIT_USER, BenchError
 from bench.plan import make_plan
@@ -197,6 +198,18 @@ def test_the_command_tunes_and_writes_a_suite_that_runs(call: Call, tmp_path: Pa
         if record["cell"]["method"] == "kd"
     }
     assert {cell.strip() for cell in row.split("|")[5:7]} <= scores
+
+
+def test_long_settings_and_sources_do_not_share_a_file(tmp_path: Path) -> None:
+    long = {f"recipe.setting_{at}": "0.123456789" for at in range(8)}
+    suites = [
+        Suite(tasks=("cifar10",), overrides={**long, "z": "1"}),
+        Suite(tasks=("cifar10",), overrides={**long, "z": "2"}),
+        Suite(tasks=("cifar10",), overrides={**long, "z": "2"}, source="mirror"),
+        Suite(tasks=("cifar10",), source="mirror"),
+        Suite(tasks=("cifar10",)),
+    ]
+    assert len({chosen_path(tmp_path, suite, "cifar10") for suite in suites}) == len(suites)
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,14 @@ def differences(section: Section) -> list[Block]:
 
     One table is of the test split, and there is one of each further held-out split.
     """
-    blocks = _differences(section)
+    source = caption(section)
+    blocks = _differences(section, source)
     for split in section.further:
-        blocks += _differences(section.scored_on(split), split)
+        blocks += _differences(section.scored_on(split), source, split)
     return blocks
 
 
-def _differences(section: Section, split: str = "") -> list[Block]:
+def _differences(section: Section, source: str, split: str = "") -> list[Block]:
     lines = [line for line in section.lines if line.versus]
     if not lines:
         return []
@@ -52,7 +53,7 @@ def _differences(section: Section, split: str = "") -> list[Block]:
         name="-".join(["differences", *([slug(split)] if split else []), section.slug]),
         head=[column.head(section) for column in columns],
         rows=rows,
-        source=caption(section),
+        source=source,
         beside=True,
         title=f"Paired differences{on}: {section.title}, {section.where}",
     )

@@ -132,7 +132,9 @@ def _row(record: Record) -> dict[str, Any]:
     metric, direction = str(task["metric"]), str(task["direction"])
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {DIRECTIONS}, got {direction!r}")
-    recipe = (cell.get("preset_values") or {}).get("recipe") or {}
+    values = cell.get("preset_values")
+    recipe = values.get("recipe") if isinstance(values, dict) else None
+    recipe = recipe if isinstance(recipe, dict) else {}
     metrics = record.get("metrics") or {}
     best, last = metrics.get("best") or {}, metrics.get("last") or {}
     row: dict[str, Any] = {

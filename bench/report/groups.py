@@ -18,7 +18,7 @@ import pandas as pd
 from bench.across import Friedman, friedman, mean_ranks
 from bench.report.rates import at_own_rates
 from bench.report.sections import Line, Section
-from bench.report.text import metric_name
+from bench.report.text import metric_name, scale
 from bench.stats import improvement
 from bench.store import slug
 
@@ -34,10 +34,12 @@ class Group:
     Attributes:
         sections: in the order of their columns.
         metric: what they are scored by, where that is what sets this group apart; else empty.
+        chosen: whether some of them stand for others of the same task.
     """
 
     sections: Sequence[Section]
     metric: str = ""
+    chosen: bool = False
 
     @property
     def mixed(self) -> bool:
@@ -66,10 +68,29 @@ class Group:
         return f"{own}-{slug(self.metric)}" if self.metric else own
 
     def column(self, section: Section) -> str:
-        """Return what a column calls ``section``: its task, and by what two of one task differ."""
-        alike = [set(each.settings) for each in self.sections if each.task == section.task]
-        own = [each for each in section.settings if each not in set.intersection(*alike)]
+        """Return what a column calls ``section``: its task, and what tells it from others."""
+
+        def parts(each: Section) -> list[str]:
+            return [*each.settings, metric_name(each.metric)]
+
+        alike = [set(parts(each)) for each in self.sections if each.task == section.task]
+        own = [part for part in parts(section) if part not in set.intersection(*alike)]
         return f"{section.task} ({', '.join(own)})" if own else section.task
+
+    @cached_property
+    def gains(self) -> dict[str, dict[str, float]]:
+        """Return gains over the plain student in points, by method and column.
+
+        Tasks whose metric is no share are left out: their gains are on no common scale.
+        """
+        found: dict[str, dict[str, float]] = {}
+        for section in self.sections:
+            if scale(section.metric) != 100.0:
+                continue
+            for line in section.lines:
+                if line.gain is not None and line.trained_student:
+                    found.setdefault(line.label, {})[self.column(section)] = 100 * line.gain.mean
+        return found
 
     @cached_property
     def labels(self) -> list[str]:
@@ -181,16 +202,17 @@ def comparable(group: Group) -> list[Group]:
     """Return ``group`` cut into what ranks can be taken over.
 
     Tasks with different metrics are for different methods (retrieval is not classified), so each
-    metric is a group of its own.  Where settings are mixed a task may have several tables, of which
-    the one with the most ranked methods stands for it; scores play no part in that choice.
+    metric is a group of its own.  A task may have several tables (variants, settings), which are
+    made from the same data: the one with the most ranked methods stands for it, and the first of
+    equals; scores play no part in that choice.
     """
     metrics = sorted({section.metric for section in group.sections})
     made = []
     for metric in metrics:
-        found = [section for section in group.sections if section.metric == metric]
-        if group.mixed:
-            found = _one_a_task(found)
-        made.append(Group(found, metric if len(metrics) > 1 else ""))
+        there = [section for section in group.sections if section.metric == metric]
+        found = _one_a_task(there)
+        apart = metric if len(metrics) > 1 else ""
+        made.append(Group(found, apart, chosen=len(found) < len(there)))
     return made
 
 

@@ -16,6 +16,7 @@ from bench.report.frame import CEILING, REFERENCE
 from bench.report.groups import Group
 from bench.report.pictures import gain_map
 from bench.report.queries import query_table
+from bench.report.rates import rate_families
 from bench.report.remarks import caption, dates, group_caption, remarks
 from bench.report.sections import Line, Section
 from bench.stats import SEEDS_FOR_TEST
@@ -69,9 +70,22 @@ def overview(context: Context) -> Iterator[Part]:
     for group in context.overall:
         if len(group.sections) > 1:
             where = group.where[0].upper() + group.where[1:]
-            made += [Heading(where), _overview(group), *gain_map(group)]
+            made += [Heading(where), _overview(group)]
+            made += [Text(note, "note") for note in _left_out(context, group)]
+            made += gain_map(group)
     if made:
         yield Part("Overview", (Text(OVERVIEW), *made))
+
+
+def _left_out(context: Context, group: Group) -> Iterator[str]:
+    """Say of each column of own rates which rows have none."""
+    for rates in rate_families(context.sections):
+        own = rates.own
+        if own and rates.without and any(own.place == section.place for section in group.sections):
+            yield (
+                f"{own.task}: not in this column, as a rate or a seed is missing: "
+                f"{', '.join(rates.without)}. Their scores stand in the tables of each rate."
+            )
 
 
 def _overview(group: Group) -> Table:

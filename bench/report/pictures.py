@@ -25,7 +25,7 @@ def draw(module: str, *arguments: Any) -> Figure:
 
 def gain_map(group: Group) -> Iterator[Picture]:
     """Yield the map of gains, method by task; nothing where there is no gain to show."""
-    if len(group.sections) > 1 and any(line.gain for s in group.sections for line in s.lines):
+    if len(group.sections) > 1 and group.gains:
         yield Picture(
             f"gains-{group.slug}",
             partial(draw, "heat", group),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,8 @@ from statistics import fmean
 
 import pandas as pd
 
-from bench.report.sections import Line, Section, section_of
+from bench.report.frame import REFERENCE
+from bench.report.sections import Line, Row, Section, section_of
 from bench.stats import improvement
 
 SETTING = "recipe.learning_rate="
@@ -20,20 +22,15 @@ class Rates:
     """Sections that differ in nothing but the learning rate.
 
     Attributes:
-        sections: by rate, lowest first.
+        sections: by rate, lowest first; no rate twice.
     """
 
     sections: tuple[Section, ...]
 
     @property
-    def preset(self) -> str:
-        """Return the preset with all settings but the rate, as sections call it."""
-        return "+".join([self.sections[0].base_preset, *self.settings])
-
-    @property
     def settings(self) -> list[str]:
         """Return the changed settings, the rate apart."""
-        return [each for each in self.sections[0].settings if not each.startswith(SETTING)]
+        return _but_the_rate(self.sections[0])
 
     @cached_property
     def labels(self) -> list[str]:
@@ -42,60 +39,78 @@ class Rates:
             {x.label for s in self.sections for x in s.lines if x.best and x.trained_student}
         )
 
-    def chosen(self, label: str) -> tuple[Section, Line] | None:
-        """Return where the validation score of ``label`` is best, its seeds averaged.
+    @cached_property
+    def chosen(self) -> dict[str, tuple[Section, Line]]:
+        """Return where the validation score of each label is best, its seeds averaged.
 
-        ``None`` where it lacks a rate or a seed: a choice from fewer is not the same choice.
+        A label that lacks a rate, or a seed at one of them, is not in it: a choice from fewer is
+        not the same choice.  A rate at which a run of it failed is not chosen.
         """
-        found = []
-        for section in self.sections:
-            line, score = section.line(label), _validation(section, label)
-            if line is None or not line.complete or score is None:
-                return None
-            found.append((improvement(score, 0.0, section.direction), section, line))
-        # the lowest of equals
-        _, section, line = max(found, key=lambda each: each[0])
-        return section, line
+        found = {label: self._choose(label) for label in self.labels}
+        return {label: best for label, best in found.items() if best is not None}
 
+    @property
+    def without(self) -> list[str]:
+        """Return the labels that have no choice, by name."""
+        return [label for label in self.labels if label not in self.chosen]
+
+    def _choose(self, label: str) -> tuple[Section, Line] | None:
+        rows = [section.rows.get(label, ()) for section in self.sections]
+        if len({frozenset(int(row["seed"]) for row in each) for each in rows}) > 1:
+            return None
+        found = []
+        for section, each in zip(self.sections, rows, strict=True):
+            line, score = section.line(label), _validation(each)
+            if line is not None and score is not None:
+                found.append((improvement(score, 0.0, section.direction), section, line))
+        if not found:
+            return None
+        _, best, line = max(found, key=lambda each: each[0])  # the lowest rate of equals
+        return best, line
+
+    @cached_property
     def own(self) -> Section | None:
         """Return a section in which each method stands at its own rate.
 
-        What trains no student is the same at every rate and comes from the first section that has
-        it.  ``None`` where no method has a rate of its own.
+        Labels without a choice are not in it.  What trains no student is the same at every rate
+        and comes from the first section where it finished.  ``None`` where the plain student, or
+        every other one, has no choice: there would be nothing to compare.
         """
-        chosen = {label: self.chosen(label) for label in self.labels}
-        if not any(chosen.values()):
+        if REFERENCE not in self.chosen or len(self.chosen) < 2:
             return None
-        parts = [
-            found[0].cells[found[0].cells.label == label]
-            for label, found in chosen.items()
-            if found
-        ]
-        taken = set(chosen)
+        source = {label: section for label, (section, _) in self.chosen.items()}
         for section in self.sections:
-            others = section.cells[~section.cells.label.isin(taken)]
-            taken |= set(others.label)
-            parts.append(others)
-        cells = pd.concat(parts, ignore_index=True)
-        return section_of(cells.assign(preset=f"{self.preset}+{SETTING}own"))
+            for line in section.lines:
+                if line.label not in self.labels and line.best:
+                    source.setdefault(line.label, section)
+        parts = [section.cells[section.cells.label == name] for name, section in source.items()]
+        changed = [*self.settings, f"{SETTING}own"]
+        preset = "+".join([self.sections[0].base_preset, *changed])
+        return section_of(pd.concat(parts, ignore_index=True).assign(preset=preset))
 
 
 def rate_families(sections: Sequence[Section]) -> list[Rates]:
-    """Return the tasks that were run at two learning rates or more, all else alike."""
-    alike: dict[tuple[str, ...], dict[float, Section]] = {}
+    """Return the tasks that were run at two learning rates or more, all else alike.
+
+    Where one rate stands twice (``0.4`` and ``4e-1``, or the preset's own spelt out) it cannot be
+    told which is meant, and there is no family.
+    """
+    alike: dict[tuple[str, ...], list[tuple[float, Section]]] = {}
     for section in sections:
-        rate = section.learning_rate
-        if rate is None:
-            continue
-        others = [each for each in section.settings if not each.startswith(SETTING)]
-        where = (section.origin, section.base_preset, section.source, section.device)
-        place = (*where, section.task, section.metric, *others)
-        alike.setdefault(place, {}).setdefault(rate, section)
+        if section.learning_rate is not None:
+            where = (section.origin, section.base_preset, section.source, section.device)
+            place = (*where, section.task, section.metric, *_but_the_rate(section))
+            alike.setdefault(place, []).append((section.learning_rate, section))
+    families = [sorted(found, key=lambda each: each[0]) for found in alike.values()]
     return [
-        Rates(tuple(found[rate] for rate in sorted(found)))
-        for found in alike.values()
-        if len(found) > 1
+        Rates(tuple(section for _, section in found))
+        for found in families
+        if len(found) > 1 and len({rate for rate, _ in found}) == len(found)
     ]
+
+
+def _but_the_rate(section: Section) -> list[str]:
+    return [each for each in section.settings if not each.startswith(SETTING)]
 
 
 def at_own_rates(sections: Sequence[Section]) -> list[Section]:
@@ -105,7 +120,7 @@ def at_own_rates(sections: Sequence[Section]) -> list[Section]:
     """
     instead: dict[int, Section | None] = {}
     for rates in rate_families(sections):
-        own = rates.own()
+        own = rates.own
         if own is not None:
             instead |= {id(section): None for section in rates.sections}
             instead[id(rates.sections[0])] = own
@@ -113,9 +128,8 @@ def at_own_rates(sections: Sequence[Section]) -> list[Section]:
     return [section for section in found if section is not None]
 
 
-def _validation(section: Section, label: str) -> float | None:
-    """Return the mean validation score of a row's finished seeds, ``None`` where one has none."""
-    rows = [row for row in section.rows.get(label, ()) if row["status"] == "ok"]
-    scores = [row["validation_best"] for row in rows]
-    known = [float(score) for score in scores if score is not None and score == score]
+def _validation(rows: Sequence[Row]) -> float | None:
+    """Return the mean validation score of a label's runs, ``None`` where one of them has none."""
+    scores = [row["validation_best"] if row["status"] == "ok" else None for row in rows]
+    known = [float(score) for score in scores if score is not None and not math.isnan(score)]
     return fmean(known) if known and len(known) == len(scores) else None

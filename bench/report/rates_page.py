@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bench.report import text
 from bench.report.content import Block, Context, Heading, Part, Table, Text, Value
 from bench.report.frame import REFERENCE, SECOND
 from bench.report.groups import Group
 from bench.report.rates import Rates, rate_families
-from bench.report.remarks import group_caption
-from bench.report.sections import Line, Section, Versus, hold
+from bench.report.remarks import group_caption, terms
+from bench.report.sections import Line, Section, Versus, hold, told
 from bench.stats import improvement
 
 READING = (
@@ -18,7 +18,8 @@ READING = (
     "looks good at a rate that is too low for the others, so a gain at one rate may be the rate's. "
     "On the right every row has the rate at which its mean validation score over seeds is highest, "
     "chosen from the same rates for all, and is compared there, seed by seed. A row that lacks a "
-    "rate or a seed has no such choice. Overview and ranks above take each row at its own rate."
+    "rate, or a seed at one of them, has no such choice; a rate at which one of its runs failed is "
+    "not chosen. Overview and ranks above take each row at its own rate."
 )
 
 
@@ -26,74 +27,79 @@ def rate_parts(context: Context) -> Iterator[Part]:
     """Yield one part with a table for each task that was run at several rates."""
     blocks: list[Block] = []
     for rates in rate_families(context.sections):
+        if not rates.labels:
+            continue
         first = rates.sections[0]
-        told = ", ".join(rates.settings)
-        preset = f"{first.base_preset} with {told}" if told else first.base_preset
-        heading = f"{first.title} ({first.where_with(preset)})"
-        blocks += [Heading(heading), _table(rates, heading), *_ends(rates)]
+        heading = f"{first.title} ({first.where_with(told(first.base_preset, rates.settings))})"
+        blocks += [Heading(heading), _table(rates, heading)]
+        notes = [*_ends(rates), *_terms(rates)]
+        if notes:
+            blocks.append(Text(" ".join(notes), "note"))
     if blocks:
         yield Part("Learning rates", (Text(READING), *blocks))
 
 
-def _ends(rates: Rates) -> Iterator[Text]:
-    """Yield a note on the rows whose own rate is the lowest or the highest that was run."""
+def _ends(rates: Rates) -> Iterator[str]:
+    """Say which rows have the lowest or the highest rate that was run as their own."""
     found: dict[str, list[str]] = {"lowest": [], "highest": []}
-    for label in rates.labels:
-        chosen = rates.chosen(label)
-        if chosen and chosen[0] is rates.sections[0]:
+    for label, (section, _) in rates.chosen.items():
+        if section is rates.sections[0]:
             found["lowest"].append(label)
-        elif chosen and chosen[0] is rates.sections[-1]:
+        elif section is rates.sections[-1]:
             found["highest"].append(label)
-    told = [f"the {end} rate for {', '.join(labels)}" for end, labels in found.items() if labels]
-    if told:
-        yield Text(
-            f"Best at an end of the range, so perhaps better beyond: {'; '.join(told)}.", "note"
-        )
+    ends = [f"the {end} rate for {', '.join(labels)}" for end, labels in found.items() if labels]
+    if ends:
+        yield f"Best at an end of the range, so perhaps better beyond: {'; '.join(ends)}."
+
+
+def _terms(rates: Rates) -> list[str]:
+    """Say once of each row that is not on the terms of all why."""
+    return list(dict.fromkeys(each for section in rates.sections for each in terms(section)))
 
 
 def _table(rates: Rates, title: str) -> Table:
     first = rates.sections[0]
     kinds = {line.label: line.kind for section in rates.sections for line in section.lines}
-    best = {label: rates.chosen(label) for label in rates.labels}
-    others = [name for name in (REFERENCE, SECOND) if best.get(name)]
-    points = " (points)" if text.unit(first.metric) else ""
+    others = [name for name in (REFERENCE, SECOND) if name in rates.chosen]
+    unit, points = text.unit(first.metric), " (points)" if text.unit(first.metric) else ""
     head = ["method"]
-    head += [f"at {section.learning_rate:g}{text.unit(first.metric)}" for section in rates.sections]
-    head += ["own rate", f"test there{text.unit(first.metric)}"]
+    head += [f"at {section.learning_rate:g}{unit}" for section in rates.sections]
+    head += ["own rate", f"test there{unit}"]
     for other in others:
         head += [f"gain over {other}{points}", f"95 % interval{points}"]
-    placed = []
-    for label in rates.labels:
-        found = best[label]
+    rows = []
+    for label in sorted(rates.labels, key=lambda label: _place(rates, label)):
         row = [Value(label, label, italic=kinds[label] == "baseline")]
         row += [_score(section.line(label), section) for section in rates.sections]
-        if found is None:
-            row += [Value(text.NOTHING)] * (2 + 2 * len(others))
-            placed.append((0.0, label, row))
-            continue
-        section, line = found
-        rate = section.learning_rate
-        row += [Value(f"{rate:g}", rate), _score(line, section)]
-        for other in others:
-            held = _held(line, best[other], label == other)
-            row += _difference(held, section.metric)
-        score = improvement(line.best.mean if line.best else 0.0, 0.0, section.direction)
-        placed.append((score, label, row))
-    placed.sort(key=lambda each: (best[each[1]] is None, -each[0], each[1]))
+        rows.append([*row, *_own(rates, label, others)])
     return Table(
         name=f"rates-{first.slug}",
         head=head,
-        rows=[row for _, _, row in placed],
+        rows=rows,
         title=title,
         source=group_caption(Group(rates.sections)),
     )
 
 
-def _held(line: Line, other: tuple[Section, Line] | None, same: bool) -> Versus | None:
-    if other is None or same:
-        return None
-    section, base = other
-    return hold(line.scores, base.scores, section.direction)
+def _place(rates: Rates, label: str) -> tuple[bool, float, str]:
+    """Return where a row stands: best first, then those without a choice, by name."""
+    found = rates.chosen.get(label)
+    if found is None or found[1].best is None:
+        return True, 0.0, label
+    return False, -improvement(found[1].best.mean, 0.0, found[0].direction), label
+
+
+def _own(rates: Rates, label: str, others: Sequence[str]) -> list[Value]:
+    """Return the cells of a row at its own rate, and its differences to ``others`` at theirs."""
+    if label not in rates.chosen:
+        return [Value(text.NOTHING)] * (2 + 2 * len(others))
+    section, line = rates.chosen[label]
+    row = [Value(f"{section.learning_rate:g}", section.learning_rate), _score(line, section)]
+    for other in others:
+        base = rates.chosen[other][1]
+        held = None if label == other else hold(line.scores, base.scores, section.direction)
+        row += _difference(held, section.metric)
+    return row
 
 
 def _score(line: Line | None, section: Section) -> Value:

@@ -17,10 +17,14 @@ def remarks(section: Section) -> list[str]:
         *_gap(section),
         *_without_parameters(section),
         *_noise(section),
-        *_oracles(section),
-        *_set_apart(section),
+        *terms(section),
         *_cut(section),
     ]
+
+
+def terms(section: Section) -> list[str]:
+    """Return of each row that is not on the terms of all why, one sentence each."""
+    return [*_oracles(section), *_set_apart(section)]
 
 
 def _set_apart(section: Section) -> list[str]:

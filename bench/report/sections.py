@@ -177,8 +177,12 @@ class Section:
         return sorted({name for line in self.lines for name in line.further})
 
     def scored_on(self, split: str) -> Section:
-        """Return this section with a further held-out split in the place of the test."""
-        return section_of(self.cells.assign(test_best=self.cells[FURTHER + split]))
+        """Return this section with a further held-out split in the place of the test.
+
+        Runs without a score on it are not in it.
+        """
+        cells = self.cells[self.cells[FURTHER + split].notna()]
+        return section_of(cells.assign(test_best=cells[FURTHER + split]))
 
     @property
     def where(self) -> str:
@@ -198,8 +202,7 @@ class Section:
     @property
     def told_preset(self) -> str:
         """Return the preset in words, such as ``small with batch_size=64, epochs=10``."""
-        changed = ", ".join(self.settings)
-        return f"{self.base_preset} with {changed}" if changed else self.base_preset
+        return told(self.base_preset, self.settings)
 
     @property
     def learning_rate(self) -> float | None:
@@ -254,6 +257,11 @@ class Section:
     def best_seeds(self) -> int:
         """Return the number of seeds of the best trained student, 0 without one."""
         return next((line.ok for line in self.lines if line.ranked), 0)
+
+
+def told(preset: str, settings: Sequence[str]) -> str:
+    """Return a preset with its changed settings in words."""
+    return f"{preset} with {', '.join(settings)}" if settings else preset
 
 
 def sections(frame: pd.DataFrame) -> list[Section]:

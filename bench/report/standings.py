@@ -29,10 +29,8 @@ method beats a run of the other one, averaged over tasks. Intervals are 95 % boo
 over seeds within each task; they speak of these tasks and of no others, and tasks made from the
 same data are not independent.""".replace("\n", " ")
 
-MIXED = (
-    " These tables differ in data and schedule (below); where a task has several, the one with the "
-    "most methods stands for it."
-)
+MIXED = " These tables differ in data and schedule (below)."
+CHOSEN = " Where a task has several tables, the one with the most methods stands for it."
 
 
 def standings(context: Context) -> Iterator[Part]:
@@ -42,7 +40,8 @@ def standings(context: Context) -> Iterator[Part]:
         if len(group.sections) < 2 or len(group.labels) < 2:
             continue
         made.append(Heading(group.where[0].upper() + group.where[1:]))
-        made += [Text(READING + MIXED * group.mixed), _table(group), Text(_tests(group))]
+        reading = READING + MIXED * group.mixed + CHOSEN * group.chosen
+        made += [Text(reading), _table(group), Text(_tests(group))]
         notes = _left_out(group)
         if notes:
             made.append(Text(notes, "note"))

@@ -6,7 +6,6 @@ import pytest
 from factory import record
 
 from bench.report.content import Context, Table
-from bench.report.figures import heat
 from bench.report.frame import collect
 from bench.report.groups import comparable
 from bench.report.parts import build
@@ -79,7 +78,7 @@ def test_one_task_with_two_settings_has_two_columns_of_different_names() -> None
     assert found.head == ["method", "amazon", "amazon (epochs=4)"]
     assert rows(found)["kd"] == ["+10.00 ± 0.00", "+5.00 ± 0.00"]
     (group,) = Context(collect(records).frame).overall
-    assert heat.gains(group)["kd"] == pytest.approx({"amazon": 10.0, "amazon (epochs=4)": 5.0})
+    assert group.gains["kd"] == pytest.approx({"amazon": 10.0, "amazon (epochs=4)": 5.0})
 
 
 def test_columns_of_one_task_are_told_apart_by_what_differs() -> None:
@@ -194,3 +193,49 @@ def test_the_navigation_says_of_a_table_what_tells_it_from_others(mixed: list[Re
         "msmarco",
         "cifar10 (cuda)",
     ]
+
+
+@pytest.mark.parametrize("lacking", ["one run", "a whole row"])
+def test_a_run_without_the_further_split_is_left_out_of_its_table(lacking: str) -> None:
+    records = [*runs("scratch", 0.7), *runs("kd", 0.8), *runs("dkd", 0.9)]
+    for each in records:
+        best = each["metrics"]["best"]
+        best["second"] = {"accuracy": best["test"]["accuracy"]}
+    spared = [x for x in records if x["cell"]["label"] == "dkd"][: 1 if lacking == "one run" else 3]
+    for each in spared:
+        del each["metrics"]["best"]["second"]
+    (second,) = [t for t in tables(records) if t.name.startswith("differences-second")]
+    assert rows(second)["kd"][0] == "+10.00 ± 0.00"
+    assert ("dkd" in rows(second)) == (lacking == "one run")
+    assert second.source == next(t for t in tables(records) if t.name.startswith("amazon")).source
+
+
+def test_two_tasks_without_a_gain_have_no_map() -> None:
+    losses = {"metric": "nll", "direction": "min"}
+    plain = [*runs("scratch", 0.7), *runs("scratch", 0.7, task="cifar10"), *runs("teacher", 0.9)]
+    loss = [*runs("scratch", 0.7, **losses), *runs("kd", 0.6, **losses)]
+    loss += [*runs("scratch", 0.7, task="b", **losses), *runs("kd", 0.6, task="b", **losses)]
+    for records in (plain, loss):
+        parts = build(Context(collect(records).frame))
+        assert not [p for part in parts for p in part.pictures if p.name.startswith("gains")]
+
+
+def test_odd_preset_values_cost_no_score() -> None:
+    for odd in (["a list"], {"recipe": "sgd"}, {"recipe": {"learning_rate": "fast"}}, 3):
+        records = runs("kd", 0.8)
+        records[0]["cell"]["preset_values"] = odd
+        (section,) = Context(collect(records).frame).sections
+        assert section.line("kd").ok == 3  # type: ignore[union-attr]
+
+
+def test_variants_of_one_task_count_once_in_the_ranks() -> None:
+    records = [
+        each for task in ("amazon", "amazon:n=5") for each in runs("scratch", 0.7, task=task)
+    ]
+    records += [each for task in ("amazon", "amazon:n=5") for each in runs("kd", 0.8, task=task)]
+    assert not [t for t in tables(records) if t.name.startswith("standings")]
+    records += [*runs("scratch", 0.7, task="cifar10"), *runs("kd", 0.8, task="cifar10")]
+    parts = build(Context(collect(records).frame))
+    (found,) = [part for part in parts if part.title == "Across tasks"]
+    assert "Tasks amazon, " not in str(found.tables[0].source)
+    assert any("several tables" in str(block) for block in found.blocks)

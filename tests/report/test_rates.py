@@ -91,15 +91,13 @@ def test_rates_at_an_end_of_the_range_are_named(grid: list[Record]) -> None:
 
 def test_of_equal_rates_the_lowest_is_taken() -> None:
     same = [*at("kd", 0.4, 0.5, 0.6), *at("kd", 0.1, 0.5, 0.7)]
-    chosen = family(same).chosen("kd")
-    assert chosen is not None and chosen[0].learning_rate == 0.1
+    assert family(same).chosen["kd"][0].learning_rate == 0.1
 
 
 def test_a_loss_is_better_where_it_is_lower() -> None:
     loss = {"metric": "nll", "direction": "min"}
     records = [*at("kd", 0.1, 1.5, 1.4, **loss), *at("kd", 0.4, 1.2, 1.9, **loss)]
-    chosen = family(records).chosen("kd")
-    assert chosen is not None and chosen[0].learning_rate == 0.4
+    assert family(records).chosen["kd"][0].learning_rate == 0.4
 
 
 def test_a_row_that_lacks_a_rate_or_a_seed_has_no_choice(grid: list[Record]) -> None:
@@ -118,8 +116,7 @@ def test_the_presets_own_rate_is_one_of_them(grid: list[Record]) -> None:
     more = [*at("scratch", 0.2, 0.45, 0.46, default=True), *at("kd", 0.2, 0.6, 0.6, default=True)]
     found = family([*grid, *more])
     assert [section.learning_rate for section in found.sections] == [0.1, 0.2, 0.4]
-    chosen = found.chosen("kd")
-    assert chosen is not None and chosen[0].settings == []
+    assert found.chosen["kd"][0].settings == []
 
 
 def test_tables_that_differ_in_more_are_no_family() -> None:
@@ -140,6 +137,84 @@ def test_overview_and_ranks_take_each_method_at_its_own_rate(grid: list[Record])
     assert rows(found)["kd"] == ["+2.00 ± 0.00", "-1.00 ± 0.00"]
     assert rows(found)["teacher"][0] == "+39.00"  # its one run of 90, held against 51
     assert "recipe.learning_rate=own" in found.source
-    # each rate still has its table, and none is left out of it
-    heads = [section.settings for section in context(records).sections if section.task == "amazon"]
-    assert heads == [["recipe.learning_rate=0.1"], ["recipe.learning_rate=0.4"]]
+    # each rate still has its table, and nobody is left out of it
+    parts = [part.short for part in build(context(records)) if part.short]
+    assert parts[:2] == ["amazon (recipe.learning_rate=0.1)", "amazon (recipe.learning_rate=0.4)"]
+
+
+def failed(label: str, rate: float, seed: int, status: str = "failed") -> Record:
+    """Return a run at ``rate`` that ended without a result."""
+    made = record(label, seed, None, status=status, overrides={"recipe.learning_rate": str(rate)})
+    made["cell"]["preset_values"] = {"recipe": {"learning_rate": rate}}
+    return made
+
+
+def test_a_rate_at_which_a_run_failed_is_not_chosen(grid: list[Record]) -> None:
+    broken = [*at("dkd", 0.1, 0.3, 0.3), *at("dkd", 0.4, 0.9, 0.9, seeds=2), failed("dkd", 0.4, 2)]
+    found = family([*grid, *broken])
+    assert found.chosen["dkd"][0].learning_rate == 0.1
+    assert found.without == []
+    own = found.own
+    assert own is not None
+    line = own.line("dkd")
+    assert line is not None and line.complete and line.ranked
+
+
+def test_seeds_must_agree_between_the_rates_of_a_row(grid: list[Record]) -> None:
+    screened = [*at("dkd", 0.1, 0.3, 0.3), *at("dkd", 0.4, 0.9, 0.9, seeds=1)]
+    more = [*at("label_smoothing", 0.1, 0.3, 0.3), *at("label_smoothing", 0.4, 0.9, 0.9, seeds=1)]
+    found = family([*grid, *screened, *more])
+    assert found.without == ["dkd", "label_smoothing"]
+
+
+def test_without_a_choice_for_the_plain_student_the_rates_stay_apart(grid: list[Record]) -> None:
+    without = [x for x in grid if x["cell"]["label"] != "scratch" or x["cell"]["seed"] < 2]
+    without += at("scratch", 0.1, 0.4, 0.41)[2:]
+    alone = [*grid[:6], *at("kd", 0.1, 0.55, 0.53)]  # KD at one rate only
+    for records in (without, alone):
+        found = table(records, "overview")
+        assert found is not None
+        assert found.head[1:3] == [f"amazon (recipe.learning_rate={rate})" for rate in (0.1, 0.4)]
+        assert rows(found)["kd"][0].startswith("+12.00")
+
+
+def test_rows_that_are_not_in_the_column_are_named(grid: list[Record]) -> None:
+    other = [*at("scratch", 0.1, 0.7, 0.7, task="cifar10"), *at("dkd", 0.4, 0.5, 0.5)]
+    blocks = [block for part in build(context([*grid, *other])) for block in part.blocks]
+    (note,) = [b.text for b in blocks if isinstance(b, Text) and "not in this column" in b.text]
+    assert note.startswith("amazon: ") and ": dkd." in note
+    assert all(
+        "not in this column" not in str(block) for p in build(context(grid)) for block in p.blocks
+    )
+
+
+def test_the_teacher_counts_once_and_where_it_finished(grid: list[Record]) -> None:
+    ceiling = at("teacher", 0.4, 0.9, 0.91, seeds=1, teacher=None)
+    own = family([*grid, failed("teacher", 0.1, 0), *ceiling]).own
+    assert own is not None and own.teacher == pytest.approx(0.90)
+    assert (own.cells.label == "teacher").sum() == 1
+
+
+def test_a_rate_that_stands_twice_makes_no_family(grid: list[Record]) -> None:
+    twice = at("kd", 0.4, 0.9, 0.9, overrides={"recipe.learning_rate": "4e-1"}, default=True)
+    assert rate_families(context([*grid, *twice]).sections) == []
+
+
+@pytest.mark.parametrize("changed", [{"device": "cuda"}, {"metric": "mrr"}, {"preset": "small"}])
+def test_what_runs_elsewhere_is_of_another_family(changed: dict[str, str]) -> None:
+    records = [*at("kd", 0.1, 0.5, 0.5), *at("kd", 0.4, 0.5, 0.5, **changed)]
+    assert rate_families(context(records).sections) == []
+
+
+def test_rows_on_other_terms_are_explained(grid: list[Record]) -> None:
+    reason = "retrains the teacher"
+    apart = [
+        x for rate in (0.1, 0.4) for x in at("subclass", rate, 0.9, 0.9, not_like_for_like=reason)
+    ]
+    blocks = [block for part in build(context([*grid, *apart])) for block in part.blocks]
+    notes = [b.text for b in blocks if isinstance(b, Text) and b.text.startswith("Best at an end")]
+    assert len(notes) == 1 and notes[0].count(reason) == 1
+
+
+def test_without_a_finished_student_there_is_no_table_of_rates() -> None:
+    assert table([failed("kd", rate, 0) for rate in (0.1, 0.4)], "rates") is None

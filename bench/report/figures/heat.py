@@ -11,27 +11,11 @@ from matplotlib.figure import Figure
 from bench.report.figures.style import plain, styled
 from bench.report.frame import REFERENCE
 from bench.report.groups import Group
-from bench.report.text import scale
-
-
-def gains(group: Group) -> dict[str, dict[str, float]]:
-    """Return gains over the plain student in points, by method and task.
-
-    Tasks whose metric is no share are left out: their gains are on no common scale.
-    """
-    found: dict[str, dict[str, float]] = {}
-    for section in group.sections:
-        if scale(section.metric) != 100.0:
-            continue
-        for line in section.lines:
-            if line.gain is not None and line.trained_student:
-                found.setdefault(line.label, {})[group.column(section)] = 100 * line.gain.mean
-    return found
 
 
 def draw(group: Group) -> Figure:
     """Return the map: best mean gain on top, then rows that lack a task, by name."""
-    found: Mapping[str, Mapping[str, float]] = gains(group)
+    found: Mapping[str, Mapping[str, float]] = group.gains
     columns = [group.column(section) for section in group.sections]
     tasks = [name for name in columns if any(name in row for row in found.values())]
 

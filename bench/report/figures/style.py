@@ -106,11 +106,8 @@ def handle(label: str, look: Look, *, line: bool = False) -> Line2D:
 
 
 def placed(where: str, width: int = 64) -> str:
-    """Return where something ran on one line, cut to ``width`` characters.
-
-    A preset may be cut at each of its overrides.
-    """
-    short = textwrap.shorten(where.replace("+", " + "), width, placeholder=" …")
+    """Return where something ran on one line, cut between words to ``width`` characters."""
+    short = textwrap.shorten(where, width, placeholder=" …")
     return short.replace("$", r"\$")
 
 

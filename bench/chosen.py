@@ -1,0 +1,69 @@
+"""What tuning found, written down: a suite of the chosen options, and a table of the studies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench import TASKS
+from bench.config import parse_spec
+from bench.report.content import file_name
+from bench.report.text import NOTHING, escape, metric_name, number, table, unit
+from bench.store import write_atomically
+from bench.suites import Suite
+from bench.tuning import Study
+
+
+def chosen_path(results: Path, suite: Suite, task: str) -> Path:
+    """Return where the chosen configurations of a task are written; each setting has its own."""
+    changed = (f"{name}={suite.overrides[name]}" for name in sorted(suite.overrides))
+    setting = file_name("+".join([suite.preset, *changed]), suite.source or "")
+    return results / setting / f"{file_name(task)}.yaml"
+
+
+def write_chosen(path: Path, suite: Suite, studies: Sequence[Study], task: str) -> None:
+    """Write the chosen configurations of a task as a suite, to be run with the published seeds.
+
+    A table of what each study found lies beside it, as Markdown.
+    """
+    chosen = [study.best[0] for study in studies if study.best]
+    values: dict[str, Any] = {
+        "methods": chosen,
+        "tasks": [task],
+        "preset": suite.preset,
+        "seeds": [0, 1, 2],
+    }
+    if suite.source:
+        values["source"] = suite.source
+    if suite.overrides:
+        values["overrides"] = dict(suite.overrides)
+    head = "# Chosen on validation data by 'bench tune'; run it with: python -m bench run FILE\n"
+    write_atomically(path, (head + yaml.safe_dump(values, sort_keys=False)).encode())
+    write_atomically(path.with_suffix(".md"), _found(suite, studies, task, path.name).encode())
+
+
+def _found(suite: Suite, studies: Sequence[Study], task: str, chosen: str) -> str:
+    """Return what the studies of a task found, as Markdown."""
+    metric = TASKS.get(parse_spec(task)[0]).metric
+    rows = []
+    for study in studies:
+        ends = [NOTHING if end is None else number(end, metric) for end in study.ends]
+        failed = sum(score is None for score in study.scores.values())
+        best = study.best[0] if study.best else NOTHING
+        rows.append([study.method, best, f"{len(study.told)}", f"{failed}", *ends])
+    changed = ", ".join(f"{name}={value}" for name, value in sorted(suite.overrides.items()))
+    where = f"Preset {suite.preset}{f' with {changed}' if changed else ''}"
+    seeds = ", ".join(map(str, suite.seeds))
+    told = (
+        f"{escape(where)}, seeds {seeds}, {metric_name(metric)} on validation; test scores play no "
+        "part. The default is the first trial. The best of several noisy trials flatters itself: "
+        "what the chosen options are worth is what they reach with other seeds "
+        f"(`python -m bench run {chosen}`)."
+    )
+    score = unit(metric)
+    head = ["method", "chosen", "trials", "failed", f"default{score}", f"best{score}"]
+    shown = table(head, [[escape(value) for value in row] for row in rows], left=2)
+    return "\n".join([f"# Tuning: {escape(task)}", "", told, "", *shown, ""])
