@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shlex
@@ -125,3 +126,18 @@ def test_the_example_runs(tmp_path: Path) -> None:
     # it did learn something else than the plain student, from the same start
     assert found[name]["metrics"] != found["scratch"]["metrics"]
     assert found[name]["seeds"] == found["scratch"]["seeds"]
+
+
+def test_the_readmes_table_stands_in_the_published_leaderboard() -> None:
+    # the published one: somebody's own `bench report` may have written another to its place
+    shown = subprocess.run(
+        ["git", "show", ":reports/leaderboard.md"], cwd=ROOT, capture_output=True, check=False
+    )
+    if shown.returncode:
+        pytest.skip("no git checkout: the published leaderboard cannot be told from another")
+    published = set(shown.stdout.decode().splitlines())
+    after = TEXT.split("<!-- from reports/leaderboard.md -->")[1].splitlines()
+    first = next(at for at, line in enumerate(after) if line.startswith("|"))
+    table = list(itertools.takewhile(lambda line: line.startswith("|"), after[first:]))
+    assert len(table) > 3
+    assert [line for line in table if line not in published] == []
