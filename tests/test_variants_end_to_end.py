@@ -147,7 +147,7 @@ def test_the_report_has_a_table_for_each_and_one_of_groups(folder: Path) -> None
     bench(folder, *arguments, str(folder / "reports"))
     page = (folder / "reports" / "leaderboard.md").read_text(encoding="utf-8")
     for name in (FEW, TAIL, OUTSIDE):
-        assert f"## {name} · embedded digits (preset quick+epochs=2" in page
+        assert f"## {name} · embedded digits (preset quick with epochs=2" in page
     (head,) = (line for line in page.splitlines() if line.startswith("|") and "many (%)" in line)
     heads = [cell.strip() for cell in head.strip("|").split("|")]
     assert heads == ["method", "many (%)", "medium (%)", "few (%)"]
