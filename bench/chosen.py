@@ -11,6 +11,7 @@ import yaml
 from bench import TASKS
 from bench.config import parse_spec
 from bench.report.content import file_name
+from bench.report.presets import joined, taken_apart, told
 from bench.report.text import NOTHING, escape, metric_name, number, table, unit
 from bench.store import write_atomically
 from bench.suites import Suite
@@ -19,8 +20,7 @@ from bench.tuning import Study
 
 def chosen_path(results: Path, suite: Suite, task: str) -> Path:
     """Return where the chosen configurations of a task are written; each setting has its own."""
-    changed = (f"{name}={suite.overrides[name]}" for name in sorted(suite.overrides))
-    setting = file_name("+".join([suite.preset, *changed]), suite.source or "")
+    setting = file_name(joined(suite.preset, suite.overrides), suite.source or "")
     return results / setting / f"{file_name(task)}.yaml"
 
 
@@ -54,16 +54,15 @@ def _found(suite: Suite, studies: Sequence[Study], task: str, chosen: str) -> st
         failed = sum(score is None for score in study.scores.values())
         best = study.best[0] if study.best else NOTHING
         rows.append([study.method, best, f"{len(study.told)}", f"{failed}", *ends])
-    changed = ", ".join(f"{name}={value}" for name, value in sorted(suite.overrides.items()))
-    where = f"Preset {suite.preset}{f' with {changed}' if changed else ''}"
+    preset = told(*taken_apart(joined(suite.preset, suite.overrides)))
     seeds = ", ".join(map(str, suite.seeds))
-    told = (
-        f"{escape(where)}, seeds {seeds}, {metric_name(metric)} on validation; test scores play no "
-        "part. The default is the first trial. The best of several noisy trials flatters itself: "
-        "what the chosen options are worth is what they reach with other seeds "
+    reading = (
+        f"Preset {escape(preset)}, seeds {seeds}, {metric_name(metric)} on validation; test scores "
+        "play no part. The default is the first trial. The best of several noisy trials flatters "
+        "itself: what the chosen options are worth is what they reach with other seeds "
         f"(`python -m bench run {chosen}`)."
     )
     score = unit(metric)
     head = ["method", "chosen", "trials", "failed", f"default{score}", f"best{score}"]
     shown = table(head, [[escape(value) for value in row] for row in rows], left=2)
-    return "\n".join([f"# Tuning: {escape(task)}", "", told, "", *shown, ""])
+    return "\n".join([f"# Tuning: {escape(task)}", "", reading, "", *shown, ""])

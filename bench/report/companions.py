@@ -55,7 +55,7 @@ def companion_parts(context: Context) -> Iterator[Part]:
         if shown:
             name = f"companions-{group.slug}"
             alt = f"Validation score by epoch of student, companion and teacher, {group.where}"
-            blocks.append(Heading(group.where[0].upper() + group.where[1:]))
+            blocks.append(Heading(group.heading))
             blocks.append(Picture(name, partial(draw, "companions", shown), alt, CAPTION))
     if blocks:
         title = "Learning curves of models trained beside the student"

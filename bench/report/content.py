@@ -18,6 +18,7 @@ import pandas as pd
 
 from bench.report.groups import Group, groups, overall
 from bench.report.looks import Look, looks
+from bench.report.rates import Rates, rate_families
 from bench.report.sample_files import Samples
 from bench.report.sections import Section, sections
 from bench.store import Record, slug
@@ -176,9 +177,14 @@ class Context:
         return groups(self.sections)
 
     @cached_property
+    def rates(self) -> list[Rates]:
+        """Return the tasks that were run at several learning rates."""
+        return rate_families(self.sections)
+
+    @cached_property
     def overall(self) -> list[Group]:
         """Return the sections in groups that share preset, source and device."""
-        return overall(self.sections)
+        return overall(self.sections, self.rates)
 
     @cached_property
     def looks(self) -> dict[str, Look]:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bench.privacy import one_line
+from bench.report.presets import joined
 from bench.report.text import first_line, without_paths
 from bench.stats import DIRECTIONS
 from bench.store import Record
@@ -59,8 +60,7 @@ class Collected:
 
 def preset_name(cell: Mapping[str, Any]) -> str:
     """Return the preset with its overrides in it, such as ``quick+epochs=2``."""
-    overrides = cell.get("overrides") or {}
-    return "+".join([str(cell["preset"]), *(f"{k}={overrides[k]}" for k in sorted(overrides))])
+    return joined(str(cell["preset"]), cell.get("overrides") or {})
 
 
 def shown_label(cell: Mapping[str, Any]) -> str:

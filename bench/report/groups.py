@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bench.across import Friedman, friedman, mean_ranks
-from bench.report.rates import at_own_rates
+from bench.report.rates import Rates, at_own_rates
 from bench.report.sections import Line, Section
 from bench.report.text import metric_name, scale
 from bench.stats import improvement
@@ -69,13 +69,14 @@ class Group:
 
     def column(self, section: Section) -> str:
         """Return what a column calls ``section``: its task, and what tells it from others."""
+        return told_apart(
+            section, self.sections, lambda each: [*each.settings, metric_name(each.metric)]
+        )
 
-        def parts(each: Section) -> list[str]:
-            return [*each.settings, metric_name(each.metric)]
-
-        alike = [set(parts(each)) for each in self.sections if each.task == section.task]
-        own = [part for part in parts(section) if part not in set.intersection(*alike)]
-        return f"{section.task} ({', '.join(own)})" if own else section.task
+    @property
+    def heading(self) -> str:
+        """Return where it ran, as a heading."""
+        return self.where[0].upper() + self.where[1:]
 
     @cached_property
     def gains(self) -> dict[str, dict[str, float]]:
@@ -185,17 +186,33 @@ def _gap(section: Section) -> float:
     return improvement(section.teacher, reference.best.mean, section.direction)
 
 
+def told_apart(
+    section: Section, sections: Sequence[Section], parts: Callable[[Section], Sequence[str]]
+) -> str:
+    """Return the task of ``section``, and those of its parts that not all of the task share.
+
+    Args:
+        section: one of ``sections``.
+        sections: what it is to be told from.
+        parts: returns what a section may be told by.
+    """
+    alike = [set(parts(each)) for each in sections if each.task == section.task]
+    own = [part for part in parts(section) if part and part not in set.intersection(*alike)]
+    return f"{section.task} ({', '.join(own)})" if own else section.task
+
+
 def groups(sections: Sequence[Section]) -> list[Group]:
     """Return the sections in groups that share every setting; a task stands once in each."""
     return _by(sections, lambda s: (s.origin, s.preset, s.source, s.device))
 
 
-def overall(sections: Sequence[Section]) -> list[Group]:
+def overall(sections: Sequence[Section], families: Sequence[Rates]) -> list[Group]:
     """Return the sections in groups of one preset, whatever was changed of it for a task.
 
     Tables that differ in the learning rate alone are one, with each method at its own rate.
     """
-    return _by(at_own_rates(sections), lambda s: (s.origin, s.base_preset, s.source, s.device))
+    shown = at_own_rates(sections, families)
+    return _by(shown, lambda s: (s.origin, s.base_preset, s.source, s.device))
 
 
 def comparable(group: Group) -> list[Group]:

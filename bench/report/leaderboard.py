@@ -13,10 +13,9 @@ from bench.report.costs import cost_table
 from bench.report.differences import differences
 from bench.report.formats import markdown
 from bench.report.frame import CEILING, REFERENCE
-from bench.report.groups import Group
+from bench.report.groups import Group, told_apart
 from bench.report.pictures import gain_map
 from bench.report.queries import query_table
-from bench.report.rates import rate_families
 from bench.report.remarks import caption, dates, group_caption, remarks
 from bench.report.sections import Line, Section
 from bench.stats import SEEDS_FOR_TEST
@@ -69,8 +68,7 @@ def overview(context: Context) -> Iterator[Part]:
     made: list[Block] = []
     for group in context.overall:
         if len(group.sections) > 1:
-            where = group.where[0].upper() + group.where[1:]
-            made += [Heading(where), _overview(group)]
+            made += [Heading(group.heading), _overview(group)]
             made += [Text(note, "note") for note in _left_out(context, group)]
             made += gain_map(group)
     if made:
@@ -79,7 +77,7 @@ def overview(context: Context) -> Iterator[Part]:
 
 def _left_out(context: Context, group: Group) -> Iterator[str]:
     """Say of each column of own rates which rows have none."""
-    for rates in rate_families(context.sections):
+    for rates in context.rates:
         own = rates.own
         if own and rates.without and any(own.place == section.place for section in group.sections):
             yield (
@@ -99,9 +97,8 @@ def _overview(group: Group) -> Table:
         missing = text.NOTHING if group.mixed else "not run"
         row += [_overview_cell(*each, missing) for each in zip(found, columns, strict=True)]
         mean = None if group.mixed else _mean_gain(found, columns)
-        row += (
-            [] if group.mixed else [Value(text.NOTHING if mean is None else f"{mean:+.2f}", mean)]
-        )
+        if not group.mixed:
+            row.append(Value(text.NOTHING if mean is None else f"{mean:+.2f}", mean))
         place = (mean is None, -(mean or 0.0), label != CEILING, label)
         placed.append((place, row))
     return Table(
@@ -156,13 +153,11 @@ def tasks(context: Context) -> Iterator[Part]:
 
 def _short(section: Section, sections: Sequence[Section]) -> str:
     """Return what the navigation calls ``section``: its task, and what tells it from others."""
-
-    def parts(each: Section) -> list[str]:
-        return [each.base_preset, *each.settings, each.source, each.device, each.origin]
-
-    alike = [set(parts(each)) for each in sections if each.task == section.task]
-    own = [part for part in parts(section) if part and part not in set.intersection(*alike)]
-    return f"{section.task} ({', '.join(own)})" if own else section.task
+    return told_apart(
+        section,
+        sections,
+        lambda each: [each.base_preset, *each.settings, each.source, each.device, each.origin],
+    )
 
 
 def score_table(section: Section) -> Table:

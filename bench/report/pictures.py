@@ -38,7 +38,7 @@ def pictures(context: Context) -> Iterator[Part]:
     """Yield the pictures of each group of sections, in one part."""
     blocks: list[Block] = []
     for group in context.groups:
-        blocks.append(Heading(group.where[0].upper() + group.where[1:]))
+        blocks.append(Heading(group.heading))
         blocks += _pictures(context, group)
     if blocks:
         yield Part("Figures", tuple(blocks))

@@ -113,13 +113,13 @@ def _but_the_rate(section: Section) -> list[str]:
     return [each for each in section.settings if not each.startswith(SETTING)]
 
 
-def at_own_rates(sections: Sequence[Section]) -> list[Section]:
+def at_own_rates(sections: Sequence[Section], families: Sequence[Rates]) -> list[Section]:
     """Return ``sections`` with one in the place of those that differ in the rate alone.
 
     In that one each method stands at its own rate (:meth:`Rates.own`).
     """
     instead: dict[int, Section | None] = {}
-    for rates in rate_families(sections):
+    for rates in families:
         own = rates.own
         if own is not None:
             instead |= {id(section): None for section in rates.sections}

@@ -8,9 +8,10 @@ from bench.report import text
 from bench.report.content import Block, Context, Heading, Part, Table, Text, Value
 from bench.report.frame import REFERENCE, SECOND
 from bench.report.groups import Group
-from bench.report.rates import Rates, rate_families
+from bench.report.presets import told
+from bench.report.rates import Rates
 from bench.report.remarks import group_caption, terms
-from bench.report.sections import Line, Section, Versus, hold, told
+from bench.report.sections import Line, Section, Versus, hold
 from bench.stats import improvement
 
 READING = (
@@ -26,7 +27,7 @@ READING = (
 def rate_parts(context: Context) -> Iterator[Part]:
     """Yield one part with a table for each task that was run at several rates."""
     blocks: list[Block] = []
-    for rates in rate_families(context.sections):
+    for rates in context.rates:
         if not rates.labels:
             continue
         first = rates.sections[0]

@@ -6,7 +6,6 @@ Tables and figures both read these, so the two can never disagree about a number
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import pandas as pd
 
 from bench.failures import BROKEN
 from bench.report.frame import CEILING, FURTHER, REFERENCE, SECOND
+from bench.report.presets import taken_apart, told
 from bench.stats import (
     LEVEL,
     SEEDS_FOR_TEST,
@@ -37,7 +37,6 @@ from bench.store import slug
 # What must agree before two numbers may stand in one table.
 SECTION = ["task", "preset", "source", "device", "metric", "origin"]
 Row = Mapping[Any, Any]
-_SETTING = re.compile(r"\+(?=[\w.]+=)")  # a value may have a plus sign of its own
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ class Section:
     @property
     def base_preset(self) -> str:
         """Return the preset's name without the settings that were changed."""
-        return _SETTING.split(self.preset)[0]
+        return taken_apart(self.preset)[0]
 
     @property
     def told_preset(self) -> str:
@@ -213,7 +212,7 @@ class Section:
     @property
     def settings(self) -> list[str]:
         """Return the settings that were changed, such as ``["batch_size=64", "epochs=10"]``."""
-        return _SETTING.split(self.preset)[1:]
+        return taken_apart(self.preset)[1]
 
     @property
     def place(self) -> tuple[str, ...]:
@@ -257,11 +256,6 @@ class Section:
     def best_seeds(self) -> int:
         """Return the number of seeds of the best trained student, 0 without one."""
         return next((line.ok for line in self.lines if line.ranked), 0)
-
-
-def told(preset: str, settings: Sequence[str]) -> str:
-    """Return a preset with its changed settings in words."""
-    return f"{preset} with {', '.join(settings)}" if settings else preset
 
 
 def sections(frame: pd.DataFrame) -> list[Section]:

@@ -39,7 +39,7 @@ def standings(context: Context) -> Iterator[Part]:
     for group in (each for found in context.overall for each in comparable(found)):
         if len(group.sections) < 2 or len(group.labels) < 2:
             continue
-        made.append(Heading(group.where[0].upper() + group.where[1:]))
+        made.append(Heading(group.heading))
         reading = READING + MIXED * group.mixed + CHOSEN * group.chosen
         made += [Text(reading), _table(group), Text(_tests(group))]
         notes = _left_out(group)

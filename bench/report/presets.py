@@ -1,0 +1,25 @@
+"""How a preset with changed settings is written: joined, taken apart again, and in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_SETTING = re.compile(r"\+(?=[\w.]+=)")  # a value may have a plus sign of its own
+
+
+def joined(preset: str, overrides: Mapping[str, Any]) -> str:
+    """Return the preset with its changed settings in it, such as ``quick+epochs=2``."""
+    return "+".join([preset, *(f"{name}={overrides[name]}" for name in sorted(overrides))])
+
+
+def taken_apart(name: str) -> tuple[str, list[str]]:
+    """Return the preset and its changed settings, such as ``("quick", ["epochs=2"])``."""
+    preset, *settings = _SETTING.split(name)
+    return preset, settings
+
+
+def told(preset: str, settings: Sequence[str]) -> str:
+    """Return a preset with its changed settings in words, such as ``quick with epochs=2``."""
+    return f"{preset} with {', '.join(settings)}" if settings else preset
