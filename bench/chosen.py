@@ -15,7 +15,7 @@ from bench.report.presets import joined, taken_apart, told
 from bench.report.text import NOTHING, escape, metric_name, number, table, unit
 from bench.store import write_atomically
 from bench.suites import Suite
-from bench.tuning import Study
+from bench.tuning import PUBLISHED_SEEDS, Study
 
 
 def chosen_path(results: Path, suite: Suite, task: str) -> Path:
@@ -27,14 +27,18 @@ def chosen_path(results: Path, suite: Suite, task: str) -> Path:
 def write_chosen(path: Path, suite: Suite, studies: Sequence[Study], task: str) -> None:
     """Write the chosen configurations of a task as a suite, to be run with the published seeds.
 
-    A table of what each study found lies beside it, as Markdown.
+    A table of what each study found lies beside it, as Markdown.  Where nothing finished there is
+    nothing to run, and the table alone is written.
     """
+    write_atomically(path.with_suffix(".md"), _found(suite, studies, task).encode())
     chosen = [study.best[0] for study in studies if study.best]
+    if not chosen:
+        return
     values: dict[str, Any] = {
         "methods": chosen,
         "tasks": [task],
         "preset": suite.preset,
-        "seeds": [0, 1, 2],
+        "seeds": list(PUBLISHED_SEEDS),
     }
     if suite.source:
         values["source"] = suite.source
@@ -42,10 +46,9 @@ def write_chosen(path: Path, suite: Suite, studies: Sequence[Study], task: str) 
         values["overrides"] = dict(suite.overrides)
     head = "# Chosen on validation data by 'bench tune'; run it with: python -m bench run FILE\n"
     write_atomically(path, (head + yaml.safe_dump(values, sort_keys=False)).encode())
-    write_atomically(path.with_suffix(".md"), _found(suite, studies, task, path.name).encode())
 
 
-def _found(suite: Suite, studies: Sequence[Study], task: str, chosen: str) -> str:
+def _found(suite: Suite, studies: Sequence[Study], task: str) -> str:
     """Return what the studies of a task found, as Markdown."""
     metric = TASKS.get(parse_spec(task)[0]).metric
     rows = []
@@ -53,14 +56,14 @@ def _found(suite: Suite, studies: Sequence[Study], task: str, chosen: str) -> st
         ends = [NOTHING if end is None else number(end, metric) for end in study.ends]
         failed = sum(score is None for score in study.scores.values())
         best = study.best[0] if study.best else NOTHING
-        rows.append([study.method, best, f"{len(study.told)}", f"{failed}", *ends])
+        rows.append([study.title, best, f"{len(study.told)}", f"{failed}", *ends])
     preset = told(*taken_apart(joined(suite.preset, suite.overrides)))
     seeds = ", ".join(map(str, suite.seeds))
     reading = (
         f"Preset {escape(preset)}, seeds {seeds}, {metric_name(metric)} on validation; test scores "
         "play no part. The default is the first trial. The best of several noisy trials flatters "
         "itself: what the chosen options are worth is what they reach with other seeds "
-        f"(`python -m bench run {chosen}`)."
+        "(`python -m bench run` with the suite file beside this one)."
     )
     score = unit(metric)
     head = ["method", "chosen", "trials", "failed", f"default{score}", f"best{score}"]

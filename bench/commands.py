@@ -152,34 +152,35 @@ def tune_methods(suite: Suite, trials: int, running: Running, console: Console) 
     from bench.tuning import tunable, tune
 
     place = open_place(running)
-    studies, interrupted = tune(
+    table = Table("task", "method", "trials", "default", "best", "chosen", box=None, pad_edge=False)
+    written, failed, interrupted = [], False, False
+    for task, studies, interrupted in tune(
         tunable(suite),
         trials=trials,
         results=running.results,
         plan=lambda one: _plan(one, running, console, place.device),
         run=lambda plan: _run(plan, running, place, console),
-    )
-    table = Table("task", "method", "trials", "default", "best", "chosen", box=None, pad_edge=False)
-    for task, found in studies.items():
-        for study in found:
+    ):
+        for study in studies:
             best = study.best
             table.add_row(
                 task,
-                study.method,
+                escape(study.title),
                 str(len(study.told)),
                 *("-" if score is None else f"{score:.4f}" for score in study.ends),
                 escape(best[0]) if best else "-",
             )
+            failed = failed or study.failed
         if not interrupted:
-            write_chosen(chosen_path(running.results, suite, task), suite, found, task)
+            path = chosen_path(running.results, suite, task)
+            write_chosen(path, suite, studies, task)
+            written += [path] if any(study.best for study in studies) else []
     console.print(table, soft_wrap=True)
+    for path in written:
+        console.print(f"chosen on validation: {path}", markup=False, soft_wrap=True)
     if interrupted:
         console.print(STOPPED)
         return EXIT_INTERRUPTED
-    for task in studies:
-        path = chosen_path(running.results, suite, task)
-        console.print(f"chosen on validation: {path}", markup=False, soft_wrap=True)
-    failed = any(study.failed for found in studies.values() for study in found)
     return EXIT_FAILED_CELLS if failed else EXIT_OK
 
 

@@ -10,7 +10,7 @@ run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -26,10 +26,12 @@ from bench.suites import Suite
 if TYPE_CHECKING:
     import optuna
 
+    from bench.cells import Cell
     from bench.runner import Summary
 
 TOGETHER = 4  # trials of a method that are asked for before their scores are told
 SAMPLER_SEED = 0
+PUBLISHED_SEEDS = (0, 1, 2)  # what is chosen is run with these: no trial may have seen one
 Run = Callable[[Plan], "Summary"]
 
 
@@ -40,6 +42,9 @@ class Study:
     Attributes:
         method: registered name.
         given: options fixed by the user, in place of their defaults.
+        direction: whether "max" or "min" of the score is best.
+        space: what is varied, as :attr:`bench.method.Method.space` writes it.
+        default: the values of the first trial.
         scores: mean validation score by specification, in order; ``None`` for a trial that failed.
         told: the specification of each trial, in order.
     """
@@ -61,6 +66,15 @@ class Study:
             sampler=optuna.samplers.TPESampler(seed=SAMPLER_SEED, n_startup_trials=TOGETHER),
         )
         self.optuna.enqueue_trial(dict(self.default))
+
+    @property
+    def title(self) -> str:
+        """Return the method with what is given, as it is written on the command line."""
+        return ":".join([self.method, *(f"{name}={value}" for name, value in self.given.items())])
+
+    def has(self, cell: Cell) -> bool:
+        """Return whether ``cell`` may be one of its trials."""
+        return cell.method == self.method and self.given.items() <= dict(cell.options).items()
 
     def ask(self, count: int) -> list[tuple[optuna.Trial, str]]:
         """Return the next trials and the specification of each."""
@@ -120,7 +134,7 @@ def tune(
     results: Path,
     plan: Callable[[Suite], Plan],
     run: Run,
-) -> tuple[dict[str, list[Study]], bool]:
+) -> Iterator[tuple[str, list[Study], bool]]:
     """Tune the suite's methods on each of its tasks.
 
     Args:
@@ -131,37 +145,60 @@ def tune(
         plan: turns a suite into cells.
         run: runs what is missing of a plan.
 
-    Returns:
-        The studies by task, and whether the run was interrupted.
+    Yields:
+        As each task ends: its name, its studies and whether the run was interrupted, which ends
+        it.  A method that does not apply to the task has no study.
 
     Raises:
-        BenchError: for a method that declares nothing to tune, or a package that is missing.
+        BenchError: for a method that declares nothing to tune, seeds that are published, or a
+            package that is missing.
     """
     if trials < 1:
         raise BenchError(f"{trials} trials are too few", "1 or more, the default among them")
+    published = sorted(set(suite.seeds) & set(PUBLISHED_SEEDS))
+    if published:
+        raise BenchError(
+            f"seed {published[0]} is one of those that the chosen options are then run with",
+            "a trial's seeds are others, say --seeds 1000,1001",
+        )
     try:
         import optuna  # noqa: F401
     except ModuleNotFoundError:
         hint = "python -m pip install 'distillation-bench[tune]'"
         raise BenchError("tuning needs the package optuna", hint) from None
-    found: dict[str, list[Study]] = {}
-    for task in suite.tasks:
-        one = suite.model_copy(update={"tasks": (task,)})
-        studies = [_study(spec, one) for spec in suite.methods]
-        found[task] = studies
-        done = 0
-        while done < trials:
-            count = min(TOGETHER, trials - done)
-            asked = [(study, *each) for study in studies for each in study.ask(count)]
-            fresh = dict.fromkeys(spec for _, _, spec in asked)
-            planned = plan(one.model_copy(update={"methods": tuple(fresh)}))
-            if run(planned).interrupted:
-                return found, True
-            scores = _scores(planned, results)
-            for study, trial, spec in asked:
-                study.tell(trial, spec, scores.get(_label(spec, planned)))
-            done += count
-    return found, False
+    suites = {task: suite.model_copy(update={"tasks": (task,)}) for task in suite.tasks}
+    # all of them before the first is run: a wrong name is refused at once
+    asked = {task: [_study(spec, one) for spec in one.methods] for task, one in suites.items()}
+    for task, studies in asked.items():
+        ended, interrupted = _tuned(studies, suites[task], trials, results, plan, run)
+        yield task, ended, interrupted
+        if interrupted:
+            return
+
+
+def _tuned(
+    studies: list[Study],
+    suite: Suite,
+    trials: int,
+    results: Path,
+    plan: Callable[[Suite], Plan],
+    run: Run,
+) -> tuple[list[Study], bool]:
+    """Return the studies of the suite's one task that apply to it, and whether it was stopped."""
+    done = 0
+    while done < trials:
+        count = min(TOGETHER, trials - done)
+        asked = [(study, *each) for study in studies for each in study.ask(count)]
+        fresh = dict.fromkeys(spec for _, _, spec in asked)
+        planned = plan(suite.model_copy(update={"methods": tuple(fresh)}))
+        studies = [study for study in studies if any(map(study.has, planned.cells))]
+        if run(planned).interrupted:
+            return studies, True
+        scores = _scores(planned, results)
+        for study, trial, spec in asked:
+            study.tell(trial, spec, scores.get(_label(spec, planned)))
+        done += count
+    return studies, False
 
 
 def tunable(suite: Suite) -> Suite:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from bench import BASELINES, METHODS
-from bench.chosen import chosen_path
+from bench.chosen import chosen_path, write_chosen
 from bench.config import build
 from bench.errors import EXIT_OK, EXIT_USER, BenchError
 from bench.plan import make_plan
@@ -91,15 +91,15 @@ def studied(
     """Tune on a rule; returns the studies of the one task and the bench."""
     bench = Bench(results, rule)
     suite = Suite(methods=methods, tasks=("cifar10",), seeds=(1000,))
-    found, interrupted = tune(
+    ((task, found, interrupted),) = tune(
         suite,
         trials=trials,
         results=results,
         plan=lambda one: make_plan(one, device="cpu"),
         run=bench.run,
     )
-    assert not interrupted
-    return found["cifar10"], bench
+    assert task == "cifar10" and not interrupted
+    return found, bench
 
 
 def by_temperature(cell: Any) -> tuple[float, float]:
@@ -166,6 +166,38 @@ def test_a_baseline_with_options_is_tuned_like_a_method(tmp_path: Path) -> None:
     assert studies[1].best[1] > 0.1  # the default
 
 
+def test_a_method_that_does_not_apply_to_the_task_has_no_study(tmp_path: Path) -> None:
+    studies, bench = studied(tmp_path, by_temperature, 2, ("kd", "fitnets_retrieval"))
+    assert [study.method for study in studies] == ["kd"]
+    assert len(bench.asked) == 2
+
+
+def test_one_method_with_other_options_given_is_another_study(tmp_path: Path) -> None:
+    studies, _ = studied(tmp_path, by_temperature, 2, ("kd", "kd:w_kd=0.5"))
+    assert [study.title for study in studies] == ["kd", "kd:w_kd=0.5"]
+    path = tmp_path / "chosen.yaml"
+    write_chosen(path, Suite(tasks=("cifar10",), seeds=(1000,)), studies, "cifar10")
+    assert "\n| kd:w_kd=0.5 " in path.with_suffix(".md").read_text()
+
+
+def test_a_task_that_ended_is_written_down_although_the_next_fails(
+    call: Call, tmp_path: Path
+) -> None:
+    words = TINY.replace("cifar10", "cifar10,msmarco", 1)
+    said = call(*f"tune --methods fitnets --trials 1 {words} --set epochs=2".split())
+    assert said.code == EXIT_USER and "nothing to run" in said.err
+    written = [path.name for path in (tmp_path / "tuning").glob("*/*.yaml")]
+    assert written == ["cifar10.yaml"]
+
+
+def test_where_no_trial_finished_there_is_a_table_and_no_suite(tmp_path: Path) -> None:
+    studies, _ = studied(tmp_path, lambda cell: (None, 0.0), 2)
+    path = tmp_path / "chosen.yaml"
+    write_chosen(path, Suite(tasks=("cifar10",), seeds=(1000,)), studies, "cifar10")
+    assert not path.exists()
+    assert "| kd " in path.with_suffix(".md").read_text()
+
+
 def test_a_method_with_nothing_to_tune_is_refused(tmp_path: Path) -> None:
     (name, low, high, _) = METHODS.get("fitnets_joint").space[0]
     with pytest.raises(BenchError, match="declares nothing to tune"):
@@ -220,6 +252,7 @@ def test_long_settings_and_sources_do_not_share_a_file(tmp_path: Path) -> None:
         ("--methods kd --tasks cifra10", "unknown task 'cifra10'"),
         ("--methods kd:heat=3", "has no option 'heat'"),
         ("--methods kd --seeds x", "cannot read seeds 'x'"),
+        ("--methods kd --seeds 2", "seed 0 is one of those that the chosen options are then run"),
     ],
 )
 def test_wrong_words_are_refused_in_one_line(call: Call, words: str, message: str) -> None:
