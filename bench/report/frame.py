@@ -33,7 +33,7 @@ COLUMNS = [
     *["teacher_name", "teacher_score", "device_name", "torch", "revision"],
     *["error_class", "error_message", "finished", "key"],
     *["not_like_for_like", "own_teacher_score", "own_teacher_seconds", "recipe"],
-    "learning_rate",
+    *["learning_rate", "teacher_seed"],
 ]
 FURTHER = "further_"  # prefix of the columns of further held-out splits
 UNKNOWN_DEVICE = "unknown device"
@@ -72,9 +72,10 @@ def collect(records: Iterable[Record], agreement: Mapping[str, float] | None = N
     """Flatten ``records`` and keep one row for every cell, in an order that is theirs alone.
 
     Two records are of the same cell when task, preset with overrides, source, device, label and
-    seed agree.  The one that finished last counts, except that a failed or skipped record never
-    displaces a result: a crash on a full disk says nothing about the number measured before, and
-    a published table must not lose rows to it.  Such a newer failure is told among the problems.
+    seed agree, and the teacher's seed where a table has several.  The one that finished last
+    counts, except that a failed or skipped record never displaces a result: a crash on a full disk
+    says nothing about the number measured before, and a published table must not lose rows to it.
+    Such a newer failure is told among the problems.
 
     Args:
         records: in any order.
@@ -90,6 +91,7 @@ def collect(records: Iterable[Record], agreement: Mapping[str, float] | None = N
             problems.append(f"record {name}: malformed ({type(error).__name__}: {error})")
     malformed = len(problems)
     _fill_devices(rows)
+    _tell_teachers_apart(rows)
     rows.sort(key=lambda row: (row["status"] == "ok", _instant(row["finished"]), row["key"]))
     kept: dict[tuple[Any, ...], dict[str, Any]] = {}
     newest: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -176,6 +178,7 @@ def _row(record: Record) -> dict[str, Any]:
         "own_teacher_seconds": _number(own.get("seconds")),
         "recipe": _recipe(recipe),
         "learning_rate": _number(recipe.get("learning_rate")),
+        "teacher_seed": _number(cell.get("teacher_seed")),
         "device_name": str(environment.get("device_name") or ""),
         "torch": str(environment.get("torch") or ""),
         "revision": _revision(record.get("revision") or {}),
@@ -217,6 +220,23 @@ def _fill_devices(rows: list[dict[str, Any]]) -> None:
         devices = known.get(_table(row), set())
         if row["device"] == UNKNOWN_DEVICE and len(devices) == 1:
             row["device"] = next(iter(devices))
+
+
+def _tell_teachers_apart(rows: list[dict[str, Any]]) -> None:
+    """Mark what another teacher taught than the one of the lowest seed, the table's own.
+
+    Such a row stands under a name of its own and leaves the table's teacher as it is.
+    """
+    tables: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["teacher_seed"] is not None:
+            tables.setdefault((*_table(row), row["device"]), []).append(row)
+    for taught in tables.values():
+        first = min(row["teacher_seed"] for row in taught)
+        for row in taught:
+            if row["teacher_seed"] != first:
+                row["label"] += f" (teacher seed {row['teacher_seed']:g})"
+                row["teacher_score"] = None
 
 
 def _table(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -98,7 +98,8 @@ def _own(rates: Rates, label: str, others: Sequence[str]) -> list[Value]:
     row = [Value(f"{section.learning_rate:g}", section.learning_rate), _score(line, section)]
     for other in others:
         base = rates.chosen[other][1]
-        held = None if label == other else hold(line.scores, base.scores, section.direction)
+        comparable = label != other and line.paired
+        held = hold(line.scores, base.scores, section.direction) if comparable else None
         row += _difference(held, section.metric)
     return row
 

@@ -41,6 +41,32 @@ def test_the_record_that_finished_last_counts() -> None:
     assert collected.problems == []
 
 
+def taught_by(seed: int, method: str, score: float, teacher: float, cell_seed: int = 0) -> Record:
+    one = record(method, cell_seed, score, teacher=teacher)
+    one["key"] += f"{seed}"
+    one["cell"]["teacher_seed"] = seed
+    return one
+
+
+def test_what_another_teacher_taught_stands_under_a_name_of_its_own() -> None:
+    collected = collect(
+        [
+            taught_by(0, "kd", 0.7, 0.90),
+            taught_by(1, "kd", 0.8, 0.96),
+            taught_by(0, "dkd", 0.6, 0.90),
+        ]
+    )
+    assert collected.superseded == 0
+    frame = collected.frame.set_index("label")
+    assert frame.test_best.to_dict() == {"kd": 0.7, "kd (teacher seed 1)": 0.8, "dkd": 0.6}
+    assert set(frame.teacher_score.dropna()) == {0.90}  # the table's own, not a mean of two
+
+
+def test_one_teacher_of_another_seed_needs_no_mark() -> None:
+    frame = collect([taught_by(5, "kd", 0.7, 0.9), taught_by(5, "dkd", 0.6, 0.9)]).frame
+    assert list(frame.label) == ["dkd", "kd"]
+
+
 def test_time_zones_are_compared_as_instants() -> None:
     early = record(score=0.6, finished="2025-03-01T10:30:00+02:00")
     late = record(score=0.7, finished="2025-03-01T09:00:00Z")

@@ -195,6 +195,16 @@ def test_the_teacher_counts_once_and_where_it_finished(grid: list[Record]) -> No
     assert (own.cells.label == "teacher").sum() == 1
 
 
+def test_a_baseline_run_once_is_not_held_against_single_seeds(grid: list[Record]) -> None:
+    once = [
+        *at("label_smoothing", 0.1, 0.40, 0.41, seeds=1),
+        *at("label_smoothing", 0.4, 0.50, 0.51, seeds=1),
+    ]
+    shown = rows(table([*grid, *once], "rates"))
+    assert shown["label_smoothing"][4:] == ["-"] * 4
+    assert shown["kd"][4] != "-"
+
+
 def test_a_rate_that_stands_twice_makes_no_family(grid: list[Record]) -> None:
     twice = at("kd", 0.4, 0.9, 0.9, overrides={"recipe.learning_rate": "4e-1"}, default=True)
     assert rate_families(context([*grid, *twice]).sections) == []
