@@ -254,10 +254,15 @@ def tune(
 
 @app.command("list")
 def list_parts(
-    what: Annotated[str, typer.Argument(help="methods, tasks, baselines or presets.")],
+    what: Annotated[
+        str, typer.Argument(help="methods, tasks, baselines, presets, options or settings.")
+    ],
     plugin: Plugins = None,
 ) -> None:
-    """List methods, tasks, baselines or presets."""
+    """List methods, tasks, baselines or presets, or what can be set.
+
+    "options" are those of each method (kd:temperature=2), "settings" those of a preset (--set).
+    """
     from bench.inquiries import list_registered
 
     list_registered(what, tuple(plugin or ()), console)

@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench import TASKS
+from bench import BASELINES, METHODS, TASKS
 from bench.commands import announce_plugins, registries
 from bench.errors import EXIT_OK, EXIT_USER, BenchError, unknown
 from bench.privacy import one_line
+from bench.settings import settings_of
 from bench.suites import Suite
 
 
@@ -22,11 +23,12 @@ def list_registered(what: str, plugins: Sequence[str], console: Console) -> None
     """Print a table of what is registered."""
     announce_plugins(plugins, console)
     known = registries()
-    if what == "presets":
-        _list_presets(console)
+    others = {"presets": _list_presets, "options": _list_options, "settings": _list_settings}
+    if what in others:
+        others[what](console)
         return
     if what not in known:
-        raise unknown("list", what, [*known, "presets"])
+        raise unknown("list", what, [*known, *others])
     table = Table("name", "what it is", "where", box=None, pad_edge=False)
     for entry in known[what].entries():
         words = (entry.name, entry.summary, entry.origin)
@@ -48,6 +50,50 @@ def _list_presets(console: Console) -> None:
             preset, name, values.student, values.teacher, str(values.recipe.epochs), values.source
         )
     console.print(table)
+
+
+def _list_options(console: Console) -> None:
+    """Print the options of each method and baseline that has any."""
+    table = Table("method", "option", "default", "allowed", "meaning", box=None, pad_edge=False)
+    for kind in (METHODS, BASELINES):
+        for name in kind.names():
+            try:
+                config = kind.get(name).Config
+            except BenchError as error:  # a package it needs is not installed
+                console.print(f"note: {one_line(str(error))}", markup=False, soft_wrap=True)
+                continue
+            for each in settings_of(config):
+                words = (name, each.path, each.default, each.allowed, each.meaning)
+                table.add_row(*(escape(one_line(word, 500)) for word in words))
+    console.print(table)
+    console.print("Write NAME:OPTION=VALUE, say kd:temperature=2.", markup=False)
+
+
+def _list_settings(console: Console) -> None:
+    """Print the fields of a preset, those of the three recipes once."""
+    from bench.generators import build
+    from bench.models import retriever, text, vision
+    from bench.tasks.base import Preset
+    from bench.tasks.retrieval import RetrievalPreset
+
+    general = {each.path for each in settings_of(Preset)}
+    table = Table("setting", "allowed", "meaning", box=None, pad_edge=False)
+    for each in settings_of(RetrievalPreset):
+        if each.path.startswith(("teacher_recipe.", "generator_recipe.")):
+            continue
+        meaning = each.meaning if each.path in general else f"{each.meaning} Retrieval only."
+        table.add_row(*(escape(word) for word in (each.path, each.allowed, meaning)))
+    console.print(table)
+    for line in (
+        "teacher_recipe and generator_recipe have the fields of recipe; epochs and batch_size "
+        "alone are recipe's. What a preset sets: python -m bench list presets.",
+        f"Models of images: {vision.KNOWN}.",
+        f"Models of texts: {text.KNOWN}.",
+        f"Retrievers: {retriever.KNOWN}.",
+        f"Generators: of images {build.KNOWN['image']}; of texts {build.KNOWN['text']}.",
+        "Write --set SETTING=VALUE, or TASK:SETTING=VALUE for one task alone.",
+    ):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def show_doctor(device: str, console: Console) -> None:

@@ -20,6 +20,7 @@ class KDConfig(Config):
         temperature: ``T``; both sides are softened by it.
         w_ce: weight of the hard-label cross-entropy.
         w_kd: weight of ``T²·KL``.
+        loss: "kl", or "margin_mse" for retrieval.
     """
 
     temperature: float = Field(default=4.0, gt=0)

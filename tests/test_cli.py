@@ -60,6 +60,11 @@ def test_help_of_a_command_shows_examples(call: Call) -> None:
         ("methods", ["kd", "fitnets", "fitnets_joint", "methods/kd.py:"]),
         ("baselines", ["scratch", "label_smoothing", "teacher", "tfidf"]),
         ("tasks", ["amazon", "amazon-5", "cifar10-binary", "cifar100", "sentiment140"]),
+        (
+            "options",
+            ["kd", "temperature", "4", "number > 0", "kl or margin_mse", "label_smoothing"],
+        ),
+        ("settings", ["recipe.learning_rate", "train_limit", "whole number > 0", "timm:NAME"]),
         ("presets", ["quick", "small", "standard", "paper", "embedded", "hub", "resnet8w8s2"]),
     ],
 )

@@ -73,7 +73,8 @@ def test_command_of_the_readme_parses(words: list[str]) -> None:
         return
     given = parsed(words)
     if given["command"] == "list":
-        assert given["what"] in ("methods", "baselines", "tasks", "presets")
+        known = ("methods", "baselines", "tasks", "presets", "options", "settings")
+        assert given["what"] in known
     for task in split_names(given.get("tasks") or ""):
         assert task == "all" or given["preset"] in TASKS.get(parse_spec(task)[0]).presets
     known = {*METHODS.names(), *BASELINES.names(), "all"}

@@ -1,0 +1,62 @@
+"""What can be set is told as the configuration classes have it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from bench import BASELINES, METHODS
+from bench.settings import Setting, settings_of
+from bench.tasks.retrieval import RetrievalPreset
+
+
+class Inner(BaseModel):
+    """Within another.
+
+    Attributes:
+        rate: how fast; two
+            lines of it.
+    """
+
+    rate: float = Field(gt=0, le=1)
+
+
+class Outer(BaseModel):
+    """Settings of all kinds.
+
+    Attributes:
+        one: ``x``, the first.
+        inner: what holds another.
+
+    A paragraph with a colon: that is no attribute.
+    """
+
+    one: int = 1
+    on: bool = True
+    kind: Literal["a", "b"] = "a"
+    inner: Inner | None = None
+    places: tuple[float, ...] = ()
+
+
+def test_each_setting_is_told_with_default_bounds_and_meaning() -> None:
+    assert list(settings_of(Outer)) == [
+        Setting("one", "1", "whole number", "x, the first."),
+        Setting("on", "true", "true or false", ""),
+        Setting("kind", "a", "a or b", ""),
+        Setting("inner.rate", "", "number > 0, ≤ 1", "how fast; two lines of it."),
+        Setting("places", "()", "list: number", ""),
+    ]
+
+
+@pytest.mark.parametrize("name", [*METHODS.names(), *BASELINES.names()])
+def test_every_option_of_a_method_says_what_it_means(name: str) -> None:
+    cls = (METHODS if name in METHODS else BASELINES).get(name)
+    told = list(settings_of(cls.Config))
+    assert [each.path for each in told] == list(cls.Config.model_fields)
+    assert all(each.meaning and each.allowed != "text" for each in told)
+
+
+def test_every_setting_of_a_preset_says_what_it_means() -> None:
+    assert all(each.meaning for each in settings_of(RetrievalPreset))
