@@ -482,3 +482,12 @@ def test_everything_is_measured_once_for_tasks_alike_and_by_profile_for_each() -
     ]
     other = plan(methods=["scratch"], tasks=["cifar10", "cifar10-binary:student=resnet20"])
     assert len(cost_specs(first_alike(other))) == 2
+
+
+def test_two_spellings_of_a_setting_are_one_cell_and_one_table() -> None:
+    short, long = (
+        plan(tasks=["cifar10"], overrides={path: "2"}).cells[0]
+        for path in ("epochs", "recipe.epochs")
+    )
+    assert short.key == long.key
+    assert short.described()["overrides"] == long.described()["overrides"] == {"epochs": "2"}

@@ -189,7 +189,7 @@ class Task:
         if preset not in self.presets:
             raise unknown(f"preset (task '{self.name}')", preset, self.presets)
         self.preset_name = preset
-        self.overrides = dict(overrides or {})
+        self.overrides = spelt(overrides or {})
         self.preset = override(self.presets[preset], self.overrides, f"task '{self.name}'")
         self.variant = Variant.of(self.preset.model_dump())
         if self.variant:
@@ -287,6 +287,16 @@ class Task:
         dropped = ("n", "teacher_data")
         whole = {name: value for name, value in self.overrides.items() if name not in dropped}
         return type(self)(self.preset_name, source=self.source, overrides=whole)
+
+
+def spelt(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``overrides`` with one spelling of each setting, so that two make one table.
+
+    >>> spelt({"recipe.epochs": 4, "recipe.clip": 1})
+    {'epochs': 4, 'recipe.clip': 1}
+    """
+    short = {f"recipe.{name}": name for name in SHORT}
+    return {short.get(path, path): value for path, value in overrides.items()}
 
 
 def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
