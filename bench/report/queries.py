@@ -45,7 +45,7 @@ def read_each(results: Path, records: Sequence[Record]) -> tuple[dict[str, np.nd
         try:
             scores = _with_rankings(results, record, saved)
             scores = _alone(results, record) if scores is None else scores
-        except (BenchError, TypeError, *DAMAGED) as error:
+        except (BenchError, TypeError, OverflowError, *DAMAGED) as error:
             name = str(record.get("key"))[:12]
             problems.append(f"record {name}: its rankings cannot be read ({error})")
             continue
@@ -62,17 +62,22 @@ def _with_rankings(results: Path, record: Record, saved: Mapping[str, Any]) -> n
     if file_sha256(path) != saved["sha256"]:
         raise BenchError("not the file that its record names")
     arrays = read_predictions(path)
-    return np.asarray(arrays[EACH], dtype=np.float64) if EACH in arrays else None
+    return _checked(arrays[EACH], record) if EACH in arrays else None
 
 
 def _alone(results: Path, record: Record) -> np.ndarray | None:
-    """Return the scores in the small file; their mean must be the record's own score."""
+    """Return the scores in the small file, if that is there."""
     path = each_path(results, record)
-    if not path.is_file():
-        return None
-    scores = np.asarray(read_predictions(path)[EACH], dtype=np.float64)
+    return _checked(read_predictions(path)[EACH], record) if path.is_file() else None
+
+
+def _checked(array: np.ndarray, record: Record) -> np.ndarray:
+    """Return the scores as they can be tested; their mean must be the record's own score."""
+    scores = np.asarray(array, dtype=np.float64)
+    if scores.ndim != 1 or len(scores) < 2:
+        raise BenchError("a test needs a score each of two queries or more")
     told = record["metrics"]["best"]["test"][record["task"]["metric"]]
-    if scores.ndim != 1 or not len(scores) or not abs(float(scores.mean()) - told) < 1e-9:
+    if not np.isfinite(scores).all() or not abs(float(scores.mean()) - told) < 1e-9:
         raise BenchError("its queries' mean is not the record's score")
     return scores
 
