@@ -59,7 +59,7 @@ def _table(section: Section, choice: Choice) -> Table:
         words = [item for item in keyed if isinstance(item[0].sort, str)]
         rest = [line for value, line in keyed if value.sort is None]
         backwards = choice.sort.startswith("-")
-        smaller_first = by.key == "test" and section.direction == "min"
+        smaller_first = by.directed and section.direction == "min"
         numbers.sort(key=lambda item: _number(item[0]), reverse=backwards == smaller_first)
         words.sort(key=lambda item: str(item[0].sort), reverse=backwards)
         lines = [line for _, line in (*numbers, *words)] + rest

@@ -70,6 +70,18 @@ def test_without_changed_settings_the_gains_are_averaged(mixed: list[Record]) ->
     assert rows(found)["rkd"][0] == "not run"
 
 
+def test_gains_that_are_no_points_are_not_in_the_mean(mixed: list[Record]) -> None:
+    alike = [each for each in mixed if not each["cell"]["overrides"]]
+    rmse = {"task": "language", "metric": "rmse", "direction": "min"}
+    alike += [*runs("scratch", 3.0, **rmse), *runs("kd", 2.5, **rmse)]
+    found = table(alike, "overview")
+    assert found.head == ["method", "amazon", "cifar10", "language", "mean of points"]
+    assert rows(found)["kd"][2:] == ["+0.500 ± 0.000", "+12.00"]
+    alone = [each for each in alike if each["task"]["metric"] == "rmse"]
+    alone += [{**each, "cell": {**each["cell"], "task": "other"}} for each in alone]
+    assert table(alone, "overview").head == ["method", "language", "other"]
+
+
 def test_one_task_with_two_settings_has_two_columns_of_different_names() -> None:
     changed = {"task": "amazon", "overrides": FEW}
     records = [*runs("scratch", 0.7), *runs("kd", 0.8)]
