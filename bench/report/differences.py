@@ -43,7 +43,7 @@ def _differences(section: Section, source: str, split: str = "") -> list[Block]:
         and (tested or not column.key.startswith("p_"))
         and (bounded or not column.key.startswith("interval_"))
     ]
-    if not bounded and section.line(SECOND) is None:
+    if not bounded and section.line(SECOND) is None and not split:
         return []  # the gain over the plain student stands in the table above
     rows: list[list[Value]] = [
         [column.value(line, section) for column in columns] for line in lines

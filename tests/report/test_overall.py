@@ -190,6 +190,16 @@ def test_differences_are_also_taken_on_further_held_out_splits() -> None:
     assert "on second" in second.title and "on" not in first.title.split(":")[0].split()
 
 
+def test_with_one_seed_and_no_second_reference_a_further_split_has_its_gains() -> None:
+    records = [record("scratch", 0, 0.7), record("dkd", 0, 0.8)]
+    for each in records:
+        best = each["metrics"]["best"]
+        best["second"] = {"accuracy": best["test"]["accuracy"] / 2}
+    (second,) = [t for t in tables(records) if t.name.startswith("differences")]
+    assert second.name.startswith("differences-second")
+    assert rows(second)["dkd"] == ["+5.00"]
+
+
 def test_the_navigation_says_of_a_table_what_tells_it_from_others(mixed: list[Record]) -> None:
     more = [
         *runs("kd", 0.9, task="cifar10", overrides=FEW),
