@@ -19,9 +19,9 @@ from bench.report.content import (
     Table,
     Text,
     Value,
-    file_name,
 )
 from bench.report.frame import MARK
+from bench.report.names import file_name
 from bench.report.pictures import draw
 from bench.stats import mean_and_sd
 

@@ -11,8 +11,9 @@ import numpy as np
 from bench.data.fingerprint import file_sha256
 from bench.errors import BenchError
 from bench.report import text
-from bench.report.content import Block, Table, Value, file_name
+from bench.report.content import Block, Table, Value
 from bench.report.frame import REFERENCE, SECOND
+from bench.report.names import file_name
 from bench.report.sections import Section
 from bench.stats import PairedTest, holm, mean_and_sd, paired_test
 from bench.store import DAMAGED, EACH, Record, each_path, read_predictions, record_path
@@ -111,7 +112,7 @@ def query_table(section: Section, each: Scores) -> list[Block]:
     told = CAPTION.format(metric=text.metric_name(section.metric), draws=draws)
     return [
         Table(
-            name=file_name("queries", section.slug),
+            name=file_name("queries", *section.place),
             head=["method", *heads],
             rows=rows,
             title=f"Query by query: {section.title}, preset {section.preset}",
