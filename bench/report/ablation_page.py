@@ -81,7 +81,7 @@ def _heading(ablation: Ablation) -> str:
 
 def _table(ablation: Ablation) -> Table:
     metric = ablation.metric
-    points = " (points)" if text.unit(metric) else ""
+    points = text.points(metric)
     head = [
         "configuration",
         f"test {text.metric_name(metric)}{text.unit(metric)}",

@@ -33,10 +33,6 @@ class Column:
     directed: bool = False
 
 
-def _points(section: Section) -> str:
-    return " (points)" if text.unit(section.metric) else ""
-
-
 def _name(line: Line, section: Section) -> Value:
     return Value(line.label, line.label, italic=line.kind == "baseline")
 
@@ -146,14 +142,14 @@ def _against(other: str) -> tuple[Column, ...]:
     return (
         Column(
             f"gain{suffix}",
-            lambda s: f"gain over {other}{_points(s)}",
+            lambda s: f"gain over {other}{text.points(s.metric)}",
             _versus(other, "gain"),
             there,
             False,
         ),
         Column(
             f"interval{suffix}",
-            lambda s: f"95 % interval{_points(s)}",
+            lambda s: f"95 % interval{text.points(s.metric)}",
             _versus(other, "interval"),
             there,
             False,
@@ -180,7 +176,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("last", lambda s: f"last epoch{text.unit(s.metric)}", _spread("last"), directed=True),
     Column("macro_f1", _fixed("macro-F1 (%)"), _spread("macro_f1", "macro_f1"), _has_f1),
-    Column("gain", lambda s: f"gain over {REFERENCE}{_points(s)}", _gain),
+    Column("gain", lambda s: f"gain over {REFERENCE}{text.points(s.metric)}", _gain),
     Column("closed", _fixed("gap closed (%)"), _closed),
     *_against(REFERENCE),
     *_against(SECOND),

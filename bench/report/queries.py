@@ -107,7 +107,7 @@ def query_table(section: Section, each: Scores) -> list[Block]:
         row += [_shown(tests.get(line.label), section.metric) for tests in columns.values()]
         rows.append(row)
     heads = [f"{text.metric_name(name)} (%)" for name in names]
-    heads += [f"over {other} (points)" for other in columns]
+    heads += [f"over {other}{text.points(section.metric)}" for other in columns]
     draws = next((test.draws for found in columns.values() for test in found.values()), 0)
     told = CAPTION.format(metric=text.metric_name(section.metric), draws=draws)
     return [
@@ -151,6 +151,7 @@ def _shown(test: PairedTest | None, metric: str) -> Value:
     if test is None:
         return Value(text.NOTHING)
     low, high = (text.number(value, metric, signed=True) for value in test.interval)
-    p = "p < 0.001" if test.p < 0.001 else f"p = {test.p:.3f}"
+    p = text.p_value(test.p)
+    equals = "" if p.startswith("<") else "= "
     mean = text.number(test.mean, metric, signed=True)
-    return Value(f"{mean} [{low}, {high}], {p} ({test.better} / {test.worse})", test.mean)
+    return Value(f"{mean} [{low}, {high}], p {equals}{p} ({test.better} / {test.worse})", test.mean)
