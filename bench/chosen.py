@@ -10,7 +10,7 @@ import yaml
 
 from bench import TASKS
 from bench.config import parse_spec
-from bench.report.content import file_name
+from bench.report.names import file_name
 from bench.report.presets import joined, taken_apart, told
 from bench.report.text import NOTHING, escape, metric_name, number, table, unit
 from bench.store import write_atomically

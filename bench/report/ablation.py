@@ -17,7 +17,7 @@ from typing import Any
 from bench.report.content import Context
 from bench.report.frame import MARK, REFERENCE
 from bench.report.sections import Row, Section
-from bench.stats import Gain, mean_and_sd, paired_gain
+from bench.stats import Gain, improvement, paired_gain
 
 # What a heat map's gains are over: the first of these that was run beside the method.
 REFERENCES = ("kd", REFERENCE)
@@ -110,8 +110,10 @@ class Ablation:
     def to_default(self, configuration: Configuration) -> list[float]:
         """Return its same-seed improvements over the default, by seed."""
         own, base = configuration.scores, self.default.scores if self.default else {}
-        sign = 1.0 if self.direction == "max" else -1.0
-        return [sign * (own[seed] - base[seed]) for seed in sorted(own.keys() & base.keys())]
+        return [
+            improvement(own[seed], base[seed], self.direction)
+            for seed in sorted(own.keys() & base.keys())
+        ]
 
     def changed(self, configuration: Configuration) -> dict[str, Any]:
         """Return the options in which it differs from the default."""
@@ -246,21 +248,6 @@ def _grid(ablation: Ablation, pair: tuple[str, str], group: list[Configuration])
         if here and default
         else None,
     )
-
-
-def interval(differences: list[float]) -> tuple[float, float] | None:
-    """Return the 95 % interval of a mean of paired differences (Student's t); None below two.
-
-    It speaks of seeds alone: other data, another teacher or another schedule are not in it.
-    """
-    from scipy.stats import t
-
-    if len(differences) < 2:
-        return None
-    spread = mean_and_sd(differences)
-    assert spread.sd is not None
-    half = float(t.ppf(0.975, spread.n - 1)) * spread.sd / spread.n**0.5
-    return spread.mean - half, spread.mean + half
 
 
 def _place(value: object) -> tuple[float, str]:

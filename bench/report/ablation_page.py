@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from bench.report import text
-from bench.report.ablation import Ablation, Configuration, Grid, ablations, interval
+from bench.report.ablation import Ablation, Configuration, Grid, ablations
 from bench.report.content import (
     Block,
     Context,
@@ -19,19 +19,20 @@ from bench.report.content import (
     Table,
     Text,
     Value,
-    file_name,
 )
 from bench.report.frame import MARK
+from bench.report.names import file_name
 from bench.report.pictures import draw
-from bench.stats import mean_and_sd
+from bench.stats import SEEDS_FOR_TEST, difference_interval, mean_and_sd
 
 INTRODUCTION = (
     "One method in several configurations, on the test split at the epoch that was best on "
     "validation. “To the default” is the same-seed difference to the method with its default "
-    "options, averaged over seeds, with the 95 % interval of Student's t over seeds; positive is "
-    "better. An interval over few seeds is wide, and with so many rows one in twenty excludes zero "
-    "by chance. An oracle is given finer true labels that no other method has: a bound, not a "
-    f"contender; {MARK} is not like for like, as said under the task's own table."
+    "options, averaged over seeds, with its 95 % interval over seeds (Student's t below "
+    f"{SEEDS_FOR_TEST} of them, the bootstrap from there on); positive is better. An interval over "
+    "few seeds is wide, and with so many rows one in twenty excludes zero by chance. An oracle is "
+    "given finer true labels that no other method has: a bound, not a contender; "
+    f"{MARK} is not like for like, as said under the task's own table."
 )
 CUT = 60  # characters of a reason why there is no result
 
@@ -80,7 +81,7 @@ def _heading(ablation: Ablation) -> str:
 
 def _table(ablation: Ablation) -> Table:
     metric = ablation.metric
-    points = " (points)" if text.unit(metric) else ""
+    points = text.points(metric)
     head = [
         "configuration",
         f"test {text.metric_name(metric)}{text.unit(metric)}",
@@ -110,7 +111,7 @@ def _row(ablation: Ablation, configuration: Configuration) -> list[Value]:
         return [first, why, *gaps, seeds]
     differences = [] if is_default else ablation.to_default(configuration)
     mean = mean_and_sd(differences).mean if differences else None
-    bounds = interval(differences)
+    bounds = difference_interval(differences)
     spread = mean_and_sd(configuration.scores.values())
     gain = ablation.gain(configuration)
     over = Value(text.gain(gain, metric), gain.mean if gain else None)
@@ -121,7 +122,9 @@ def _row(ablation: Ablation, configuration: Configuration) -> list[Value]:
         Value(
             text.NOTHING
             if bounds is None
-            else " to ".join(text.number(bound, metric, signed=True) for bound in bounds)
+            else " to ".join(
+                text.number(bound, metric, signed=True) for bound in (bounds.low, bounds.high)
+            )
         ),
         *([over] if ablation.reference else []),
         seeds,

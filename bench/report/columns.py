@@ -22,6 +22,7 @@ class Column:
         value: its cell for a line of a section.
         shown: whether a section has anything to put there.
         usual: whether tables show it unless columns are asked for by name.
+        directed: whether smaller is better in it where that is so of the section's metric.
     """
 
     key: str
@@ -29,10 +30,7 @@ class Column:
     value: Callable[[Line, Section], Value]
     shown: Callable[[Section], bool] = lambda section: True
     usual: bool = True
-
-
-def _points(section: Section) -> str:
-    return " (points)" if text.unit(section.metric) else ""
+    directed: bool = False
 
 
 def _name(line: Line, section: Section) -> Value:
@@ -144,14 +142,14 @@ def _against(other: str) -> tuple[Column, ...]:
     return (
         Column(
             f"gain{suffix}",
-            lambda s: f"gain over {other}{_points(s)}",
+            lambda s: f"gain over {other}{text.points(s.metric)}",
             _versus(other, "gain"),
             there,
             False,
         ),
         Column(
             f"interval{suffix}",
-            lambda s: f"95 % interval{_points(s)}",
+            lambda s: f"95 % interval{text.points(s.metric)}",
             _versus(other, "interval"),
             there,
             False,
@@ -168,11 +166,17 @@ def _has_f1(section: Section) -> bool:
 
 COLUMNS: tuple[Column, ...] = (
     Column("method", _fixed("method"), _name),
-    Column("test", _test_head, _test),
-    Column("interval", lambda s: f"95 % interval{text.unit(s.metric)}", _interval, _tested),
-    Column("last", lambda s: f"last epoch{text.unit(s.metric)}", _spread("last")),
+    Column("test", _test_head, _test, directed=True),
+    Column(
+        "interval",
+        lambda s: f"95 % interval{text.unit(s.metric)}",
+        _interval,
+        _tested,
+        directed=True,
+    ),
+    Column("last", lambda s: f"last epoch{text.unit(s.metric)}", _spread("last"), directed=True),
     Column("macro_f1", _fixed("macro-F1 (%)"), _spread("macro_f1", "macro_f1"), _has_f1),
-    Column("gain", lambda s: f"gain over {REFERENCE}{_points(s)}", _gain),
+    Column("gain", lambda s: f"gain over {REFERENCE}{text.points(s.metric)}", _gain),
     Column("closed", _fixed("gap closed (%)"), _closed),
     *_against(REFERENCE),
     *_against(SECOND),
@@ -199,7 +203,7 @@ def _further(name: str) -> Column:
         spread = line.further.get(name)
         return Value(text.spread(spread, section.metric), spread.mean if spread else None)
 
-    return Column(name, lambda s: f"{name}{text.unit(s.metric)}", value)
+    return Column(name, lambda s: f"{name}{text.unit(s.metric)}", value, directed=True)
 
 
 def usual(section: Section) -> list[Column]:

@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from bench.report.content import Block, Context, Heading, Part, Picture
-from bench.report.curves import validation
+from bench.report.curves import beside, mapping, validation
+from bench.report.frame import _number
 from bench.report.pictures import draw
 from bench.report.sections import Section
 
@@ -77,26 +78,18 @@ def panels(context: Context, section: Section) -> list[Panel]:
 
 def _add(panel: Panel, record: Mapping[str, Any]) -> None:
     listed = record.get("epochs")
-    entries = [entry for entry in (listed if isinstance(listed, list) else ()) if _beside(entry)]
+    entries = [entry for entry in (listed if isinstance(listed, list) else ()) if beside(entry)]
     if not entries:
         return
     panel.student.append(validation(record, panel.metric))
-    for name in sorted({name for entry in entries for name in _beside(entry)}):
+    for name in sorted({name for entry in entries for name in beside(entry)}):
         # as an epoch's own validation scores, so that both are read alike
-        scores = [{**entry, "validation": _beside(entry).get(name)} for entry in entries]
+        scores = [{**entry, "validation": beside(entry).get(name)} for entry in entries]
         curve = validation({"epochs": scores}, panel.metric)
         panel.companions.setdefault(name, []).append(curve)
-    teacher = _mapping(_mapping(record.get("teacher")).get("validation")).get(panel.metric)
-    if isinstance(teacher, int | float) and teacher not in panel.teachers:
-        panel.teachers.append(float(teacher))
-
-
-def _beside(entry: object) -> Mapping[str, Any]:
-    return _mapping(_mapping(entry).get("companions"))
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+    teacher = _number(mapping(mapping(record.get("teacher")).get("validation")).get(panel.metric))
+    if teacher is not None and teacher not in panel.teachers:
+        panel.teachers.append(teacher)
 
 
 def mean_curve(curves: Iterable[Curve]) -> Curve:

@@ -1,7 +1,8 @@
 """Two result sets held against each other: what changed beyond noise.
 
-Cells are paired by task, preset, source, method and seed.  The device is no part of the pair, since
-comparing machines is one use of this; both are named.
+Cells are paired by task, preset, source, origin, method and seed, on each device that both sets
+have.  Where they share none they are paired across devices, since comparing machines is one use of
+this; both are named.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ Verdict = Literal[
     "fixed",
     "only A",
     "only B",
+    "no common seeds",
 ]
-BAD = frozenset({"worse", "failing", "only A"})
+BAD = frozenset({"worse", "failing", "only A", "no common seeds"})
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Change:
     """What became of one method on one task from A to B.
 
     Attributes:
-        where: task and preset, source.
+        where: task, preset, source and device (and whose results they are) in words.
         label: the method.
         metric: of the scores.
         a: the line in A; None when it is only in B.
@@ -95,28 +97,46 @@ def compare(a: Context, b: Context, tolerance: float | None = None) -> Compariso
     return Comparison(tuple(judged), tuple(_settings(a, b)))
 
 
-def _key(section: Section) -> tuple[str, ...]:
-    return (section.task, section.preset, section.source, section.metric)
+Found = tuple[Section, Line]
 
 
-def _lines(context: Context) -> dict[tuple[str, ...], tuple[Section, Line]]:
-    """Return lines by key; of several devices the first in the order of the tables."""
-    found: dict[tuple[str, ...], tuple[Section, Line]] = {}
+def _lines(context: Context) -> dict[tuple[str, ...], dict[str, Found]]:
+    """Return lines by what pairs them, each by device in the order of the tables."""
+    found: dict[tuple[str, ...], dict[str, Found]] = {}
     for section in context.sections:
+        key = (section.task, section.preset, section.source, section.metric, section.origin)
         for line in section.lines:
-            found.setdefault((*_key(section), line.label), (section, line))
+            found.setdefault((*key, line.label), {})[section.device] = (section, line)
     return found
 
 
 def _pairs(a: Context, b: Context) -> Iterator[Change]:
     ours, theirs = _lines(a), _lines(b)
     for key in [*ours, *(key for key in theirs if key not in ours)]:
-        section, _ = ours.get(key) or theirs[key]
-        one = ours[key][1] if key in ours else None
-        other = theirs[key][1] if key in theirs else None
-        held = hold(other.scores, one.scores, section.direction) if one and other else None
-        where = f"{section.task}, preset {section.preset}, {section.source} data"
-        yield Change(where, key[-1], section.metric, one, other, held)
+        for one, other in _on_devices(ours.get(key, {}), theirs.get(key, {})):
+            yield _change(one, other)
+
+
+def _on_devices(
+    ours: Mapping[str, Found], theirs: Mapping[str, Found]
+) -> Iterator[tuple[Found | None, Found | None]]:
+    """Yield one pair a device that both have; where there is none, the first of each."""
+    shared = [device for device in ours if device in theirs]
+    for device in shared:
+        yield ours[device], theirs[device]
+    if not shared:
+        yield next(iter(ours.values()), None), next(iter(theirs.values()), None)
+
+
+def _change(one: Found | None, other: Found | None) -> Change:
+    found = [each for each in (one, other) if each is not None]
+    section, line = found[0]
+    a, b = (each[1] if each else None for each in (one, other))
+    devices = " and ".join(dict.fromkeys(each.device for each, _ in found))
+    whose = f", external: {section.origin}" if section.origin else ""
+    where = f"{section.task}, preset {section.preset}, {section.source} data, {devices}{whose}"
+    held = hold(b.scores, a.scores, section.direction) if a and b else None
+    return Change(where, line.label, section.metric, a, b, held)
 
 
 def _verdict(change: Change, tolerance: float | None) -> Verdict:
@@ -128,12 +148,24 @@ def _verdict(change: Change, tolerance: float | None) -> Verdict:
     if b.ok < a.ok and b.failed > a.failed:
         return "failing"
     if held is None:
-        return "fixed" if b.ok > a.ok else "same" if a.ok == b.ok == 0 else "only A"
-    if a.failed > b.failed and b.ok > a.ok:
-        return "fixed"
+        return _unpaired(a, b)
     if a.scores == b.scores:
         return "same"
-    points = held.gain.mean * text.scale(change.metric)
+    judged = _judged(held, change.metric, tolerance)
+    fixed = a.failed > b.failed and b.ok > a.ok
+    return "fixed" if fixed and judged not in BAD else judged
+
+
+def _unpaired(a: Line, b: Line) -> Verdict:
+    """Return what became of a line whose sets have no finished seed in common."""
+    if a.ok and b.ok:
+        return "no common seeds"
+    return "fixed" if b.ok else "only A" if a.ok else "same"
+
+
+def _judged(held: Versus, metric: str, tolerance: float | None) -> Verdict:
+    """Return what the scores of the common seeds say."""
+    points = held.gain.mean * text.scale(metric)
     if tolerance is not None and points < -tolerance:
         return "worse"
     if held.adjusted is None:

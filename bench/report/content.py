@@ -6,8 +6,6 @@ so that a method named ``<script>`` or ``a_b & c`` needs no thought where a part
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,15 +19,12 @@ from bench.report.looks import Look, looks
 from bench.report.rates import Rates, rate_families
 from bench.report.sample_files import Samples
 from bench.report.sections import Section, sections
-from bench.store import Record, slug
+from bench.store import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bench.report.costs import Cost
-
-
-LONGEST_NAME, LONGEST_PART = 150, 100  # characters of a file, without digest and ending
 
 
 @dataclass(frozen=True)
@@ -202,17 +197,3 @@ class Context:
 
 
 Builder = Callable[[Context], Iterable[Part]]
-
-
-def file_name(*parts: str) -> str:
-    """Return ``parts`` as the name of a file, without an ending.
-
-    Where they are too long, a digest keeps names that begin alike apart; other names that are the
-    same are told apart by :func:`bench.report.parts.build`.
-    """
-    kept = [part for part in parts if part]
-    name = "-".join(map(slug, kept))
-    if len("-".join(kept)) <= LONGEST_NAME and max(map(len, kept)) <= LONGEST_PART:
-        return name
-    digest = hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:8]
-    return f"{name[:LONGEST_NAME].rstrip('-.')}-{digest}"

@@ -53,6 +53,11 @@ class Cost:
     environment: Mapping[str, Any] | None = None
     finished: str = ""
 
+    @property
+    def train_rate(self) -> float | None:
+        """Training samples/s, in the cheaper way of serving the teacher that was measured."""
+        return self.cached or self.live
+
 
 def collect_costs(
     records: Iterable[Record],
@@ -62,26 +67,40 @@ def collect_costs(
     Of several measurements of one thing the newest counts.
     """
     found: dict[Place, dict[str, dict[str, Record]]] = {}
-    problems = []
-    for record in sorted(records, key=lambda r: (str(r.get("finished")), str(r.get("key")))):
-        try:
-            cell = record["cell"]
-            device = str((record.get("environment") or {}).get("device"))
-            origin = str((record.get("external") or {}).get("origin") or "")
-            place = (cell["task"], preset_name(cell), cell["source"], device, origin)
-            if not all(isinstance(cell[name], str) for name in ("task", "source", "label")):
-                raise TypeError("cell.task, cell.source or cell.label is no text")
-            modes = {str(record["teacher_served"]): record}
-            cost(modes)
-            found.setdefault(place, {}).setdefault(shown_label(cell), {}).update(modes)
-        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
-            name = str(record.get("key"))[:12]
-            problems.append(f"cost record {name}: malformed ({type(error).__name__}: {error})")
+    usable, problems = usable_costs(records)
+    for record in usable:
+        methods = found.setdefault(_place(record), {})
+        modes = methods.setdefault(shown_label(record["cell"]), {})
+        modes[str(record["teacher_served"])] = record
     flat = {
         place: {label: cost(modes) for label, modes in sorted(methods.items())}
         for place, methods in found.items()
     }
     return flat, problems
+
+
+def usable_costs(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
+    """Return the records that can be used, oldest first, and a line for each other one."""
+    usable, problems = [], []
+    for record in sorted(records, key=lambda r: (str(r.get("finished")), str(r.get("key")))):
+        try:
+            _place(record)
+            shown_label(record["cell"])
+            cost({str(record["teacher_served"]): record})
+            usable.append(record)
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+            name = str(record.get("key"))[:12]
+            problems.append(f"cost record {name}: malformed ({type(error).__name__}: {error})")
+    return usable, problems
+
+
+def _place(record: Record) -> Place:
+    cell = record["cell"]
+    if not all(isinstance(cell[name], str) for name in ("task", "source", "label")):
+        raise TypeError("cell.task, cell.source or cell.label is no text")
+    device = str((record.get("environment") or {}).get("device"))
+    origin = str((record.get("external") or {}).get("origin") or "")
+    return (cell["task"], preset_name(cell), cell["source"], device, origin)
 
 
 def cost(modes: Mapping[str, Record]) -> Cost:
@@ -204,7 +223,7 @@ def _ms(value: float | None, digits: int) -> str:
 
 def train_seconds(line: Line, cost: Cost | None) -> float | None:
     """Return seconds to train on a thousand samples, or None where it was not measured."""
-    rate = (cost.cached or cost.live) if cost else None
+    rate = cost.train_rate if cost else None
     return 1000 / rate if rate and line.trained_student else None
 
 

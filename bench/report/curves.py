@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bench.report.content import Context
+from bench.report.frame import _number
 from bench.report.sections import Section
 from bench.store import Record
 
@@ -48,13 +48,43 @@ def validation(record: Mapping[str, Any] | Record, metric: str) -> dict[int, flo
     found = {}
     epochs = record.get("epochs")
     for entry in epochs if isinstance(epochs, list) else []:
-        scores = entry.get("validation") if isinstance(entry, dict) else None
-        value = scores.get(metric) if isinstance(scores, dict) else None
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            continue
-        if isinstance(entry.get("epoch"), int):
-            found[entry["epoch"]] = float(value)
+        value = _number(mapping(mapping(entry).get("validation")).get(metric))
+        if value is not None and isinstance(entry.get("epoch"), int):
+            found[entry["epoch"]] = value
     return found
+
+
+def damaged_curves(records: Iterable[Record]) -> list[str]:
+    """Return a line for each finished record with a score in its curves that is no finite number.
+
+    Such a score is left out of the figures.
+    """
+    return [
+        f"record {str(record.get('key'))[:12]}: a score in its curves is no finite number"
+        for record in records
+        if record.get("status") == "ok"
+        and any(value is not None and _number(value) is None for value in _scores(record))
+    ]
+
+
+def _scores(record: Record) -> Iterator[object]:
+    """Yield whatever stands for a score of the record's metric in its curves."""
+    metric = str(mapping(record.get("task")).get("metric"))
+    epochs = record.get("epochs")
+    for entry in epochs if isinstance(epochs, list) else []:
+        for scores in (mapping(entry).get("validation"), *beside(entry).values()):
+            yield mapping(scores).get(metric)
+    yield mapping(mapping(record.get("teacher")).get("validation")).get(metric)
+
+
+def beside(entry: object) -> Mapping[str, Any]:
+    """Return the scores of the models trained beside the student, by name, of one epoch."""
+    return mapping(mapping(entry).get("companions"))
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return ``value`` if it is one, else an empty one: records may be a stranger's."""
+    return value if isinstance(value, dict) else {}
 
 
 def _curve(runs: Iterable[Mapping[int, float]]) -> Curve:

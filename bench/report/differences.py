@@ -5,10 +5,10 @@ from __future__ import annotations
 from bench.report.columns import COLUMNS
 from bench.report.content import Block, Table, Text, Value
 from bench.report.frame import REFERENCE, SECOND
+from bench.report.names import file_name
 from bench.report.remarks import caption
 from bench.report.sections import Section
 from bench.stats import SEEDS_FOR_TEST
-from bench.store import slug
 
 SHOWN = (
     "method",
@@ -43,14 +43,14 @@ def _differences(section: Section, source: str, split: str = "") -> list[Block]:
         and (tested or not column.key.startswith("p_"))
         and (bounded or not column.key.startswith("interval_"))
     ]
-    if not bounded and section.line(SECOND) is None:
+    if not bounded and section.line(SECOND) is None and not split:
         return []  # the gain over the plain student stands in the table above
     rows: list[list[Value]] = [
         [column.value(line, section) for column in columns] for line in lines
     ]
     on = f" on {split}" if split else ""
     table = Table(
-        name="-".join(["differences", *([slug(split)] if split else []), section.slug]),
+        name=file_name("differences", split, *section.place),
         head=[column.head(section) for column in columns],
         rows=rows,
         source=source,

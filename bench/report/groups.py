@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 
 from bench.across import Friedman, friedman, mean_ranks
+from bench.report.names import file_name
 from bench.report.rates import Rates, at_own_rates
 from bench.report.sections import Line, Section
 from bench.report.text import metric_name, scale
 from bench.stats import improvement
-from bench.store import slug
 
 # A teacher closer than this to the plain student leaves distillation nothing to transfer: one
 # point of a metric shown in percent.
@@ -64,8 +64,8 @@ class Group:
     @property
     def slug(self) -> str:
         """Return a name for files."""
-        own = self.sections[0].place_slug_with(self.preset)
-        return f"{own}-{slug(self.metric)}" if self.metric else own
+        first = self.sections[0]
+        return file_name(self.preset, first.source, first.device, first.origin, self.metric)
 
     def column(self, section: Section) -> str:
         """Return what a column calls ``section``: its task, and what tells it from others."""

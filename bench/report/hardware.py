@@ -14,6 +14,7 @@ Machine = tuple[str, str, str]  # device, its name, processor threads
 def of_one_machine(costs: Iterable[Record]) -> tuple[list[Record], list[str]]:
     """Return, of each task, preset and source, the cost records of one machine on each device.
 
+    The records must be usable (:func:`bench.report.costs.usable_costs`).
     The machine that measured most is kept, of several the one that was at it last; what the others
     measured is told, one line for each, and not shown beside it.
     """
@@ -41,5 +42,5 @@ def _machine(record: Record) -> Machine:
 
 
 def _claim(records: list[Record]) -> tuple[int, str]:
-    what = {(record["cell"]["label"], record.get("teacher_served")) for record in records}
+    what = {(record["cell"]["label"], str(record.get("teacher_served"))) for record in records}
     return len(what), max(str(record.get("finished")) for record in records)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import compress
 
 from bench.failures import BROKEN
 from bench.report import text
@@ -88,6 +89,9 @@ def _left_out(context: Context, group: Group) -> Iterator[str]:
 
 def _overview(group: Group) -> Table:
     columns = group.sections
+    # gains on tasks whose metric is no share are on no common scale
+    shares = [text.scale(section.metric) == 100.0 for section in columns]
+    averaged = any(shares) and not group.mixed
     kinds = {line.label: line.kind for section in columns for line in section.lines}
     placed = []
     for label in sorted(kinds.keys() - {REFERENCE}):
@@ -96,8 +100,8 @@ def _overview(group: Group) -> Table:
         # several settings are seldom all run, and to say so of each would drown what was
         missing = text.NOTHING if group.mixed else "not run"
         row += [_overview_cell(*each, missing) for each in zip(found, columns, strict=True)]
-        mean = None if group.mixed else _mean_gain(found, columns)
-        if not group.mixed:
+        mean = _mean_gain(list(compress(found, shares))) if averaged else None
+        if averaged:
             row.append(Value(text.NOTHING if mean is None else f"{mean:+.2f}", mean))
         place = (mean is None, -(mean or 0.0), label != CEILING, label)
         placed.append((place, row))
@@ -106,7 +110,7 @@ def _overview(group: Group) -> Table:
         head=[
             "method",
             *(group.column(section) for section in columns),
-            *([] if group.mixed else ["mean"]),
+            *(["mean" if all(shares) else "mean of points"] if averaged else []),
         ],
         rows=[row for _, row in sorted(placed, key=lambda item: item[0])],
         title=f"Mean gain over {REFERENCE}, {group.where}",
@@ -114,14 +118,10 @@ def _overview(group: Group) -> Table:
     )
 
 
-def _mean_gain(lines: Sequence[Line | None], columns: Sequence[Section]) -> float | None:
-    """Return the mean gain in shown units, or None where a task is missing or incomplete."""
-    gains = [
-        line.gain.mean * text.scale(section.metric)
-        for line, section in zip(lines, columns, strict=True)
-        if line is not None and line.complete and line.gain is not None
-    ]
-    return sum(gains) / len(gains) if len(gains) == len(columns) else None
+def _mean_gain(lines: Sequence[Line | None]) -> float | None:
+    """Return the mean gain in points, or None where a task is missing or incomplete."""
+    gains = [100 * line.gain.mean for line in lines if line and line.complete and line.gain]
+    return sum(gains) / len(gains) if len(gains) == len(lines) else None
 
 
 def _overview_cell(line: Line | None, section: Section, missing: str) -> Value:

@@ -11,8 +11,9 @@ import numpy as np
 from bench.data.fingerprint import file_sha256
 from bench.errors import BenchError
 from bench.report import text
-from bench.report.content import Block, Table, Value, file_name
+from bench.report.content import Block, Table, Value
 from bench.report.frame import REFERENCE, SECOND
+from bench.report.names import file_name
 from bench.report.sections import Section
 from bench.stats import PairedTest, holm, mean_and_sd, paired_test
 from bench.store import DAMAGED, EACH, Record, each_path, read_predictions, record_path
@@ -45,7 +46,7 @@ def read_each(results: Path, records: Sequence[Record]) -> tuple[dict[str, np.nd
         try:
             scores = _with_rankings(results, record, saved)
             scores = _alone(results, record) if scores is None else scores
-        except (BenchError, TypeError, *DAMAGED) as error:
+        except (BenchError, TypeError, OverflowError, *DAMAGED) as error:
             name = str(record.get("key"))[:12]
             problems.append(f"record {name}: its rankings cannot be read ({error})")
             continue
@@ -62,17 +63,22 @@ def _with_rankings(results: Path, record: Record, saved: Mapping[str, Any]) -> n
     if file_sha256(path) != saved["sha256"]:
         raise BenchError("not the file that its record names")
     arrays = read_predictions(path)
-    return np.asarray(arrays[EACH], dtype=np.float64) if EACH in arrays else None
+    return _checked(arrays[EACH], record) if EACH in arrays else None
 
 
 def _alone(results: Path, record: Record) -> np.ndarray | None:
-    """Return the scores in the small file; their mean must be the record's own score."""
+    """Return the scores in the small file, if that is there."""
     path = each_path(results, record)
-    if not path.is_file():
-        return None
-    scores = np.asarray(read_predictions(path)[EACH], dtype=np.float64)
+    return _checked(read_predictions(path)[EACH], record) if path.is_file() else None
+
+
+def _checked(array: np.ndarray, record: Record) -> np.ndarray:
+    """Return the scores as they can be tested; their mean must be the record's own score."""
+    scores = np.asarray(array, dtype=np.float64)
+    if scores.ndim != 1 or len(scores) < 2:
+        raise BenchError("a test needs a score each of two queries or more")
     told = record["metrics"]["best"]["test"][record["task"]["metric"]]
-    if scores.ndim != 1 or not len(scores) or not abs(float(scores.mean()) - told) < 1e-9:
+    if not np.isfinite(scores).all() or not abs(float(scores.mean()) - told) < 1e-9:
         raise BenchError("its queries' mean is not the record's score")
     return scores
 
@@ -101,12 +107,12 @@ def query_table(section: Section, each: Scores) -> list[Block]:
         row += [_shown(tests.get(line.label), section.metric) for tests in columns.values()]
         rows.append(row)
     heads = [f"{text.metric_name(name)} (%)" for name in names]
-    heads += [f"over {other} (points)" for other in columns]
+    heads += [f"over {other}{text.points(section.metric)}" for other in columns]
     draws = next((test.draws for found in columns.values() for test in found.values()), 0)
     told = CAPTION.format(metric=text.metric_name(section.metric), draws=draws)
     return [
         Table(
-            name=file_name("queries", section.slug),
+            name=file_name("queries", *section.place),
             head=["method", *heads],
             rows=rows,
             title=f"Query by query: {section.title}, preset {section.preset}",
@@ -145,6 +151,7 @@ def _shown(test: PairedTest | None, metric: str) -> Value:
     if test is None:
         return Value(text.NOTHING)
     low, high = (text.number(value, metric, signed=True) for value in test.interval)
-    p = "p < 0.001" if test.p < 0.001 else f"p = {test.p:.3f}"
+    p = text.p_value(test.p)
+    equals = "" if p.startswith("<") else "= "
     mean = text.number(test.mean, metric, signed=True)
-    return Value(f"{mean} [{low}, {high}], {p} ({test.better} / {test.worse})", test.mean)
+    return Value(f"{mean} [{low}, {high}], p {equals}{p} ({test.better} / {test.worse})", test.mean)

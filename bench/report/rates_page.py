@@ -62,7 +62,7 @@ def _table(rates: Rates, title: str) -> Table:
     first = rates.sections[0]
     kinds = {line.label: line.kind for section in rates.sections for line in section.lines}
     others = [name for name in (REFERENCE, SECOND) if name in rates.chosen]
-    unit, points = text.unit(first.metric), " (points)" if text.unit(first.metric) else ""
+    unit, points = text.unit(first.metric), text.points(first.metric)
     head = ["method"]
     head += [f"at {section.learning_rate:g}{unit}" for section in rates.sections]
     head += ["own rate", f"test there{unit}"]

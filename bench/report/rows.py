@@ -92,7 +92,7 @@ def rows(context: Context) -> list[Row]:
 
 
 def _step(cost: Cost | None) -> float | None:
-    rate = (cost.cached or cost.live) if cost else None
+    rate = cost.train_rate if cost else None
     return 1 / rate if rate else None
 
 
@@ -107,7 +107,7 @@ def _cells(line: Line, section: Section, cost: Cost | None) -> tuple[Value, ...]
     test = shown("test")
     if line.best is not None:
         test = Value(f"{test.text} {percent} {metric}".replace("  ", " "), test.sort, test.bold)
-    rate = (cost.cached or cost.live) if cost else None
+    rate = cost.train_rate if cost else None
     p50 = cost.p50 if cost else None
     return (
         test,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.report import text
+from bench.store import read_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -83,11 +84,10 @@ def read_samples(results: Path) -> tuple[list[Samples], list[str]]:
     found, problems = [], []
     for path in sorted(results.rglob("*.samples.json")):
         try:
-            if path.stat().st_size > MOST_BYTES:
-                raise ValueError(f"larger than {MOST_BYTES >> 20} MiB")
-            found.append(parse(json.loads(path.read_text(encoding="utf-8"))))
+            found.append(parse(json.loads(read_text(path, MOST_BYTES))))
         except (
-            OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError
+            OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError,
+            RecursionError,
         ) as error:  # fmt: skip
             where = path.relative_to(results).as_posix()
             what = text.without_paths(text.first_line(str(error)))
@@ -99,7 +99,7 @@ def parse(values: Mapping[str, Any]) -> Samples:
     """Return the content of a file.
 
     Raises:
-        ValueError, LookupError, TypeError, AttributeError: it is not as it should be.
+        ValueError, LookupError, TypeError, AttributeError, OverflowError: not as it should be.
     """
     if values["schema"] != SCHEMA:
         raise ValueError(f"schema {values['schema']!r}, this version reads {SCHEMA}")

@@ -15,8 +15,8 @@ from bench.report.content import (
     Table,
     Text,
     Value,
-    file_name,
 )
+from bench.report.names import file_name
 from bench.report.pictures import draw
 from bench.report.sample_files import Samples
 from bench.report.sections import Row, Section

@@ -16,6 +16,7 @@ import pandas as pd
 
 from bench.failures import BROKEN
 from bench.report.frame import CEILING, FURTHER, REFERENCE, SECOND
+from bench.report.names import file_name
 from bench.report.presets import taken_apart, told
 from bench.stats import (
     LEVEL,
@@ -32,7 +33,6 @@ from bench.stats import (
     paired_gain,
     paired_p,
 )
-from bench.store import slug
 
 # What must agree before two numbers may stand in one table.
 SECTION = ["task", "preset", "source", "device", "metric", "origin"]
@@ -220,18 +220,9 @@ class Section:
         return (self.task, self.preset, self.source, self.device, self.origin)
 
     @property
-    def place_slug(self) -> str:
-        """Return preset, source, device and origin as a name for files."""
-        return self.place_slug_with(self.preset)
-
-    def place_slug_with(self, preset: str) -> str:
-        """Return the same with the preset called otherwise."""
-        return slug("-".join((preset, self.source, self.device, self.origin)))
-
-    @property
     def slug(self) -> str:
         """Return a name for files."""
-        return f"{slug(self.task)}-{self.place_slug}"
+        return file_name(*self.place)
 
     @cached_property
     def winners(self) -> frozenset[str]:

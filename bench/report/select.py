@@ -59,7 +59,7 @@ def _table(section: Section, choice: Choice) -> Table:
         words = [item for item in keyed if isinstance(item[0].sort, str)]
         rest = [line for value, line in keyed if value.sort is None]
         backwards = choice.sort.startswith("-")
-        smaller_first = by.key == "test" and section.direction == "min"
+        smaller_first = by.directed and section.direction == "min"
         numbers.sort(key=lambda item: _number(item[0]), reverse=backwards == smaller_first)
         words.sort(key=lambda item: str(item[0].sort), reverse=backwards)
         lines = [line for _, line in (*numbers, *words)] + rest
@@ -93,7 +93,8 @@ def load(results: Path) -> Context:
         BenchError: there is no readable record.
     """
     from bench.report.agreement import agreements
-    from bench.report.costs import collect_costs
+    from bench.report.costs import collect_costs, usable_costs
+    from bench.report.curves import damaged_curves
     from bench.report.frame import collect
     from bench.report.hardware import of_one_machine
     from bench.report.queries import read_each
@@ -113,8 +114,9 @@ def load(results: Path) -> Context:
         )
     collected = collect(records, agreements(records, results))
     cost_records, unreadable_costs = read_costs(results)
+    cost_records, unusable = usable_costs(cost_records)
     cost_records, left_out = of_one_machine(cost_records)
-    costs, unusable = collect_costs(cost_records)
+    costs, _ = collect_costs(cost_records)
     problems += [line.replace(prefix, "") for line in unreadable_costs]
     samples, unshown = read_samples(results)
     each, unread = read_each(results, records)
@@ -123,7 +125,15 @@ def load(results: Path) -> Context:
         costs=costs,
         records=records,
         superseded=collected.superseded,
-        problems=[*problems, *collected.problems, *unusable, *left_out, *unshown, *unread],
+        problems=[
+            *problems,
+            *collected.problems,
+            *damaged_curves(records),
+            *unusable,
+            *left_out,
+            *unshown,
+            *unread,
+        ],
         refused=len(problems) + collected.malformed + len(unusable) + len(unshown),
         samples=samples,
         each=each,

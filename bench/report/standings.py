@@ -148,6 +148,6 @@ def _pictures(group: Group, looks: dict[str, Look]) -> Iterator[Picture]:
             f"profiles-{group.slug}",
             partial(draw, "profiles", group, looks),
             f"Performance profiles, {group.where}",
-            "The share of runs that close at least so much of the teacher gap; every task counts "
+            "The share of runs that close more than so much of the teacher gap; every task counts "
             "alike. Higher is better.",
         )

@@ -37,6 +37,11 @@ def unit(metric: str) -> str:
     return " (%)" if scale(metric) == 100.0 else ""
 
 
+def points(metric: str) -> str:
+    """Return the unit of a difference for a column head: " (points)" or nothing."""
+    return " (points)" if unit(metric) else ""
+
+
 def metric_name(metric: str) -> str:
     """Return the metric as it is written in prose."""
     return METRIC_NAMES.get(metric, metric.replace("_", " "))

@@ -19,6 +19,7 @@ from bench.config import Config, build
 from bench.errors import BenchError
 from bench.method import PROBE_SIZE, Method, Setup
 from bench.models.base import Model, parameter_count
+from bench.stats import improvement
 from bench.supervised import Supervised
 from bench.tasks.base import Data, Task
 from bench.teachers.features import embed
@@ -245,7 +246,7 @@ def fit_head(model: Model, data: Data, task: Task, micro_batches: int = 1) -> No
         weight, bias = _per_class(regression.coef_, regression.intercept_)
         logits = features["validation"] @ weight.T + bias
         score = task.evaluate(logits, labels["validation"])[task.metric]
-        if best is None or score > best[0]:
+        if best is None or improvement(score, best[0], task.direction) > 0:
             best = (score, weight, bias)
     assert best is not None
     with torch.no_grad():

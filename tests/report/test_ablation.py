@@ -14,13 +14,14 @@ import pytest
 from factory import record
 
 from bench.report import write_reports
-from bench.report.ablation import Ablation, ablations, interval
+from bench.report.ablation import Ablation, ablations
 from bench.report.ablation_page import ablation_parts, figure_name, options_text
 from bench.report.content import Context, Part
 from bench.report.figures.ablation import draw
 from bench.report.formats import markdown
 from bench.report.frame import collect
 from bench.report.parts import build
+from bench.stats import difference_interval
 from bench.store import Record, write_record
 
 DEFAULT = {"parts": 4, "beta": 1.0, "rotation": True, "projection": "pca"}
@@ -330,11 +331,18 @@ def test_pictures_can_be_sent_to_another_process() -> None:
     assert again.draw().axes[0].get_xlabel() == "beta"
 
 
-def test_interval_needs_two_seeds() -> None:
-    assert interval([0.1]) is None
-    low, high = interval([0.1, 0.3]) or (0.0, 0.0)
-    assert (low + high) / 2 == pytest.approx(0.2)
-    assert (high - low) / 2 == pytest.approx(12.7062 * 0.1414214 / math.sqrt(2), rel=1e-4)
+@pytest.mark.parametrize("direction", ["max", "min"])
+@pytest.mark.parametrize("seeds", [1, 2, 5, 6])
+def test_intervals_are_those_of_the_tables_of_differences(seeds: int, direction: str) -> None:
+    better = 1 if direction == "max" else -1
+    lead = [0.01, 0.03, -0.02, 0.05, 0.02, 0.0][:seeds]
+    changes = {"metric": "rmse", "direction": direction}
+    records = configured({}, [0.5] * seeds, **changes)
+    records += configured({"beta": 2.0}, [0.5 + better * each for each in lead], **changes)
+    records += configured({"beta": 4.0}, [0.5] * seeds, **changes)
+    bounds = difference_interval(lead)
+    told = f"{bounds.low:+.3f} to {bounds.high:+.3f}" if bounds else "-"
+    assert rows(page_of(records))["beta=2"][2] == told
 
 
 def test_options_in_words() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from factory import record
 from bench.report import write_reports
 from bench.report.companions import Panel, companion_parts, mean_curve, panels
 from bench.report.content import Context, Heading
+from bench.report.curves import curves
 from bench.report.figures.companions import draw
 from bench.report.figures.style import encode
 from bench.report.frame import collect
+from bench.report.select import load
 from bench.store import Record, write_record
 
 
@@ -113,6 +116,32 @@ def test_odd_entries_do_not_stop_the_report(entry: Any) -> None:
     (panel,) = shown([made])
     assert sorted(panel.student[0]) == [1, 3, 4]
     assert [sorted(curve) for curve in panel.companions["dynamic teacher"]] == [[1, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    "value", [10**400, float("inf"), "high"], ids=["a giant", "no end", "words"]
+)
+@pytest.mark.parametrize("whose", ["student", "companion", "teacher"])
+def test_a_score_that_is_no_number_is_named_and_the_rest_is_drawn(
+    tmp_path: Path, whose: str, value: Any
+) -> None:
+    made = with_curves()
+    last = made["epochs"][-1]
+    scores = {
+        "student": last["validation"],
+        "companion": last["companions"]["dynamic teacher"],
+        "teacher": made["teacher"]["validation"],
+    }
+    scores[whose]["accuracy"] = value
+    (tmp_path / "a.json").write_text(json.dumps(made))
+    write_record(tmp_path, with_curves(seed=1))
+    context = load(tmp_path)
+    assert context.problems == [
+        f"record {made['key'][:12]}: a score in its curves is no finite number"
+    ]
+    ((panel,), (section,)) = shown(context.records), context.sections
+    assert len(panel.student) == 2 and panel.teachers == [0.95]
+    assert curves(context, section)["gpd"].epochs[:2] == (1, 3)
 
 
 @pytest.mark.parametrize("odd", [None, 3, {}, "epochs"])

@@ -90,6 +90,48 @@ def test_machines_are_compared_and_their_differences_told() -> None:
     assert held(here, here).settings == ()
 
 
+def test_a_device_is_held_against_itself_where_both_have_it() -> None:
+    def on(device: str, score: float) -> list[Record]:
+        return [record("kd", seed, score + seed / 100, device=device) for seed in range(6)]
+
+    both = [*on("cpu", 0.3), *on("cuda", 0.8)]
+    found = held(both, on("cuda", 0.4), tolerance=1.0)
+    assert [change.verdict for change in found.changes] == ["worse"]
+    assert found.changes[0].where == "amazon, preset quick, embedded data, cuda"
+    found = held(both, [*on("cpu", 0.3), *on("cuda", 0.4)], tolerance=1.0)
+    assert [change.verdict for change in found.changes] == ["same", "worse"]
+    found = held(on("cpu", 0.8), on("cuda", 0.8))
+    assert [change.verdict for change in found.changes] == ["same"]
+    assert found.changes[0].where.endswith("cpu and cuda")
+
+
+def test_results_of_others_are_not_held_against_our_own() -> None:
+    theirs = [record("kd", seed, 0.9) for seed in range(6)]
+    for made in theirs:
+        made["external"] = {"origin": "another lab"}
+    found = held(theirs, runs(-0.3))
+    assert [change.verdict for change in found.changes] == ["only A", "only B"]
+    assert found.changes[0].where.endswith(", external: another lab")
+
+
+def test_a_fixed_seed_hides_no_worse_score() -> None:
+    before = [record("kd", 0, 0.8), record("kd", 1, 0.8), failure("kd", 2, "no")]
+    after = [record("kd", seed, 0.5) for seed in range(3)]
+    assert verdicts(before, after, tolerance=1.0) == ["worse"]
+    assert verdicts(before, after, tolerance=50.0) == ["fixed"]
+    tested = [*runs(seeds=6), failure("kd", 6, "no")]
+    assert verdicts(tested, runs(-0.03, seeds=7, noise=1)) == ["worse"]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_results_without_a_common_seed_do_not_pass_in_silence(more: int) -> None:
+    before = [record("kd", seed, 0.8) for seed in (0, 1)]
+    after = [record("kd", seed, 0.8) for seed in range(2, 4 + more)]
+    found = held(before, after, tolerance=1.0)
+    assert [change.verdict for change in found.changes] == ["no common seeds"]
+    assert found.worse
+
+
 def test_unrelated_sets_do_not_change_alarms_at_five_percent_each() -> None:
     """Many comparisons without a difference: Holm's correction keeps alarms of the whole rare."""
     import numpy as np

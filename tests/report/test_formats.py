@@ -150,6 +150,22 @@ def test_chosen_columns_in_the_chosen_order(plain: Path) -> None:
     assert rows[-1][0] == "scratch"  # what has no value comes last, whichever the order
 
 
+@pytest.mark.parametrize("column", ["test", "interval", "last", "later"])
+def test_the_best_comes_first_where_smaller_is_better(tmp_path: Path, column: str) -> None:
+    for name, score in (("kd", 0.5), ("rkd", 0.3), ("dkd", 0.4)):
+        for seed in range(5):
+            made = record(name, seed, score + seed / 1000, metric="rmse", direction="min")
+            made["metrics"]["best"]["later"] = dict(made["metrics"]["best"]["test"])
+            write_record(tmp_path, made)
+
+    def order(sort: str) -> list[str]:
+        written = render_choice(load(tmp_path), Choice((), ("method",), sort, "csv"))
+        return written.split()[1:]
+
+    assert order(column) == ["rkd", "dkd", "kd"]
+    assert order(f"-{column}") == ["kd", "dkd", "rkd"]
+
+
 @pytest.mark.parametrize("form", sorted(WRITERS))
 def test_every_format_prints_every_task(plain: Path, form: str) -> None:
     written = render_choice(load(plain), Choice(format=form))

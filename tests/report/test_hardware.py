@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from bench.report.hardware import of_one_machine
-from bench.store import Record
+from bench.report.select import load
+from bench.store import Record, write_record
 
 
 def cost(label: str, machine: str, day: int = 1, **changes: object) -> Record:
@@ -60,3 +64,30 @@ def test_seconds_of_two_machines_have_no_median(machines: tuple[str, str]) -> No
     (line,) = section.lines
     assert (line.train_seconds is None) == (machines == ("A", "B"))
     assert line.ok == 2
+
+
+@pytest.mark.parametrize("damage", [{"overrides": [1]}, {"overrides": 3}, {"label": ["kd"]}])
+def test_a_damaged_cost_record_is_named_and_takes_no_place(tmp_path: Path, damage: dict) -> None:
+    from factory import cost as whole
+    from factory import record
+
+    write_record(tmp_path, record("kd"))
+    costs = [whole("kd"), *(whole(name, "live") for name in ("kd", "rkd", "dkd"))]
+    for at, made in enumerate(costs):
+        if at:  # of another machine, which would have measured most
+            made["environment"] = {**made["environment"], "device_name": "another"}
+            made["training"] = {}
+        (tmp_path / f"{at}.cost.json").write_text(json.dumps(made))
+    odd = whole("fitnets")
+    odd["cell"] |= damage
+    (tmp_path / "odd.cost.json").write_text(json.dumps(odd))
+    context = load(tmp_path)
+    assert context.refused == len(context.problems) == 4
+    assert "odd.cost.json" in context.problems[0] or odd["key"][:12] in "".join(context.problems)
+    ((label, found),) = context.costs_of(context.sections[0]).items()
+    assert label == "kd" and found.cached
+
+
+def test_a_teacher_served_in_an_odd_way_stops_nothing() -> None:
+    odd: Record = {**cost("kd", "A"), "teacher_served": []}
+    assert of_one_machine([odd]) == ([odd], [])

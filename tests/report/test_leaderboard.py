@@ -11,7 +11,7 @@ from bench.report.content import Context
 from bench.report.frame import collect
 from bench.report.leaderboard import render_leaderboard
 from bench.report.parts import build
-from bench.report.text import count, escape, without_paths
+from bench.report.text import count, escape, points, without_paths
 from bench.store import Record
 
 Scores = Iterable[float]
@@ -239,6 +239,7 @@ def test_presets_and_devices_are_never_in_one_table(small: list[Record]) -> None
 
 
 def test_small_words() -> None:
+    assert [points(metric) for metric in ("accuracy", "nll")] == [" (points)", ""]
     assert [count(n) for n in (None, 950, 412_300, 999_600, 272_000_000, 1_100_000_000)] == [
         *["-", "950", "412 k", "1.00 M", "272.00 M", "1.10 B"]
     ]

@@ -70,6 +70,18 @@ def test_without_changed_settings_the_gains_are_averaged(mixed: list[Record]) ->
     assert rows(found)["rkd"][0] == "not run"
 
 
+def test_gains_that_are_no_points_are_not_in_the_mean(mixed: list[Record]) -> None:
+    alike = [each for each in mixed if not each["cell"]["overrides"]]
+    rmse = {"task": "language", "metric": "rmse", "direction": "min"}
+    alike += [*runs("scratch", 3.0, **rmse), *runs("kd", 2.5, **rmse)]
+    found = table(alike, "overview")
+    assert found.head == ["method", "amazon", "cifar10", "language", "mean of points"]
+    assert rows(found)["kd"][2:] == ["+0.500 ± 0.000", "+12.00"]
+    alone = [each for each in alike if each["task"]["metric"] == "rmse"]
+    alone += [{**each, "cell": {**each["cell"], "task": "other"}} for each in alone]
+    assert table(alone, "overview").head == ["method", "language", "other"]
+
+
 def test_one_task_with_two_settings_has_two_columns_of_different_names() -> None:
     changed = {"task": "amazon", "overrides": FEW}
     records = [*runs("scratch", 0.7), *runs("kd", 0.8)]
@@ -176,6 +188,16 @@ def test_differences_are_also_taken_on_further_held_out_splits() -> None:
     assert rows(first)["kd"][0] == "+10.00 ± 0.00"
     assert rows(second)["kd"][0] == "+7.00 ± 0.00"
     assert "on second" in second.title and "on" not in first.title.split(":")[0].split()
+
+
+def test_with_one_seed_and_no_second_reference_a_further_split_has_its_gains() -> None:
+    records = [record("scratch", 0, 0.7), record("dkd", 0, 0.8)]
+    for each in records:
+        best = each["metrics"]["best"]
+        best["second"] = {"accuracy": best["test"]["accuracy"] / 2}
+    (second,) = [t for t in tables(records) if t.name.startswith("differences")]
+    assert second.name.startswith("differences-second")
+    assert rows(second)["dkd"] == ["+5.00"]
 
 
 def test_the_navigation_says_of_a_table_what_tells_it_from_others(mixed: list[Record]) -> None:

@@ -123,6 +123,29 @@ def test_scores_that_are_not_the_records_are_not_believed(tmp_path: Path, damage
     assert "over kd" not in table(page(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "scores",
+    [np.array([0.5]), np.array([0.5, np.nan]), np.array([0.5, np.inf]), np.array([0.2, 0.2])],
+    ids=["one query", "no number", "no end", "another mean"],
+)
+def test_scores_beside_rankings_are_checked_as_those_alone(
+    tmp_path: Path, scores: np.ndarray
+) -> None:
+    judged(tmp_path)
+    for name in ("scratch", "rkd"):
+        keep(tmp_path, record(name, 0, 0.5, task="other", metric="mrr@10"), scores)
+    whole = page(tmp_path)
+    assert whole.count("its rankings cannot be read") == 2
+    assert "over scratch" in table(whole[: whole.index("## other")])
+
+
+def test_a_score_of_a_stranger_too_large_for_a_number_is_named(tmp_path: Path) -> None:
+    made = keep(tmp_path, record("kd", 0, 0.5, metric="mrr@10"), np.array([0.5, 0.5]))
+    made["metrics"]["best"]["test"]["mrr@10"] = 10**400
+    found, (problem,) = read_each(tmp_path, [made])
+    assert not found and "its rankings cannot be read" in problem
+
+
 def test_a_row_without_all_its_arrays_is_not_tested(tmp_path: Path) -> None:
     judged(tmp_path)
     keep(tmp_path, record("kd", 2, 0.5, metric="mrr@10"), None)

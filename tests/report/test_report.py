@@ -16,6 +16,7 @@ from bench.report.content import Context
 from bench.report.figures.dots import draw
 from bench.report.figures.style import encode
 from bench.report.frame import collect
+from bench.report.parts import build
 from bench.store import Record, write_record
 
 if TYPE_CHECKING:
@@ -66,6 +67,26 @@ def test_processes_that_hash_differently_write_the_same_bytes(
         sums.append((out / "SHA256SUMS").read_text())
     assert "figures/ranks-" in sums[0]
     assert sums[0] == sums[1]
+
+
+def test_files_of_long_presets_keep_their_names_when_others_join_them() -> None:
+    def names(devices: tuple[str, ...], tasks: tuple[str, ...] = ("amazon", "imdb")) -> set[str]:
+        long = {"recipe.a_setting_with_a_name": "a" * 100, "recipe.another": "b" * 30}
+        made = [
+            record(label, seed, 0.7, device=device, task=task, overrides=long)
+            for label in ("scratch", "kd")
+            for seed in range(2)
+            for task in tasks
+            for device in devices
+        ]
+        parts = build(Context(collect(made).frame))
+        return {each.name for part in parts for each in (*part.tables, *part.pictures)}
+
+    alone = names(("cuda",))
+    both = names(("cpu", "cuda"))
+    assert alone < both and len(both) == 2 * len(alone)
+    assert not [name for name in both if re.search(r"-\d$", name)]
+    assert max(map(len, both)) < 200
 
 
 def test_files_with_the_same_bytes_are_left_alone(tmp_path: Path) -> None:

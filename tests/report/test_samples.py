@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import pickle
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +165,7 @@ DAMAGE = {
     "no labels": lambda content: content["labels"].clear(),
     "labels a number": lambda content: content.update(labels=3),
     "a verdict in words": lambda content: content["rows"][0]["verdicts"][0].update(probability="x"),
+    "a giant": lambda content: content["rows"][0]["verdicts"][0].update(probability=10**400),
     "another schema": lambda content: content.update(schema=2),
 }
 
@@ -193,6 +196,18 @@ def test_a_file_that_cannot_be_used_is_named_and_the_rest_is_shown(tmp_path: Pat
     for text in ("{", "[]", '"x"', "[" * 100_000, "\xff"):
         path.write_bytes(text.encode("latin-1"))
         assert len(read_samples(results)[1]) == 1
+
+
+def test_a_pipe_among_the_files_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    put(tmp_path, ["fine"])
+    os.mkfifo(tmp_path / "x.samples.json")
+    read: list[Any] = []
+    reader = threading.Thread(target=lambda: read.extend(read_samples(tmp_path)), daemon=True)
+    reader.start()
+    reader.join(timeout=20)
+    found, (problem,) = read
+    assert len(found) == 1
+    assert problem.startswith("x.samples.json: ") and "no ordinary file" in problem
 
 
 def test_a_damaged_file_is_a_footnote_and_a_problem(tmp_path: Path) -> None:

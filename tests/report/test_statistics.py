@@ -11,7 +11,7 @@ from factory import failure, record, world
 
 from bench.report.agreement import agreements
 from bench.report.content import Context
-from bench.report.costs import collect_costs
+from bench.report.costs import Cost, collect_costs
 from bench.report.frame import collect
 from bench.report.leaderboard import render_leaderboard
 from bench.report.parts import build
@@ -188,6 +188,12 @@ def test_rankings_have_no_agreement(tmp_path: Path) -> None:
     assert agreements(records, tmp_path) == {}
 
 
+def test_training_is_as_fast_as_the_cheaper_way_of_serving_the_teacher() -> None:
+    assert Cost(cached=3.0, live=2.0).train_rate == 3.0
+    assert Cost(live=2.0).train_rate == 2.0
+    assert Cost().train_rate is None
+
+
 def test_a_malformed_cost_record_is_a_problem_not_a_crash() -> None:
     _, (whole, *_) = world(seeds=1, tasks=1, methods=1)
     broken = {**whole, "training": {}}
@@ -226,7 +232,6 @@ def test_a_method_keeps_its_look_wherever_it_is_drawn() -> None:
 
 
 def test_students_that_are_one_network_share_a_latency() -> None:
-    from bench.report.costs import Cost
     from bench.report.figures.tradeoff import latencies
 
     records = [*runs("scratch", SCRATCH), *runs("kd", KD), *runs("dkd", CLOSE)]

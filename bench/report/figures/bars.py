@@ -14,7 +14,7 @@ from bench.report.looks import Look
 from bench.report.sections import Section
 
 PANELS: tuple[tuple[str, Callable[[Cost], float | None]], ...] = (
-    ("training, samples/s", lambda cost: cost.cached or cost.live),
+    ("training, samples/s", lambda cost: cost.train_rate),
     ("inference, samples/s", lambda cost: cost.rate),
     ("training memory, MiB", lambda cost: cost.train_memory and cost.train_memory / 2**20),
 )
