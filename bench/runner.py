@@ -11,16 +11,18 @@ from typing import Any
 from bench.cells import Cell, SignalsSpec
 from bench.config import content_hash
 from bench.drive import Driver, Mark, Summary, cell_path, mark
+from bench.environment import device_name
+from bench.errors import BenchError
 from bench.executors.base import Executor
 from bench.executors.local import LocalExecutor
 from bench.executors.worker import Job
-from bench.failures import MISSING
+from bench.failures import BROKEN, MISSING
 from bench.interrupts import interrupts
 from bench.leases import Leases
 from bench.measure.cost import CostSpec, cost_path
 from bench.plan import Plan
 from bench.progress import Progress
-from bench.store import Record, read_records, remove_leftovers
+from bench.store import Record, read_record, read_records, remove_leftovers
 
 __all__ = ["RETRIED", "Policy", "Summary", "first_alike", "measure_plan", "run_plan"]
 
@@ -180,7 +182,9 @@ def measure_plan(
     teacher live.
     """
     specs = cost_specs(plan, live=live)
-    missing = [spec for spec in specs if not cost_path(results, spec).is_file()]
+    # looked at before the records are read, as for cells
+    marks = {spec.key: mark(cost_path(results, spec)) for spec in specs}
+    missing = [spec for spec in specs if not measured(spec, results, threads)]
     cells = [spec.cell for spec in missing]
     shared = jobs_for(Plan(cells), set(), results=results, threads=threads)
     jobs = [job for job in shared if not isinstance(job.work, Cell)]
@@ -197,7 +201,23 @@ def measure_plan(
         for spec in missing
     ]
     summary = Summary(reused=len(specs) - len(missing))
-    return _run(jobs, summary, results, LocalExecutor(1), 1, progress, policy, {})
+    return _run(jobs, summary, results, LocalExecutor(1), 1, progress, policy, marks)
+
+
+def measured(spec: CostSpec, results: Path, threads: int) -> bool:
+    """Return whether the cost of ``spec`` is there, of this device and so many threads.
+
+    A measurement that failed is none, and takes seconds to try again.
+    """
+    try:
+        record = read_record(cost_path(results, spec))
+    except BenchError:
+        return False
+    found = record.get("environment") or {}
+    alike = (found.get("device_name"), found.get("threads"))
+    if alike != (device_name(spec.cell.device), threads):
+        return False
+    return not runs_again(record, frozenset(BROKEN))
 
 
 def cost_specs(plan: Plan, *, live: bool = True) -> list[CostSpec]:
