@@ -61,8 +61,13 @@ def runs_again(record: Record, retry: frozenset[str]) -> bool:
     return record["status"] in retry
 
 
-def jobs_for(plan: Plan, done: set[str], *, results: Path, threads: int) -> list[Job]:
-    """Return the jobs that are left: teachers, their signals, generators, then cells."""
+def jobs_for(
+    plan: Plan, done: set[str], *, results: Path, threads: int, micro_batches: int = 1
+) -> list[Job]:
+    """Return the jobs that are left: teachers, their signals, generators, then cells.
+
+    The batches of cells are cut into ``micro_batches`` parts.
+    """
     missing = [cell for cell in plan.cells if cell.key not in done]
     teachers = {cell.teacher.key: cell.teacher for cell in missing if cell.teacher}
     signals = _signals(missing)
@@ -104,7 +109,16 @@ def jobs_for(plan: Plan, done: set[str], *, results: Path, threads: int) -> list
         needs += [filled[cell.key]] if cell.key in filled else []
         needs += [cell.generator.id] if cell.generator else []
         epochs = int(cell.preset_values["recipe"]["epochs"])
-        jobs.append(job(id=cell.key, title=cell.title, work=cell, needs=tuple(needs), total=epochs))
+        jobs.append(
+            job(
+                id=cell.key,
+                title=cell.title,
+                work=cell,
+                needs=tuple(needs),
+                total=epochs,
+                micro_batches=micro_batches,
+            )
+        )
     return jobs
 
 
@@ -136,11 +150,13 @@ def run_plan(
     progress: Progress,
     policy: Policy = Policy(),
     executor: Executor | None = None,
+    micro_batches: int = 1,
 ) -> Summary:
     """Run what is missing of ``plan`` and return how it went.
 
     Jobs run in processes of this machine, ``workers`` at once, or wherever ``executor`` has them
-    run, which is stopped in the end.
+    run, which is stopped in the end.  Batches of cells are cut into ``micro_batches`` parts from
+    the start, and where memory runs out into more.
 
     A job that fails costs itself and the cells that need it, each of which gets its own record
     that says so; the rest goes on.
@@ -153,7 +169,7 @@ def run_plan(
     marks = {cell.key: mark(cell_path(results, cell)) for cell in plan.cells}
     there = earlier(results)
     kept = {key for key, record in there.items() if not runs_again(record, policy.retry)}
-    jobs = jobs_for(plan, kept, results=results, threads=threads)
+    jobs = jobs_for(plan, kept, results=results, threads=threads, micro_batches=micro_batches)
     wanted = {cell.key for cell in plan.cells}
     summary = Summary(
         reused=sum(there[key]["status"] in ("ok", "skipped") for key in kept & wanted),
