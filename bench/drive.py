@@ -124,8 +124,7 @@ class Driver:
 
     def _ours(self, job: Job) -> bool:
         """Return whether ``job`` is for us to run: nobody else runs it or has just done so."""
-        path = _result_path(job)
-        if path is None:
+        if _result_path(job) is None:
             return True
         try:
             if not self.leases.acquire(_lease(job)):
@@ -134,15 +133,20 @@ class Driver:
         except OSError as error:
             where = self.leases.folder
             raise BenchError(f"'{where}' cannot be written: {error.strerror}") from error
-        if mark(path) == self.marks.get(job.id):
-            return True
-        outcome = _read_outcome(path)
+        outcome = self._written(job)
         if outcome is None:
             return True
         self.leases.release(_lease(job))
         self.waiting.remove(job)
         self._count(job, {**outcome, "shown": "by another runner", "elsewhere": True})
         return False
+
+    def _written(self, job: Job) -> Outcome | None:
+        """Return how ``job`` ended by a record that was written since the run was planned."""
+        path = _result_path(job)
+        if path is None or mark(path) == self.marks.get(job.id):
+            return None
+        return _read_outcome(path)
 
     def _give_up_dependents(self) -> None:
         for job in [job for job in self.waiting if any(need in self.broken for need in job.needs)]:
@@ -172,11 +176,13 @@ class Driver:
             )
         elif self.summary.interrupted and not outcome.get("written") and outcome["status"] != "ok":
             self.leases.release(_lease(job))
-            self.progress.job_left(job)
+            self._leave(job)
+        elif outcome["status"] == "stopped":
+            self._take_up_again(job)
         elif outcome["status"] == "lost":
             self._retry_lost(job, outcome)
         elif outcome["status"] == "oom" and (smaller := _in_smaller_parts(job)) is not None:
-            self.progress.job_left(job)
+            self._leave(job)
             self.progress.note(
                 f"{job.title}: out of memory; again with each batch in "
                 f"{smaller.micro_batches} parts"
@@ -185,6 +191,13 @@ class Driver:
         else:
             self._end(job, outcome)
 
+    def _take_up_again(self, job: Job) -> None:
+        """Go on with what was asked to stop by somebody else, or before this runner noticed."""
+        self._leave(job)
+        if not self.asked:
+            self.progress.note(f"{job.title}: its process was asked to stop; it goes on in another")
+        self.waiting.insert(0, job)
+
     def _retry_lost(self, job: Job, outcome: Outcome) -> None:
         """Try again, a few times, what went down with its worker or node."""
         cause = outcome["error"]["message"]
@@ -192,10 +205,14 @@ class Driver:
         if len(again.lost) > MOST_LOST:
             self._end(again, {**outcome, "status": "failed"})
             return
-        self.progress.job_left(job)
+        self._leave(job)
         self.progress.note(f"{job.title}: {cause}; retry {len(again.lost)} of {MOST_LOST}")
-        self.begun.pop(job.id, None)
         self.waiting.insert(0, again)
+
+    def _leave(self, job: Job) -> None:
+        """Forget an attempt that came to no end: the time it took is not the next one's."""
+        self.progress.job_left(job)
+        self.begun.pop(job.id, None)
 
     def _end_late(self, limit: float | None) -> None:
         for job in self.executor.running if limit is not None else ():
@@ -212,15 +229,18 @@ class Driver:
             if _lease(job) in lost:
                 self.executor.cancel(job)
                 self.leases.release(_lease(job))
-                self.progress.job_left(job)
+                self._leave(job)
                 self.waiting.append(job)
 
     def _end(self, job: Job, outcome: Outcome) -> None:
-        if outcome["status"] != "ok":
-            if not outcome.get("written"):
+        if outcome["status"] != "ok" and not outcome.get("written"):
+            there = self._written(job)
+            if there is None:
                 self._write(job, outcome)
-            if _result_path(job) is None:
-                self.broken[job.id] = outcome
+            else:  # its process ended between writing and saying so
+                outcome = {**there, "shown": "its record was written before its process ended"}
+        if outcome["status"] != "ok" and _result_path(job) is None:
+            self.broken[job.id] = outcome
         self.leases.release(_lease(job))
         self._count(job, outcome)
 

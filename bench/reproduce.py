@@ -2,7 +2,8 @@
 
 The record says what was run: method and options, task, preset values, data, seeds, device and
 threads.  On the same kind of machine with the same versions every number comes out the same, to
-the last bit; what differs between then and now is named before the run.
+the last bit; what differs between then and now is named before the run.  Where memory ran out
+then, batches are cut into as many parts again.
 """
 
 from __future__ import annotations
@@ -151,9 +152,11 @@ def reproduce(
     threads = threads or int(recorded.get("threads") or 1)
     plan = plan_of(record, device=device, plugins=plugins)
     (cell,) = plan.cells
+    parts = parts_of(record)
     for note in differs_before(record, cell, threads):
         say(f"note: {note}")
-    say(f"running {cell.title} again ({cell.source} data, {cell.device}, threads: {threads})")
+    cut = f", each batch in {parts} parts as then" if parts > 1 else ""
+    say(f"running {cell.title} again ({cell.source} data, {cell.device}, threads: {threads}{cut})")
     with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
         summary = run_plan(
             plan,
@@ -161,6 +164,7 @@ def reproduce(
             workers=1,
             threads=threads,
             progress=progress,
+            micro_batches=parts,
         )
         if summary.interrupted:
             return EXIT_INTERRUPTED
@@ -170,6 +174,19 @@ def reproduce(
         error = (again or {}).get("error") or {"message": "no record was written"}
         raise BenchError(f"the cell did not finish: {error['message']}")
     return _told(compare_numbers(record, again), record["task"].get("metric", ""), say)
+
+
+def parts_of(record: Mapping[str, Any]) -> int:
+    """Return into how many parts each batch was cut because memory had run out.
+
+    Raises:
+        BenchError: when the record gives no number of parts that a run can have.
+    """
+    batching = record.get("batching") or {}
+    parts = batching.get("micro_batches", 1) if isinstance(batching, dict) else None
+    if type(parts) is not int or parts < 1:
+        raise BenchError(f"the record says that batches were cut into {parts!r:.40} parts")
+    return parts
 
 
 def compare_numbers(record: Record, again: Record) -> list[Difference]:

@@ -86,6 +86,8 @@ def run_cell(
         ended = {**failure(error), "finished": record["finished"]}
         record = {**skeleton(cell, started, lost), **ended}
         write_record(results, record)
+    if record["status"] == "ok":  # until here the checkpoint is all there is
+        discard_checkpoints(_running(cell))
     return record
 
 
@@ -184,7 +186,7 @@ def _run_method(
     clock = time.perf_counter()
     data = task.load(cell.device)
     setup_seconds = time.perf_counter() - clock
-    checkpoint = checkpoint_path(f"cell-{cell.key[:24]}", micro_batches)
+    checkpoint = checkpoint_path(_running(cell), micro_batches)
     try:
         prepared = prepare(cell, task, data, method, micro_batches)
         trained = _train(prepared, checkpoint, report)
@@ -217,7 +219,6 @@ def _run_method(
     if prepared.generator is not None:
         fields["generator"] = generator_summary(prepared.generator)
         _write_samples(prepared, cell, task, data, results, {**record, **fields})
-    discard_checkpoints(f"cell-{cell.key[:24]}")
     fields["timings"] = {
         "setup_s": setup_seconds,
         "train_s": trained.seconds["train"],
@@ -226,6 +227,10 @@ def _run_method(
         "evaluate_s": trained.seconds["evaluate"] + time.perf_counter() - clock,
     }
     return fields
+
+
+def _running(cell: Cell) -> str:
+    return f"cell-{cell.key[:24]}"
 
 
 def _write_samples(

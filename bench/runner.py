@@ -11,16 +11,18 @@ from typing import Any
 from bench.cells import Cell, SignalsSpec
 from bench.config import content_hash
 from bench.drive import Driver, Mark, Summary, cell_path, mark
+from bench.environment import device_name
+from bench.errors import BenchError
 from bench.executors.base import Executor
 from bench.executors.local import LocalExecutor
 from bench.executors.worker import Job
-from bench.failures import MISSING
+from bench.failures import BROKEN, MISSING
 from bench.interrupts import interrupts
 from bench.leases import Leases
 from bench.measure.cost import CostSpec, cost_path
 from bench.plan import Plan
 from bench.progress import Progress
-from bench.store import Record, read_records, remove_leftovers
+from bench.store import Record, read_record, read_records, remove_leftovers
 
 __all__ = ["RETRIED", "Policy", "Summary", "first_alike", "measure_plan", "run_plan"]
 
@@ -59,8 +61,13 @@ def runs_again(record: Record, retry: frozenset[str]) -> bool:
     return record["status"] in retry
 
 
-def jobs_for(plan: Plan, done: set[str], *, results: Path, threads: int) -> list[Job]:
-    """Return the jobs that are left: teachers, their signals, generators, then cells."""
+def jobs_for(
+    plan: Plan, done: set[str], *, results: Path, threads: int, micro_batches: int = 1
+) -> list[Job]:
+    """Return the jobs that are left: teachers, their signals, generators, then cells.
+
+    The batches of cells are cut into ``micro_batches`` parts.
+    """
     missing = [cell for cell in plan.cells if cell.key not in done]
     teachers = {cell.teacher.key: cell.teacher for cell in missing if cell.teacher}
     signals = _signals(missing)
@@ -102,7 +109,16 @@ def jobs_for(plan: Plan, done: set[str], *, results: Path, threads: int) -> list
         needs += [filled[cell.key]] if cell.key in filled else []
         needs += [cell.generator.id] if cell.generator else []
         epochs = int(cell.preset_values["recipe"]["epochs"])
-        jobs.append(job(id=cell.key, title=cell.title, work=cell, needs=tuple(needs), total=epochs))
+        jobs.append(
+            job(
+                id=cell.key,
+                title=cell.title,
+                work=cell,
+                needs=tuple(needs),
+                total=epochs,
+                micro_batches=micro_batches,
+            )
+        )
     return jobs
 
 
@@ -134,11 +150,13 @@ def run_plan(
     progress: Progress,
     policy: Policy = Policy(),
     executor: Executor | None = None,
+    micro_batches: int = 1,
 ) -> Summary:
     """Run what is missing of ``plan`` and return how it went.
 
     Jobs run in processes of this machine, ``workers`` at once, or wherever ``executor`` has them
-    run, which is stopped in the end.
+    run, which is stopped in the end.  Batches of cells are cut into ``micro_batches`` parts from
+    the start, and where memory runs out into more.
 
     A job that fails costs itself and the cells that need it, each of which gets its own record
     that says so; the rest goes on.
@@ -151,7 +169,7 @@ def run_plan(
     marks = {cell.key: mark(cell_path(results, cell)) for cell in plan.cells}
     there = earlier(results)
     kept = {key for key, record in there.items() if not runs_again(record, policy.retry)}
-    jobs = jobs_for(plan, kept, results=results, threads=threads)
+    jobs = jobs_for(plan, kept, results=results, threads=threads, micro_batches=micro_batches)
     wanted = {cell.key for cell in plan.cells}
     summary = Summary(
         reused=sum(there[key]["status"] in ("ok", "skipped") for key in kept & wanted),
@@ -180,7 +198,9 @@ def measure_plan(
     teacher live.
     """
     specs = cost_specs(plan, live=live)
-    missing = [spec for spec in specs if not cost_path(results, spec).is_file()]
+    # looked at before the records are read, as for cells
+    marks = {spec.key: mark(cost_path(results, spec)) for spec in specs}
+    missing = [spec for spec in specs if not measured(spec, results, threads)]
     cells = [spec.cell for spec in missing]
     shared = jobs_for(Plan(cells), set(), results=results, threads=threads)
     jobs = [job for job in shared if not isinstance(job.work, Cell)]
@@ -197,7 +217,23 @@ def measure_plan(
         for spec in missing
     ]
     summary = Summary(reused=len(specs) - len(missing))
-    return _run(jobs, summary, results, LocalExecutor(1), 1, progress, policy, {})
+    return _run(jobs, summary, results, LocalExecutor(1), 1, progress, policy, marks)
+
+
+def measured(spec: CostSpec, results: Path, threads: int) -> bool:
+    """Return whether the cost of ``spec`` is there, of this device and so many threads.
+
+    A measurement that failed is none, and takes seconds to try again.
+    """
+    try:
+        record = read_record(cost_path(results, spec))
+    except BenchError:
+        return False
+    found = record.get("environment") or {}
+    alike = (found.get("device_name"), found.get("threads"))
+    if alike != (device_name(spec.cell.device), threads):
+        return False
+    return not runs_again(record, frozenset(BROKEN))
 
 
 def cost_specs(plan: Plan, *, live: bool = True) -> list[CostSpec]:

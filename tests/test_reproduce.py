@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 
 from bench import cli
 from bench.errors import EXIT_FAILED_CELLS, EXIT_OK, EXIT_USER
+from bench.progress import Progress
+from bench.reproduce import plan_of
+from bench.runner import run_plan
 from bench.store import record_files
 from bench.tasks.cifar import Cifar10
 
@@ -71,6 +75,26 @@ def test_the_records_own_preset_is_run_when_the_project_has_moved_on(
     assert said.code == EXIT_OK, said.out
 
 
+def test_batches_that_were_cut_are_cut_again(call: Call, record: Path, tmp_path: Path) -> None:
+    """As after memory ran out: statistics of BatchNorm are those of the parts."""
+    whole = json.loads(record.read_text())
+    run_plan(
+        plan_of(whole, device="cpu"),
+        results=tmp_path,
+        workers=1,
+        threads=1,
+        progress=Progress(Console(quiet=True)),
+        micro_batches=2,
+    )
+    (path,) = record_files(tmp_path)
+    cut = json.loads(path.read_text())
+    assert cut["key"] == whole["key"] and cut["batching"]["micro_batches"] == 2
+    assert cut["epochs"][0]["losses"] != whole["epochs"][0]["losses"]
+    said = call("reproduce", str(path))
+    assert "each batch in 2 parts as then" in said.out
+    assert said.code == EXIT_OK, said.out
+
+
 def test_what_differs_is_said(call: Call, record: Path, tmp_path: Path) -> None:
     """Of the setting before the run, of the numbers after it."""
     old = changed(
@@ -101,6 +125,7 @@ def test_what_differs_is_said(call: Call, record: Path, tmp_path: Path) -> None:
         ({"cell__method": "kdd"}, "unknown method 'kdd' (did you mean 'kd'?)"),
         ({"cell__task": "cifra10"}, "unknown task 'cifra10' (did you mean 'cifar10'?)"),
         ({"cell__options": {"temperature": "hot"}}, "temperature = 'hot'"),
+        ({"batching": {"micro_batches": "many"}}, "cut into 'many' parts"),
     ],
 )
 def test_records_that_cannot_be_run_are_refused(

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.store import slug
 
 APPLICATION = "distillation-bench"
 
@@ -37,3 +38,8 @@ def cache_dir() -> Path:
             "set BENCH_CACHE to a folder you can write",
         ) from error
     return folder
+
+
+def teacher_folder(cache: Path, task: str, key: str) -> Path:
+    """Return where the teacher with ``key`` lies in a cache folder, of this machine or another."""
+    return cache / "teachers" / f"{slug(task)}-{key[:16]}"

@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from bench.data.cache import teacher_folder
 from bench.errors import BenchError
 from bench.store import slug, write_atomically
 
@@ -135,7 +136,7 @@ def receive(
 
 def _folders(cache: Path, task: str, teacher_key: str) -> list[tuple[Path, dict[str, str]]]:
     """Return the folders of a teacher and of its signals with the sums of their files."""
-    teacher = cache / "teachers" / f"{slug(task)}-{teacher_key[:16]}"
+    teacher = teacher_folder(cache, task, teacher_key)
     found = [teacher] if (teacher / MANIFEST).is_file() else []
     for manifest in sorted((cache / "signals").glob(f"*/{MANIFEST}")):
         if _read(manifest).get("teacher") == teacher_key:

@@ -55,6 +55,7 @@ def ensure_generator(
             data = task.load(spec.device)
             if manifest is None:
                 manifest = _make(spec, task, data, files, report, micro_batches)
+                discard_checkpoints(_running(spec))
             judged = _judge(spec, task, data, files)
     return {**manifest, "judged": judged}
 
@@ -169,7 +170,6 @@ def _train(
         evaluation_batch=task.preset.evaluation_batch,
         micro_batches=micro_batches,
     )
-    running = f"generator-{spec.key[:16]}"
     try:
         trained = train(
             student=_Objective(generator),
@@ -177,14 +177,17 @@ def _train(
             teacher=None,
             setting=setting,
             report=report,
-            checkpoint=checkpoint_path(running, micro_batches),
+            checkpoint=checkpoint_path(_running(spec), micro_batches),
         )
     except CheckpointDamaged:  # the model may hold part of it: start from a fresh one
         fresh = _fresh(spec, name, task, data)
         return _train(spec, name, task, data, fresh, report, micro_batches)
     trained.model.load_state_dict(trained.best_state)
-    discard_checkpoints(running)
     return generator, len(trained.epochs)
+
+
+def _running(spec: GeneratorSpec) -> str:
+    return f"generator-{spec.key[:16]}"
 
 
 class _Objective(Model):

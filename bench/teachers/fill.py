@@ -18,7 +18,7 @@ from bench.data.fingerprint import file_sha256
 from bench.data.splits import Split, View
 from bench.models.base import Model
 from bench.store import write_atomically
-from bench.teachers.signals import view_prefix
+from bench.teachers.signals import array_names, view_prefix
 from bench.training.evaluate import autocast, evaluating
 
 log = logging.getLogger(__name__)
@@ -65,9 +65,7 @@ def find(
     manifest = _Manifest(folder, teacher_key, quiet=True)
     names = ["offsets"]
     for view in (None,) if split.static else views:
-        prefix = view_prefix(split.static, view)
-        names += [f"{prefix}logits", f"{prefix}embedding"]
-        names += [f"{prefix}hidden-{layer}" for layer in layers]
+        names += array_names(view_prefix(split.static, view), layers)
     return folder if manifest.intact(names) else None
 
 
@@ -113,9 +111,7 @@ def fill(
         manifest = _Manifest(folder, teacher_key)
         for done, view in enumerate(views):
             prefix = view_prefix(static, view)
-            names = [f"{prefix}logits", f"{prefix}embedding"]
-            names += [f"{prefix}hidden-{layer}" for layer in layers]
-            if not manifest.intact([*names, "offsets"]):
+            if not manifest.intact([*array_names(prefix, layers), "offsets"]):
                 arrays = run(model, split, view, sorted(set(layers)), batch_size, precision, prefix)
                 manifest.keep(arrays)
             report(done + 1, len(views))

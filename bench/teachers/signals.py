@@ -120,7 +120,7 @@ class CachedTeacher:
 
     def __call__(self, batch: Batch, hidden: Sequence[int], view: View | None = None) -> Output:
         prefix = view_prefix(self.static, view)
-        if batch.part != self.part or not self._holds(prefix, hidden):
+        if batch.part != self.part or not self._holds(array_names(prefix, hidden)):
             if self.live is None:
                 raise KeyError(f"view {view} of '{batch.part}' is not in {self.folder.name}")
             return self.live(batch, hidden, view)
@@ -131,8 +131,7 @@ class CachedTeacher:
             hidden={layer: self._tokens(f"{prefix}hidden-{layer}", index) for layer in hidden},
         )
 
-    def _holds(self, prefix: str, hidden: Sequence[int]) -> bool:
-        names = [f"{prefix}logits", *(f"{prefix}hidden-{layer}" for layer in hidden)]
+    def _holds(self, names: Sequence[str]) -> bool:
         return all(name in self._open or self._path(name).is_file() for name in names)
 
     def _path(self, name: str) -> Path:
@@ -164,6 +163,12 @@ def view_prefix(static: bool, view: View | None) -> str:
     return "plain-" if view is None else f"view-{view.seed}-{view.epoch}-"
 
 
+def array_names(prefix: str, layers: Sequence[int]) -> list[str]:
+    """Return the names of the arrays of one view."""
+    hidden = [f"{prefix}hidden-{layer}" for layer in layers]
+    return [f"{prefix}logits", f"{prefix}embedding", *hidden]
+
+
 class StaleSignals(Exception):
     """Cached signals do not match what the teacher says now."""
 
@@ -173,15 +178,21 @@ def check(
 ) -> None:
     """Recompute a random sample of the cache and compare.
 
-    The tolerance covers float16 storage and what another batch size does under bfloat16.
+    The tolerance covers float16 storage and what another batch size does under bfloat16.  Places
+    that only fill a list up are −∞ in both.
 
     Raises:
-        StaleSignals: when the logits differ by more than a tenth of their own spread.
+        StaleSignals: when the logits differ by more than a tenth of their own spread, or are −∞ in
+            other places.
     """
     count = min(samples, len(split))
     index = np.sort(np.random.default_rng().choice(len(split), count, replace=False))
     batch = split.batch(index, view)
     kept, fresh = cached(batch, (), view).scores, live(batch, (), view).scores
+    empty = fresh.isneginf()
+    if not kept.isneginf().equal(empty):
+        raise StaleSignals(f"{cached.folder.name}: other places are empty")
+    kept, fresh = kept[~empty], fresh[~empty]
     off = float((kept - fresh).abs().max())
     allowed = 0.1 * float(fresh.std()) + 1e-3
     if not off <= allowed:

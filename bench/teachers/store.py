@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 
-from bench.data.cache import cache_dir
+from bench.data.cache import cache_dir, teacher_folder
 from bench.data.fingerprint import file_sha256
 from bench.errors import BenchError
 from bench.models.base import Model
-from bench.store import read_predictions, slug, write_atomically, write_predictions
+from bench.store import read_predictions, write_atomically, write_predictions
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class TeacherFiles:
     @classmethod
     def of(cls, task: str, key: str) -> TeacherFiles:
         """Return the place of the teacher with ``key``."""
-        return cls(cache_dir() / "teachers" / f"{slug(task)}-{key[:16]}")
+        return cls(teacher_folder(cache_dir(), task, key))
 
     @property
     def weights(self) -> Path:

@@ -50,6 +50,7 @@ def ensure_teacher(
         manifest = files.read()
         if manifest is None:
             manifest = _train(spec, files, report, micro_batches)
+            discard_checkpoints(_running(spec))
     return manifest
 
 
@@ -183,7 +184,6 @@ def _train_whole(
         micro_batches=micro_batches,
     )
     method = _objective(spec, task, data, model)
-    name = f"teacher-{spec.key[:16]}"
     try:
         trained = train(
             student=model,
@@ -191,14 +191,17 @@ def _train_whole(
             teacher=None,
             setting=setting,
             report=report,
-            checkpoint=checkpoint_path(name, micro_batches),
+            checkpoint=checkpoint_path(_running(spec), micro_batches),
         )
     except CheckpointDamaged:  # the model may hold part of it: start from a fresh one
         fresh = _fresh(spec, task, data)
         return _train_whole(spec, task, data, fresh, report, micro_batches)
     trained.model.load_state_dict(trained.best_state)
-    discard_checkpoints(name)
     return Taught(model, trained.model, trained.best_epoch, len(trained.epochs))
+
+
+def _running(spec: TeacherSpec) -> str:
+    return f"teacher-{spec.key[:16]}"
 
 
 def load_checkpoint(model: Model, path: Path) -> None:

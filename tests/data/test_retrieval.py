@@ -17,7 +17,7 @@ from bench.models.base import Model
 from bench.models.retriever import build_retriever
 from bench.teachers.fill import fill, run
 from bench.teachers.lists import OwnLists
-from bench.teachers.signals import CachedTeacher, LiveTeacher, check
+from bench.teachers.signals import CachedTeacher, LiveTeacher, StaleSignals, check
 
 LISTS = np.array([[0, 5, 6], [1, 6, 7], [2, 0, -1], [0, 8, 9], [4, 3, 5]])
 RELEVANT = np.array([[0, -1], [1, 5], [2, -1], [0, -1], [4, -1]])
@@ -122,9 +122,7 @@ def test_cached_signals_are_the_live_teachers(frozen: bool) -> None:
     assert kept.embedding is not None and kept.embedding.shape == (3, 4, 32)
     torch.testing.assert_close(kept.scores, fresh.scores, atol=0.02, rtol=1e-3)
     torch.testing.assert_close(kept.embedding, fresh.embedding, atol=1e-3, rtol=1e-3)
-    full = split(lists=lambda: np.maximum(LISTS, 0))
-    source = CachedTeacher(filled(full, model), torch.device("cpu"), live=live, part=full.part)
-    check(source, live, full, None)
+    check(cached, live, data, None)
     assert live.samples == 3 + 5  # asked above and by the check, never through the cache
 
 
@@ -133,6 +131,17 @@ def test_an_empty_place_survives_the_cache() -> None:
     cached = CachedTeacher(filled(data, model), torch.device("cpu"), part=data.part)
     scores = cached(data.batch(np.array([2])), ()).scores
     assert torch.isneginf(scores[0]).tolist() == [False, False, True]
+
+
+def test_the_check_sees_places_that_are_empty_in_the_cache_alone() -> None:
+    data, model = split(), teacher()
+    path = filled(data, model) / "logits.npy"
+    kept = np.load(path)
+    kept[0, 2] = -np.inf
+    np.save(path, kept)
+    cached = CachedTeacher(path.parent, torch.device("cpu"), part=data.part)
+    with pytest.raises(StaleSignals, match="other places are empty"):
+        check(cached, LiveTeacher(model, "float32"), data, None)
 
 
 def test_other_lists_do_not_get_these_ones_scores() -> None:

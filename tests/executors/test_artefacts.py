@@ -13,6 +13,7 @@ import pytest
 from bench.data.fingerprint import file_sha256
 from bench.errors import BenchError
 from bench.executors.artefacts import Parcel, parcels, receive, unpack
+from bench.teachers.store import TeacherFiles
 
 KEY = "a" * 64
 TEACHER = Path("teachers") / f"cifar10-{KEY[:16]}"
@@ -53,6 +54,14 @@ def contents(cache: Path) -> dict[str, bytes]:
         for path in cache.rglob("*.*")
         if path.name != ".lock"
     }
+
+
+def test_what_travels_is_the_teacher_that_a_cell_looks_for(own_cache: Path) -> None:
+    files = TeacherFiles.of("cifar10", KEY)
+    files.folder.mkdir(parents=True)
+    files.manifest.write_text("{}")
+    (sent,) = parcels(own_cache, "cifar10", KEY)
+    assert own_cache / sent.path == files.manifest
 
 
 def test_all_files_travel_once(tmp_path: Path) -> None:

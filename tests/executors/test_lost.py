@@ -1,15 +1,20 @@
-"""Jobs that go down with their worker: tried again a few times, and their records say so."""
+"""Jobs that go down with their worker: tried again a few times, and their records say so.
+
+Those whose process was only asked to stop go on from where it stopped.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
 from bench.drive import MOST_LOST
 from bench.executors.base import Event
 from bench.executors.local import LocalExecutor
+from bench.executors.worker import Job
 from bench.failures import ended
 from bench.store import read_records
 
@@ -56,3 +61,32 @@ def test_what_is_lost_every_time_fails_and_the_rest_goes_on(doomed: str, tiny: T
     assert (failed["status"], failed["error"]["class"]) == ("failed", "NodeLost")
     assert failed["cell"]["method"] == "kd"
     assert len(failed.get("lost_attempts", [])) == (MOST_LOST + 1 if doomed == "kd" else 0)
+
+
+class Meddled(LocalExecutor):
+    """Ask each job of that title to stop when it first begins, behind the runner's back."""
+
+    def __init__(self, title: str, cache: Path) -> None:
+        super().__init__(1)
+        self.title, self.cache = title, cache
+        self.attempts: Counter[str] = Counter()
+
+    def submit(self, job: Job, variables: Mapping[str, str] | None = None) -> None:
+        super().submit(job, {"BENCH_CACHE": str(self.cache)})  # where nothing is done yet
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        for event in super().events(timeout):
+            if event.kind == "begun" and event.job.title.startswith(self.title):
+                self.attempts[event.job.id] += 1
+                if self.attempts[event.job.id] == 1:
+                    self.interrupt()
+            yield event
+
+
+@pytest.mark.parametrize("title", ["scratch", "run teacher"])
+def test_what_somebody_else_stops_goes_on_in_another_process(title: str, tiny: Tiny) -> None:
+    meddled = Meddled(title, tiny.base / "cache")
+    summary, said = tiny.run(tiny.plan("kd", "scratch"), "far", meddled)
+    assert (summary.done, summary.failed, summary.interrupted) == (2, [], False), said
+    assert list(meddled.attempts.values()) == [2]
+    assert said.count("its process was asked to stop; it goes on in another") == 1

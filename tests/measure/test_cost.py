@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from bench import runner
+from bench.drive import Summary
 from bench.measure.cost import CostSpec, cost_path, measure_cost
-from bench.plan import make_plan
+from bench.plan import Plan, make_plan
+from bench.progress import Progress
 from bench.store import read_costs
 from bench.suites import Suite
 
 METHODS = ["scratch", "gpd_scratch"]
 
 
-def specs(methods: list[str]) -> list[CostSpec]:
+def planned(methods: list[str]) -> Plan:
     suite = Suite(methods=methods, tasks=["cifar10:train_limit=128"], preset="quick", seeds=[0])
-    return [CostSpec(cell, steps=2, warmup=1) for cell in make_plan(suite, device="cpu").cells]
+    return make_plan(suite, device="cpu")
+
+
+def specs(methods: list[str]) -> list[CostSpec]:
+    return [CostSpec(cell, steps=2, warmup=1) for cell in planned(methods).cells]
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +89,41 @@ def test_what_fails_is_a_record_that_says_so(
     record = measure_cost(spec, tmp_path)
     assert record["status"] == "failed" and record["error"]["message"] == "no such step"
     assert cost_path(tmp_path, spec).is_file()
+
+
+def test_a_cost_is_that_of_its_device_and_threads_alone(
+    results: Path, measured: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (spec,) = specs(["scratch"])
+    threads = measured["scratch"]["environment"]["threads"]
+    assert runner.measured(spec, results, threads)
+    assert not runner.measured(spec, results, threads + 1)
+    monkeypatch.setattr(runner, "device_name", lambda device: "another")
+    assert not runner.measured(spec, results, threads)
+
+
+def broken(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def failed(path: Path) -> None:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    error = {"class": "RuntimeError", "message": "no such step", "hint": "", "traceback": ""}
+    path.write_text(json.dumps({**record, "status": "failed", "error": error}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("harm", [broken, failed])
+def test_a_cost_that_failed_or_is_damaged_is_measured_again(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    plan = planned(["scratch"])
+    (spec,) = runner.cost_specs(plan)
+
+    def measure() -> Summary:
+        progress = Progress(Console(file=io.StringIO()))
+        return runner.measure_plan(plan, results=tmp_path, threads=1, progress=progress)
+
+    assert measure() == Summary(done=1)
+    harm(cost_path(tmp_path, spec))
+    assert measure() == Summary(done=1)  # and not "by another runner"
+    assert measure() == Summary(reused=1)

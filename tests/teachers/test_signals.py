@@ -113,6 +113,17 @@ def test_a_view_that_is_not_there_is_never_made_up(image_world, view: View | Non
     assert (cached.served, cached.samples) == ("cached and live", 16)
 
 
+@pytest.mark.parametrize("name", ["logits", "embedding", "hidden-2"])
+def test_a_view_that_is_there_in_part_comes_from_the_live_teacher(text_world, name: str) -> None:
+    teacher = text_world.teacher()
+    folder = _fill(teacher, text_world.train)
+    (folder / f"{name}.npy").unlink()
+    batch = text_world.train.batch(np.arange(5))
+    cached = CachedTeacher(folder, CPU, live=LiveTeacher(teacher, "float32"))
+    expected = LiveTeacher(teacher, "float32")(batch, [0, 2])
+    assert cached(batch, [0, 2]).logits.equal(expected.logits) and cached.samples == 5
+
+
 def test_hidden_layers_of_augmented_images_come_from_the_live_teacher(image_world) -> None:
     teacher, split = image_world.teacher(), image_world.train
     live = LiveTeacher(teacher, "float32")
