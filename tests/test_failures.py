@@ -229,6 +229,7 @@ def test_failing_teacher_fails_each_cell_that_needs_it(bench: Bench) -> None:
     assert "Traceback" not in said
 
 
+@pytest.mark.slow  # test_store has the same of a record alone
 def test_cell_with_a_metric_that_is_no_number_leaves_a_failed_record(bench: Bench) -> None:
     (bench.base / "odd.py").write_text(TASK, encoding="utf-8")
     plugin = ["--plugin", str(bench.base / "odd.py"), "--tasks", "odd"]
