@@ -152,7 +152,8 @@ def tune_methods(suite: Suite, trials: int, running: Running, console: Console) 
     from bench.tuning import tunable, tune
 
     place = open_place(running)
-    table = Table("task", "method", "trials", "default", "best", "chosen", box=None, pad_edge=False)
+    table = Table("task", "method", "trials", "default", "best", box=None, pad_edge=False)
+    table.add_column("chosen", overflow="fold")  # cut off it would be of no use
     written, failed, interrupted = [], False, False
     for task, studies, interrupted in tune(
         tunable(suite),

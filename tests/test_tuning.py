@@ -214,6 +214,7 @@ def test_the_command_tunes_and_writes_a_suite_that_runs(call: Call, tmp_path: Pa
     assert len(records) == 4
     chosen = tmp_path / "tuning" / CHANGED / "cifar10.yaml"
     suite = read_suite(chosen)
+    assert all(spec in said.out for spec in suite.methods)
     assert {spec.split(":")[0] for spec in suite.methods} == {"kd", "embedding"}
     assert 1000 not in suite.seeds
     assert suite.overrides == {"epochs": "1", "train_limit": "64", "teacher_recipe.epochs": "1"}
