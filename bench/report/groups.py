@@ -89,9 +89,30 @@ class Group:
             if scale(section.metric) != 100.0:
                 continue
             for line in section.lines:
+                if line.label in self.aside:
+                    continue
                 if line.gain is not None and line.trained_student:
                     found.setdefault(line.label, {})[self.column(section)] = 100 * line.gain.mean
         return found
+
+    @cached_property
+    def aside(self) -> list[str]:
+        """Return what stands in one of several tables only, under options of its own, by name.
+
+        Where settings differ by table an overview has nothing to say of it, and of what tuning
+        chose for one task there are many.
+        """
+        if not self.mixed:
+            return []
+        found: dict[str, list[str]] = {}
+        for section in self.sections:
+            for label, rows in section.rows.items():
+                found.setdefault(label, []).append(str(rows[0]["method"]))
+        return sorted(
+            label
+            for label, methods in found.items()
+            if len(methods) == 1 and label.startswith(f"{methods[0]} (")
+        )
 
     @cached_property
     def labels(self) -> list[str]:

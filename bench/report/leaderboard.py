@@ -77,7 +77,9 @@ def overview(context: Context) -> Iterator[Part]:
 
 
 def _left_out(context: Context, group: Group) -> Iterator[str]:
-    """Say of each column of own rates which rows have none."""
+    """Say which rows have no place, and of each column of own rates which rows have none."""
+    if group.aside:
+        yield f"In one table only, and so not here: {', '.join(group.aside)}."
     for rates in context.rates:
         own = rates.own
         if own and rates.without and any(own.place == section.place for section in group.sections):
@@ -94,7 +96,7 @@ def _overview(group: Group) -> Table:
     averaged = any(shares) and not group.mixed
     kinds = {line.label: line.kind for section in columns for line in section.lines}
     placed = []
-    for label in sorted(kinds.keys() - {REFERENCE}):
+    for label in sorted(kinds.keys() - {REFERENCE, *group.aside}):
         found = [next((x for x in s.lines if x.label == label), None) for s in columns]
         row = [Value(label, italic=kinds[label] == "baseline")]
         # several settings are seldom all run, and to say so of each would drown what was

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from factory import record
 
-from bench.report.content import Context, Table
+from bench.report.content import Context, Table, Text
 from bench.report.frame import collect
 from bench.report.groups import comparable
 from bench.report.parts import build
@@ -60,6 +60,24 @@ def test_changed_settings_are_columns_of_one_overview_that_names_them(mixed: lis
     assert rows(found)["rkd"] == ["-", "+6.00 ± 0.00", "+6.00 ± 0.00", "-"]
     assert "amazon:n=500 with epochs=4" in found.source
     assert "amazon with" not in found.source
+
+
+def test_options_of_one_table_alone_are_named_beneath_and_have_no_row(mixed: list[Record]) -> None:
+    def configured(label: str, task: str) -> list[Record]:
+        return [record("kd", seed, 0.7, label=label, task=task) for seed in range(3)]
+
+    tuned = configured("kd (temperature=2)", "cifar10")
+    both = [*configured("kd (w_kd=1)", "cifar10"), *configured("kd (w_kd=1)", "amazon")]
+    records = [*mixed, *tuned, *both]
+    shown = rows(table(records, "overview"))
+    assert "kd (w_kd=1)" in shown and "kd (temperature=2)" not in shown
+    parts = build(Context(collect(records).frame))
+    (overview,) = [part for part in parts if part.title == "Overview"]
+    said = [block.text for block in overview.blocks if isinstance(block, Text)]
+    assert "In one table only, and so not here: kd (temperature=2)." in said
+    # where settings are alike, a row is "not run" elsewhere as every other
+    alike = [each for each in records if not each["cell"]["overrides"]]
+    assert "kd (temperature=2)" in rows(table(alike, "overview"))
 
 
 def test_without_changed_settings_the_gains_are_averaged(mixed: list[Record]) -> None:
