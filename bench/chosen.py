@@ -11,7 +11,7 @@ import yaml
 from bench import TASKS
 from bench.config import parse_spec
 from bench.report.names import file_name
-from bench.report.presets import joined, taken_apart, told
+from bench.report.presets import changed, joined, told
 from bench.report.text import NOTHING, escape, metric_name, number, table, unit
 from bench.store import write_atomically
 from bench.suites import Suite
@@ -24,16 +24,19 @@ def chosen_path(results: Path, suite: Suite, task: str) -> Path:
     return results / setting / f"{file_name(task)}.yaml"
 
 
-def write_chosen(path: Path, suite: Suite, studies: Sequence[Study], task: str) -> None:
+def write_chosen(path: Path, suite: Suite, studies: Sequence[Study], task: str) -> bool:
     """Write the chosen configurations of a task as a suite, to be run with the published seeds.
 
     A table of what each study found lies beside it, as Markdown.  Where nothing finished there is
     nothing to run, and the table alone is written.
+
+    Returns:
+        Whether there is a suite.
     """
     write_atomically(path.with_suffix(".md"), _found(suite, studies, task).encode())
     chosen = [study.best[0] for study in studies if study.best]
     if not chosen:
-        return
+        return False
     values: dict[str, Any] = {
         "methods": chosen,
         "tasks": [task],
@@ -46,6 +49,7 @@ def write_chosen(path: Path, suite: Suite, studies: Sequence[Study], task: str) 
         values["overrides"] = dict(suite.overrides)
     head = "# Chosen on validation data by 'bench tune'; run it with: python -m bench run FILE\n"
     write_atomically(path, (head + yaml.safe_dump(values, sort_keys=False)).encode())
+    return True
 
 
 def _found(suite: Suite, studies: Sequence[Study], task: str) -> str:
@@ -57,7 +61,7 @@ def _found(suite: Suite, studies: Sequence[Study], task: str) -> str:
         failed = sum(score is None for score in study.scores.values())
         best = study.best[0] if study.best else NOTHING
         rows.append([study.title, best, f"{len(study.told)}", f"{failed}", *ends])
-    preset = told(*taken_apart(joined(suite.preset, suite.overrides)))
+    preset = told(suite.preset, changed(suite.overrides))
     seeds = ", ".join(map(str, suite.seeds))
     reading = (
         f"Preset {escape(preset)}, seeds {seeds}, {metric_name(metric)} on validation; test scores "

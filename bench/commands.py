@@ -174,8 +174,8 @@ def tune_methods(suite: Suite, trials: int, running: Running, console: Console) 
             failed = failed or study.failed
         if not interrupted:
             path = chosen_path(running.results, suite, task)
-            write_chosen(path, suite, studies, task)
-            written += [path] if any(study.best for study in studies) else []
+            if write_chosen(path, suite, studies, task):
+                written.append(path)
     console.print(table, soft_wrap=True)
     for path in written:
         console.print(f"chosen on validation: {path}", markup=False, soft_wrap=True)

@@ -70,7 +70,7 @@ class Study:
     @property
     def title(self) -> str:
         """Return the method with what is given, as it is written on the command line."""
-        return ":".join([self.method, *(f"{name}={value}" for name, value in self.given.items())])
+        return self._written(self.given)
 
     def has(self, cell: Cell) -> bool:
         """Return whether ``cell`` may be one of its trials."""
@@ -120,6 +120,9 @@ class Study:
                 value = f"{trial.suggest_float(name, *bounds, log=kind == 'log'):.3g}"
             if str(value) != _text(self.default[name]):
                 options[name] = str(value)
+        return self._written(options)
+
+    def _written(self, options: Mapping[str, Any]) -> str:
         return ":".join([self.method, *(f"{name}={value}" for name, value in options.items())])
 
 

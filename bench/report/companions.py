@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.report.content import Block, Context, Heading, Part, Picture
 from bench.report.curves import beside, mapping, validation
-from bench.report.frame import _number
+from bench.report.frame import finite
 from bench.report.pictures import draw
 from bench.report.sections import Section
 
@@ -87,7 +87,7 @@ def _add(panel: Panel, record: Mapping[str, Any]) -> None:
         scores = [{**entry, "validation": beside(entry).get(name)} for entry in entries]
         curve = validation({"epochs": scores}, panel.metric)
         panel.companions.setdefault(name, []).append(curve)
-    teacher = _number(mapping(mapping(record.get("teacher")).get("validation")).get(panel.metric))
+    teacher = finite(mapping(mapping(record.get("teacher")).get("validation")).get(panel.metric))
     if teacher is not None and teacher not in panel.teachers:
         panel.teachers.append(teacher)
 

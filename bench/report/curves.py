@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.report.content import Context
-from bench.report.frame import _number
+from bench.report.frame import finite
 from bench.report.sections import Section
 from bench.store import Record
 
@@ -48,7 +48,7 @@ def validation(record: Mapping[str, Any] | Record, metric: str) -> dict[int, flo
     found = {}
     epochs = record.get("epochs")
     for entry in epochs if isinstance(epochs, list) else []:
-        value = _number(mapping(mapping(entry).get("validation")).get(metric))
+        value = finite(mapping(mapping(entry).get("validation")).get(metric))
         if value is not None and isinstance(entry.get("epoch"), int):
             found[entry["epoch"]] = value
     return found
@@ -63,7 +63,7 @@ def damaged_curves(records: Iterable[Record]) -> list[str]:
         f"record {str(record.get('key'))[:12]}: a score in its curves is no finite number"
         for record in records
         if record.get("status") == "ok"
-        and any(value is not None and _number(value) is None for value in _scores(record))
+        and any(value is not None and finite(value) is None for value in _scores(record))
     ]
 
 

@@ -151,34 +151,34 @@ def _row(record: Record) -> dict[str, Any]:
         "family": str(task.get("family") or ""),
         "title": str(task.get("title") or cell["task"]),
         "limits": str(task.get("limits") or ""),
-        "classes": _number(task.get("classes")),
+        "classes": finite(task.get("classes")),
         "metric": metric,
         "direction": direction,
         "method": str(cell["method"]),
         "kind": str(cell["kind"]),
         "status": str(record["status"]),
-        "test_best": _number((best.get("test") or {}).get(metric)),
-        "test_last": _number((last.get("test") or {}).get(metric)),
-        "validation_best": _number((best.get("validation") or {}).get(metric)),
-        "best_epoch": _number(best.get("epoch")),
-        "deployed": _number(parameters.get("deployed")),
-        "train_only": _number(parameters.get("train_only")),
-        "train_seconds": _number((record.get("timings") or {}).get("train_s")),
-        "peak_memory": _number((record.get("memory") or {}).get("peak_rss_bytes")),
+        "test_best": finite((best.get("test") or {}).get(metric)),
+        "test_last": finite((last.get("test") or {}).get(metric)),
+        "validation_best": finite((best.get("validation") or {}).get(metric)),
+        "best_epoch": finite(best.get("epoch")),
+        "deployed": finite(parameters.get("deployed")),
+        "train_only": finite(parameters.get("train_only")),
+        "train_seconds": finite((record.get("timings") or {}).get("train_s")),
+        "peak_memory": finite((record.get("memory") or {}).get("peak_rss_bytes")),
         "agreement": None,
-        "micro_batches": _number((record.get("batching") or {}).get("micro_batches")) or 1.0,
+        "micro_batches": finite((record.get("batching") or {}).get("micro_batches")) or 1.0,
         "data_name": str(data.get("name") or ""),
         "fingerprint": str(data.get("fingerprint") or ""),
-        **{f"rows_{split}": _number(rows.get(split)) for split in ("train", "validation", "test")},
+        **{f"rows_{split}": finite(rows.get(split)) for split in ("train", "validation", "test")},
         "dropped": ", ".join(f"{n} {why}" for why, n in (data.get("dropped") or {}).items()),
         "teacher_name": str(teacher.get("name") or ""),
-        "teacher_score": _number((common.get("test") or {}).get(metric)),
+        "teacher_score": finite((common.get("test") or {}).get(metric)),
         "not_like_for_like": str(cell.get("not_like_for_like") or ""),
-        "own_teacher_score": _number((own.get("test") or {}).get(metric)),
-        "own_teacher_seconds": _number(own.get("seconds")),
+        "own_teacher_score": finite((own.get("test") or {}).get(metric)),
+        "own_teacher_seconds": finite(own.get("seconds")),
         "recipe": _recipe(recipe),
-        "learning_rate": _number(recipe.get("learning_rate")),
-        "teacher_seed": _number(cell.get("teacher_seed")),
+        "learning_rate": finite(recipe.get("learning_rate")),
+        "teacher_seed": finite(cell.get("teacher_seed")),
         "device_name": str(environment.get("device_name") or ""),
         "torch": str(environment.get("torch") or ""),
         "revision": _revision(record.get("revision") or {}),
@@ -187,10 +187,10 @@ def _row(record: Record) -> dict[str, Any]:
         "finished": str(record.get("finished") or ""),
         "key": str(record["key"]),
     }
-    row |= {f"test_{name}": _number(value) for name, value in (best.get("test") or {}).items()}
+    row |= {f"test_{name}": finite(value) for name, value in (best.get("test") or {}).items()}
     # held-out splits beside the official test, shown in columns of their own
     row |= {
-        f"{FURTHER}{name}": _number(scores.get(metric))
+        f"{FURTHER}{name}": finite(scores.get(metric))
         for name, scores in best.items()
         if name not in ("validation", "test") and isinstance(scores, dict)
     }
@@ -246,7 +246,7 @@ def _table(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _recipe(recipe: Mapping[str, Any]) -> str:
     """Return how students are trained, in words; empty where a record does not say it all."""
     epochs, batch, rate = (
-        _number(recipe.get(name)) for name in ("epochs", "batch_size", "learning_rate")
+        finite(recipe.get(name)) for name in ("epochs", "batch_size", "learning_rate")
     )
     if epochs is None or batch is None or rate is None or not recipe.get("optimizer"):
         return ""
@@ -261,7 +261,7 @@ def _revision(revision: Mapping[str, Any]) -> str:
     return str(revision["git"])[:10] + ("+uncommitted" if revision.get("clean") is False else "")
 
 
-def _number(value: object) -> float | None:
+def finite(value: object) -> float | None:
     """Return ``value`` as a finite float, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

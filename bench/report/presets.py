@@ -11,7 +11,12 @@ _SETTING = re.compile(r"\+(?=[\w.]+=)")  # a value may have a plus sign of its o
 
 def joined(preset: str, overrides: Mapping[str, Any]) -> str:
     """Return the preset with its changed settings in it, such as ``quick+epochs=2``."""
-    return "+".join([preset, *(f"{name}={overrides[name]}" for name in sorted(overrides))])
+    return "+".join([preset, *changed(overrides)])
+
+
+def changed(overrides: Mapping[str, Any]) -> list[str]:
+    """Return the changed settings, such as ``["epochs=2"]``, by name."""
+    return [f"{name}={overrides[name]}" for name in sorted(overrides)]
 
 
 def taken_apart(name: str) -> tuple[str, list[str]]:
