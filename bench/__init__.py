@@ -28,6 +28,12 @@ METHODS: Registry[Method] = Registry("method", "methods", "distillation_bench.me
 BASELINES: Registry[Any] = Registry("baseline", "baselines", "distillation_bench.baselines")
 TASKS: Registry[Task] = Registry("task", "bench.tasks", "distillation_bench.tasks")
 
+
+def registry_of(kind: str) -> Registry[Any]:
+    """Return where a contender of ``kind``, ``"method"`` or ``"baseline"``, is registered."""
+    return METHODS if kind == "method" else BASELINES
+
+
 register_method = METHODS.register
 register_baseline = BASELINES.register
 register_task = TASKS.register
@@ -62,6 +68,7 @@ __all__ = [
     "register_baseline",
     "register_method",
     "register_task",
+    "registry_of",
 ]
 
 

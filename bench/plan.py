@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench import BASELINES, METHODS, TASKS
+from bench import BASELINES, METHODS, TASKS, registry_of
 from bench.cells import Cell, GeneratorSpec, Objective, TeacherSpec
 from bench.config import build, label, parse_spec
 from bench.errors import BenchError, unknown
@@ -161,74 +161,107 @@ def _cells(
     device: str,
     codes: dict[type, str],
 ) -> Iterable[Cell]:
-    registry = METHODS if contender.kind == "method" else BASELINES
+    """Yield the cells of one contender on one task; a note says why there are none."""
     try:
-        cls = registry.get(contender.name)
+        cls = registry_of(contender.kind).get(contender.name)
     except BenchError as error:
         if missing_package(error) is None:
             raise
         # its row says what it lacks: the cell finds that out again, and is skipped for it
         plan.notes.append(error.message)
-        yield from _unavailable(task, origin, contender, suite, device)
+        bare = _bare_cell(task, origin, contender, device)
+        yield from (replace(bare, seed=seed) for seed in suite.seeds)
         return
     configured = build(cls.Config, contender.options, f"method '{contender.name}'")
-    config = configured.model_dump(mode="json")
     instance = cls(configured)
-    oracle = bool(getattr(instance, "oracle", False))
-    if task.family not in cls.families:
-        if contender.named:
-            note = f"'{contender.name}' is not for {task.family} tasks: not on {task.name}"
-            plan.notes.append(note)
+    unsuited = _unsuited(cls, contender, task)
+    if unsuited is not None:
+        plan.notes.extend(unsuited)
         return
+    config = configured.model_dump(mode="json")
+    oracle = bool(getattr(instance, "oracle", False))
+    signals = bool(getattr(cls, "signals", ()))
+    spec = _teacher(task, origin, cls, config, suite.teacher_seed, device)
+    generator = _generator(task, spec) if getattr(instance, "needs_generator", False) else None
+    if cls not in codes:  # a method's modules are read once for all tasks and seeds
+        codes[cls] = code_hash(cls)
+    cell = replace(
+        _bare_cell(task, origin, contender, device),
+        label=label(contender.name, contender.options, oracle=oracle),
+        config=config,
+        code=codes[cls],
+        teacher=spec if signals or getattr(cls, "needs_teacher", False) else None,
+        uses_signals=signals,
+        trained=hasattr(cls, "signals"),
+        oracle=oracle,
+        not_like_for_like=cls.card.not_like_for_like if hasattr(cls, "card") else "",
+        generator=generator,
+    )
+    seeds = suite.seeds if getattr(cls, "seeded", True) else suite.seeds[:1]
+    yield from (replace(cell, seed=seed) for seed in seeds)
+
+
+def _unsuited(cls: type[Any], contender: Contender, task: Task) -> list[str] | None:
+    """Return why ``cls`` is not for ``task``, None where it is.
+
+    A method for other tasks that nobody named is left out without a word.
+    """
+    if task.family not in cls.families:
+        note = f"'{contender.name}' is not for {task.family} tasks: not on {task.name}"
+        return [note] if contender.named else []
     lacking = sorted(getattr(cls, "signals", frozenset()) - task.signals)
     if lacking:
-        plan.notes.append(
+        return [
             f"'{contender.name}' needs the teacher's {', '.join(lacking)}, which {task.family} "
             f"tasks do not have: not on {task.name}"
-        )
-        return
+        ]
+    return None
+
+
+def _bare_cell(task: Task, origin: Origin, contender: Contender, device: str) -> Cell:
+    """Return the cell as far as it is known without the method's class, of seed 0."""
+    return Cell(
+        kind=contender.kind,
+        method=contender.name,
+        label=label(contender.name, contender.options),
+        options=dict(contender.options),
+        config=dict(contender.options),
+        code="",
+        task=task.name,
+        preset=task.preset_name,
+        overrides=dict(task.overrides),
+        preset_values=task.preset.model_dump(mode="json"),
+        source=task.source,
+        task_info=_task_info(task, origin.name, origin.limits),
+        origin=asdict(origin),
+        seed=0,
+        teacher=None,
+        device=device,
+    )
+
+
+def _teacher(
+    task: Task,
+    origin: Origin,
+    cls: type[Any],
+    config: Mapping[str, Any],
+    seed: int,
+    device: str,
+) -> TeacherSpec:
+    """Return the task's teacher, trained the method's own way where it has one."""
     taught = task.of_teacher()
-    spec = TeacherSpec(
+    return TeacherSpec(
         task=task.name,
         preset=task.preset_name,
         overrides=dict(taught.overrides),
         preset_values=taught.preset.model_dump(mode="json"),
         source=task.source,
         fingerprint=origin.fingerprint,
-        seed=suite.teacher_seed,
+        seed=seed,
         device=device,
         checkpoint=_checkpoint_sha256(task),
         objective=_objective(cls, config, task),
     )
-    generator = _generator(task, spec) if getattr(instance, "needs_generator", False) else None
-    needs_teacher = bool(getattr(cls, "signals", ())) or getattr(cls, "needs_teacher", False)
-    if cls not in codes:  # a method's modules are read once for all tasks and seeds
-        codes[cls] = code_hash(cls)
-    seeds = suite.seeds if getattr(cls, "seeded", True) else suite.seeds[:1]
-    for seed in seeds:
-        yield Cell(
-            kind=contender.kind,
-            method=contender.name,
-            label=label(contender.name, contender.options, oracle=oracle),
-            options=dict(contender.options),
-            config=config,
-            code=codes[cls],
-            task=task.name,
-            preset=task.preset_name,
-            overrides=dict(task.overrides),
-            preset_values=task.preset.model_dump(mode="json"),
-            source=task.source,
-            task_info=_task_info(task, origin.name, origin.limits),
-            origin=asdict(origin),
-            seed=seed,
-            teacher=spec if needs_teacher else None,
-            device=device,
-            uses_signals=bool(getattr(cls, "signals", ())),
-            trained=hasattr(cls, "signals"),
-            oracle=oracle,
-            not_like_for_like=cls.card.not_like_for_like if hasattr(cls, "card") else "",
-            generator=generator,
-        )
 
 
 def _objective(cls: type, config: Mapping[str, Any], task: Task) -> Objective | None:
@@ -267,31 +300,6 @@ def _generator(task: Task, teacher: TeacherSpec) -> GeneratorSpec:
         device=teacher.device,
         judge=teacher,
     )
-
-
-def _unavailable(
-    task: Task, origin: Origin, contender: Contender, suite: Suite, device: str
-) -> Iterable[Cell]:
-    """Yield the cells of a method that cannot be imported for want of a package."""
-    for seed in suite.seeds:
-        yield Cell(
-            kind=contender.kind,
-            method=contender.name,
-            label=label(contender.name, contender.options),
-            options=dict(contender.options),
-            config=dict(contender.options),
-            code="",
-            task=task.name,
-            preset=task.preset_name,
-            overrides=dict(task.overrides),
-            preset_values=task.preset.model_dump(mode="json"),
-            source=task.source,
-            task_info=_task_info(task, origin.name, origin.limits),
-            origin=asdict(origin),
-            seed=seed,
-            teacher=None,
-            device=device,
-        )
 
 
 def _checkpoint_sha256(task: Task) -> str:

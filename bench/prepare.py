@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import BASELINES, METHODS, TASKS
+from bench import TASKS, registry_of
 from bench.baseline import Baseline
 from bench.cells import Cell
 from bench.config import build
@@ -40,8 +40,7 @@ def open_task(cell: Cell) -> Task:
 
 def make_contender(cell: Cell) -> Method | Baseline:
     """Return the cell's method or baseline, configured."""
-    registry = METHODS if cell.kind == "method" else BASELINES
-    cls = registry.get(cell.method)
+    cls = registry_of(cell.kind).get(cell.method)
     contender: Method | Baseline = cls(build(cls.Config, cell.config, cell.method))
     return contender
 

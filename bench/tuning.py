@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench import BASELINES, METHODS, TASKS
+from bench import BASELINES, METHODS, TASKS, registry_of
 from bench.config import build, parse_spec
 from bench.errors import BenchError
 from bench.plan import EVERYTHING, Plan, kind_of
@@ -228,7 +228,7 @@ def _study(spec: str, suite: Suite) -> Study:
 
 
 def _class(name: str) -> Any:
-    return (METHODS if kind_of(name) == "method" else BASELINES).get(name)
+    return registry_of(kind_of(name)).get(name)
 
 
 def _space(name: str) -> Sequence[tuple[Any, ...]]:

@@ -16,7 +16,8 @@ from typing import Any
 
 from bench.report.content import Context
 from bench.report.frame import MARK, REFERENCE
-from bench.report.sections import Row, Section
+from bench.report.lines import Row
+from bench.report.sections import Section
 from bench.stats import Gain, improvement, paired_gain
 
 # What a heat map's gains are over: the first of these that was run beside the method.

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from bench.report import text
 from bench.report.content import Context, Table, Value
-from bench.report.sections import Line, Section, Versus, distinct, hold
+from bench.report.lines import Line, Versus, hold
+from bench.report.sections import Section, distinct
 from bench.stats import SEEDS_FOR_TEST, holm
 
 Verdict = Literal[

@@ -9,7 +9,8 @@ from typing import Any
 from bench.report import text
 from bench.report.content import Block, Bullets, Context, Table, Text, Value
 from bench.report.frame import preset_name, shown_label
-from bench.report.sections import Line, Section
+from bench.report.lines import Line
+from bench.report.sections import Section
 from bench.store import Record
 
 Place = tuple[str, ...]  # task, preset, source, device, origin

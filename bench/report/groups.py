@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from bench.across import Friedman, friedman, mean_ranks
+from bench.report.lines import Line
 from bench.report.names import file_name
 from bench.report.rates import Rates, at_own_rates
-from bench.report.sections import Line, Section
+from bench.report.sections import Section
 from bench.report.text import metric_name, scale
 from bench.stats import improvement
 

@@ -15,10 +15,11 @@ from bench.report.differences import differences
 from bench.report.formats import markdown
 from bench.report.frame import CEILING, REFERENCE
 from bench.report.groups import Group, told_apart
+from bench.report.lines import Line
 from bench.report.pictures import gain_map
 from bench.report.queries import query_table
 from bench.report.remarks import caption, dates, group_caption, remarks
-from bench.report.sections import Line, Section
+from bench.report.sections import Section
 from bench.stats import SEEDS_FOR_TEST
 
 INTRODUCTION = f"""\

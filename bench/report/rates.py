@@ -11,7 +11,8 @@ from statistics import fmean
 import pandas as pd
 
 from bench.report.frame import REFERENCE
-from bench.report.sections import Line, Row, Section, section_of
+from bench.report.lines import Line, Row
+from bench.report.sections import Section, section_of
 from bench.stats import improvement
 
 SETTING = "recipe.learning_rate="

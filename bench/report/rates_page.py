@@ -8,10 +8,11 @@ from bench.report import text
 from bench.report.content import Block, Context, Heading, Part, Table, Text, Value
 from bench.report.frame import REFERENCE, SECOND
 from bench.report.groups import Group
+from bench.report.lines import Line, Versus, hold
 from bench.report.presets import told
 from bench.report.rates import Rates
 from bench.report.remarks import group_caption, terms
-from bench.report.sections import Line, Section, Versus, hold
+from bench.report.sections import Section
 from bench.stats import improvement
 
 READING = (

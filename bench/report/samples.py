@@ -16,10 +16,11 @@ from bench.report.content import (
     Text,
     Value,
 )
+from bench.report.lines import Row
 from bench.report.names import file_name
 from bench.report.pictures import draw
 from bench.report.sample_files import Samples
-from bench.report.sections import Row, Section
+from bench.report.sections import Section
 
 INTRODUCTION = (
     "A method with a generator also learns from inputs that it makes: an encoder turns a training "

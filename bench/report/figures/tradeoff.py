@@ -22,8 +22,9 @@ from bench.report.figures.style import (
     styled,
     title,
 )
+from bench.report.lines import Line
 from bench.report.looks import Look
-from bench.report.sections import Line, Section
+from bench.report.sections import Section
 from bench.report.text import metric_name, scale, unit
 from bench.stats import improvement
 
