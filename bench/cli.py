@@ -257,15 +257,24 @@ def list_parts(
     what: Annotated[
         str, typer.Argument(help="methods, tasks, baselines, presets, options or settings.")
     ],
+    of: Annotated[
+        str, typer.Argument(help="Options of these methods, presets of these tasks: kd,tgt.")
+    ] = "",
     plugin: Plugins = None,
 ) -> None:
     """List methods, tasks, baselines or presets, or what can be set.
 
     "options" are those of each method (kd:temperature=2), "settings" those of a preset (--set).
+
+    \b
+      python -m bench list methods
+      python -m bench list options kd,tgt
+      python -m bench list presets cifar10
     """
+    from bench.arguments import split_names
     from bench.inquiries import list_registered
 
-    list_registered(what, tuple(plugin or ()), console)
+    list_registered(what, tuple(plugin or ()), console, split_names(of))
 
 
 @app.command()

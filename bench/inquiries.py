@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench import BASELINES, METHODS, TASKS
+from bench import BASELINES, METHODS, TASKS, registry_of
 from bench.commands import announce_plugins, registries
 from bench.errors import EXIT_OK, EXIT_USER, BenchError, unknown
 from bench.privacy import one_line
@@ -19,16 +19,33 @@ from bench.settings import settings_of
 from bench.suites import Suite
 
 
-def list_registered(what: str, plugins: Sequence[str], console: Console) -> None:
-    """Print a table of what is registered."""
+def list_registered(
+    what: str, plugins: Sequence[str], console: Console, only: Sequence[str] = ()
+) -> None:
+    """Print a table of what is registered, or of what can be set.
+
+    Args:
+        only: of these tasks' presets or these methods' options alone; other lists are whole.
+
+    Raises:
+        BenchError: for an unknown list or name, and for names where the list is whole.
+    """
     announce_plugins(plugins, console)
     known = registries()
-    others = {"presets": _list_presets, "options": _list_options, "settings": _list_settings}
-    if what in others:
-        others[what](console)
+    whole = [*known, "settings"]
+    if what not in (*whole, "presets", "options"):
+        raise unknown("list", what, [*whole, "presets", "options"])
+    if only and what in whole:
+        raise BenchError(f"list {what} takes no further name, got '{','.join(only)}'")
+    if what == "presets":
+        _list_presets(console, only)
         return
-    if what not in known:
-        raise unknown("list", what, [*known, *others])
+    if what == "options":
+        _list_options(console, only)
+        return
+    if what == "settings":
+        _list_settings(console)
+        return
     table = Table("name", "what it is", "where", box=None, pad_edge=False)
     for entry in known[what].entries():
         words = (entry.name, entry.summary, entry.origin)
@@ -36,12 +53,12 @@ def list_registered(what: str, plugins: Sequence[str], console: Console) -> None
     console.print(table)
 
 
-def _list_presets(console: Console) -> None:
+def _list_presets(console: Console, tasks: Sequence[str]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("preset", "task", "student", "teacher", "epochs", "data"):
         table.add_column(column, overflow="fold")
     rows = []
-    for name in TASKS.names():
+    for name in tasks or TASKS.names():
         for preset, values in TASKS.get(name).presets.items():
             rows.append((preset, name, values))
     order = {preset: at for at, preset in enumerate(("quick", "small", "standard", "paper"))}
@@ -52,19 +69,24 @@ def _list_presets(console: Console) -> None:
     console.print(table)
 
 
-def _list_options(console: Console) -> None:
-    """Print the options of each method and baseline that has any."""
+def _list_options(console: Console, contenders: Sequence[str]) -> None:
+    """Print the options of each method and baseline that has any, or of those named."""
+    from bench.plan import kind_of
+
     table = Table("method", "option", "default", "allowed", "meaning", box=None, pad_edge=False)
-    for kind in (METHODS, BASELINES):
-        for name in kind.names():
-            try:
-                config = kind.get(name).Config
-            except BenchError as error:  # a package it needs is not installed
-                console.print(f"note: {one_line(str(error))}", markup=False, soft_wrap=True)
-                continue
-            for each in settings_of(config):
-                words = (name, each.path, each.default, each.allowed, each.meaning)
-                table.add_row(*(escape(one_line(word, 500)) for word in words))
+    for name in contenders or (*METHODS.names(), *BASELINES.names()):
+        registry = registry_of(kind_of(name))
+        try:
+            config = registry.get(name).Config
+        except BenchError as error:  # a package it needs is not installed
+            console.print(f"note: {one_line(str(error))}", markup=False, soft_wrap=True)
+            continue
+        found = list(settings_of(config))
+        if contenders and not found:
+            console.print(f"note: '{name}' has no options", markup=False, soft_wrap=True)
+        for each in found:
+            words = (name, each.path, each.default, each.allowed, each.meaning)
+            table.add_row(*(escape(one_line(word, 500)) for word in words))
     console.print(table)
     console.print("Write NAME:OPTION=VALUE, say kd:temperature=2.", markup=False)
 

@@ -76,9 +76,29 @@ def test_list(call: Call, what: str, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("what", "of", "there", "gone"),
+    [
+        ("options", "tgt,label_smoothing", ["tgt", "label_smoothing", "epsilon"], ["gpd", "rkd"]),
+        ("options", "scratch", ["'scratch' has no options"], ["epsilon"]),
+        ("presets", "amazon", ["amazon", "quick", "small"], ["cifar10", "msmarco"]),
+    ],
+)
+def test_list_of_what_is_named(
+    call: Call, what: str, of: str, there: list[str], gone: list[str]
+) -> None:
+    said = call("list", what, of)
+    assert said.code == EXIT_OK
+    assert all(name in said.out + said.err for name in there)
+    assert not any(name in said.out for name in gone)
+
+
+@pytest.mark.parametrize(
     ("arguments", "parts"),
     [
         (["list", "method"], ["unknown list 'method'", "did you mean 'methods'?"]),
+        (["list", "options", "tgd"], ["unknown method 'tgd'", "did you mean"]),
+        (["list", "presets", "cifar"], ["unknown task 'cifar'", "did you mean 'cifar10'?"]),
+        (["list", "methods", "kd"], ["list methods takes no further name, got 'kd'"]),
         (["run", "--tasks", "amazn"], ["unknown task 'amazn'", "did you mean 'amazon'?"]),
         (["run", "--tasks", "cifar10", "--preset", "quik"], ["'quik'", "did you mean 'quick'?"]),
         (["run", "--methods", ","], ["methods", "at least 1"]),
