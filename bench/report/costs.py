@@ -25,7 +25,8 @@ class Cost:
         live: training samples/s with the teacher run beside the student.
         step_p5: seconds of a training step.
         step_p95: likewise.
-        train_flops: of a sample, the teacher's pass counted.
+        cached_flops: of training on a sample, with the teacher read from the cache or without one.
+        live_flops: likewise with the teacher's own pass.
         train_memory: bytes.
         rate: inference samples/s in large batches.
         p50: seconds of a single prediction.
@@ -41,7 +42,8 @@ class Cost:
     live: float | None = None
     step_p5: float | None = None
     step_p95: float | None = None
-    train_flops: float | None = None
+    cached_flops: float | None = None
+    live_flops: float | None = None
     train_memory: float | None = None
     rate: float | None = None
     p50: float | None = None
@@ -129,7 +131,8 @@ def cost(modes: Mapping[str, Record]) -> Cost:
         live=float(live["training"]["step"]["samples_per_s"]) if live else None,
         step_p5=float(step["p5_s"]),
         step_p95=float(step["p95_s"]),
-        train_flops=_number(whole["training"]["flops_per_sample"]),
+        cached_flops=_number(cheap["training"]["flops_per_sample"]) if cheap else None,
+        live_flops=_number(live["training"]["flops_per_sample"]) if live else None,
         # what CUDA allocated, or by how much the process grew
         train_memory=_number(memory.get("cuda_allocated_bytes", memory.get("rss_growth_bytes"))),
         rate=float(inference["throughput"]["samples_per_s"]),
@@ -163,7 +166,7 @@ HEAD = (
     "train, teacher cached (samples/s)",
     "train, teacher live (samples/s)",
     "step p5–p95 (ms)",
-    "train FLOPs/sample",
+    "train FLOPs/sample, cached / live",
     "train memory (MiB)",
     "inference (samples/s)",
     "latency p50 / p95 (ms)",
@@ -199,13 +202,14 @@ def _row(label: str, cost: Cost) -> list[Value]:
         return [Value(label), Value(cost.state), *[Value(text.NOTHING)] * (len(HEAD) - 2)]
     step = f"{_ms(cost.step_p5, 1)}–{_ms(cost.step_p95, 1)}"
     latency = f"{_ms(cost.p50, 2)} / {_ms(cost.p95, 2)}"
+    flops = f"{text.count(cost.cached_flops)} / {text.count(cost.live_flops)}"
     memory = text.NOTHING if cost.train_memory is None else f"{cost.train_memory / 2**20:.0f}"
     return [
         Value(label, label),
         Value(_rate(cost.cached), cost.cached),
         Value(_rate(cost.live), cost.live),
         Value(step, cost.step_p5),
-        Value(text.count(cost.train_flops), cost.train_flops),
+        Value(flops, cost.cached_flops or cost.live_flops),
         Value(memory, cost.train_memory),
         Value(_rate(cost.rate), cost.rate),
         Value(latency, cost.p50),
@@ -242,6 +246,7 @@ def _caption(section: Section, found: Mapping[str, Cost]) -> str:
     return (
         f"One process at a time, {environment.get('threads')} processor thread(s), on "
         f"{environment.get('device_name')}; preset {section.preset}, source {section.source}; "
-        f"medians after warm-up. Train FLOPs count the teacher's own pass; train memory is "
-        f"{memory}; extra is parameters that are trained and thrown away. Measured {when}."
+        f"medians after warm-up. Step and train memory are those of the cached teacher where there "
+        f"is one, FLOPs with a live teacher count its own pass; train memory is {memory}; extra is "
+        f"parameters that are trained and thrown away. Measured {when}."
     )

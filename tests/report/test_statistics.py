@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factory import failure, record, world
+from factory import cost, failure, record, world
 
 from bench.report.agreement import agreements
-from bench.report.content import Context
-from bench.report.costs import Cost, collect_costs
+from bench.report.content import Context, Table
+from bench.report.costs import HEAD, Cost, collect_costs, cost_table
 from bench.report.frame import collect
 from bench.report.leaderboard import render_leaderboard
 from bench.report.parts import build
@@ -192,6 +192,16 @@ def test_training_is_as_fast_as_the_cheaper_way_of_serving_the_teacher() -> None
     assert Cost(cached=3.0, live=2.0).train_rate == 3.0
     assert Cost(live=2.0).train_rate == 2.0
     assert Cost().train_rate is None
+
+
+def test_flops_stand_beside_the_speed_they_belong_to() -> None:
+    costs = [cost("kd", "cached"), cost("kd", "live", 0.5), cost("scratch", "none")]
+    made = context([*runs("scratch", SCRATCH), *runs("kd", KD)], costs)
+    (section,) = made.sections
+    (table,) = [block for block in cost_table(made, section) if isinstance(block, Table)]
+    at = HEAD.index("train FLOPs/sample, cached / live")
+    shown = {row[0].text: row[at].text for row in table.rows}
+    assert shown == {"kd": "31.00 M / 62.00 M", "scratch": "31.00 M / -"}
 
 
 def test_a_malformed_cost_record_is_a_problem_not_a_crash() -> None:
