@@ -92,7 +92,8 @@ class Setup:
     """What a method may look at before training.
 
     Attributes:
-        student: the freshly initialised student, on its device.
+        student: the freshly initialised student, on its device and in training mode: a pass through
+            it here moves its batch norm's running statistics unless it is set to ``eval()`` first.
         num_classes: number of classes ``C``.
         family: "image", "text" or "retrieval".
         pairs: layer map ``(student layer, teacher layer)``, uniform, shallow to deep.

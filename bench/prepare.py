@@ -107,6 +107,7 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method, micro_batches: i
         generator_model=generator,
     )
     method.setup(context)
+    _check_own_parameters(cell, method, student)
     setting = Setting(
         train=data.train,
         validation=data.validation,
@@ -123,6 +124,16 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method, micro_batches: i
     seconds = time.perf_counter() - clock
     method.to(device)
     return Prepared(student, method, source, manifest, setting, seconds, generator_manifest)
+
+
+def _check_own_parameters(cell: Cell, method: Method, student: Model) -> None:
+    """Refuse a method that took the student in: each step would move its parameters twice."""
+    own = {id(parameter) for parameter in method.parameters()}
+    if any(id(parameter) in own for parameter in student.parameters()):
+        raise BenchError(
+            f"method '{cell.method}' keeps the student as a module of its own",
+            "every loss is given the student's output; assign no part of the student to self",
+        )
 
 
 def _generated(

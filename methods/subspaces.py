@@ -80,6 +80,7 @@ def fit_subspaces(
         generator: for rotations and random projections.
 
     Raises:
+        NotApplicable: when the head reads the whole embedding and leaves no direction.
         BenchError: for a class with too few samples, or ``S`` above what is left of ``D``.
     """
     count = config.subclasses

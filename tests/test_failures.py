@@ -52,6 +52,22 @@ class NotANumber(Plain):
         return {"ce": super().loss(**given)["ce"] * float("nan")}
 
 
+@register_method("termless")
+class Termless(Plain):
+    """Return no loss at all."""
+
+    def loss(self, **given):
+        return {}
+
+
+@register_method("greedy")
+class Greedy(Plain):
+    """Take the student in, whose parameters would then be stepped twice."""
+
+    def setup(self, context):
+        self.model = context.student
+
+
 @register_method("killed_once")
 class KilledOnce(Plain):
     """Die as a process does that the kernel kills, the first time."""
@@ -177,14 +193,15 @@ def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None
 
 
 def test_failing_cells_are_written_down_and_the_rest_goes_on(bench: Bench) -> None:
-    methods = ["raising", "not_a_number", "killed_once", "scratch"]
+    methods = ["raising", "not_a_number", "killed_once", "termless", "greedy", "scratch"]
     code, said = bench.run("--methods", ",".join(methods), "--set", "epochs=1")
     assert code == 1, said
-    assert "1 cells run, 0 there already." in said and "3 failed." in said
+    assert "1 cells run, 0 there already." in said and "5 failed." in said
     records = bench.records()
     assert sorted(records) == sorted(methods)
     assert records["scratch"]["status"] == "ok"
-    for method, status in zip(methods, ("failed", "diverged", "failed"), strict=False):
+    statuses = ("failed", "diverged", "failed", "failed", "failed")
+    for method, status in zip(methods, statuses, strict=False):
         record = records[method]
         assert record["status"] == status and record["metrics"] is None
         assert record["cell"]["seed"] == 0 and record["data"]["name"] == "embedded digits"
@@ -202,6 +219,11 @@ def test_failing_cells_are_written_down_and_the_rest_goes_on(bench: Bench) -> No
     error = records["killed_once"]["error"]
     assert error["class"] == "ProcessDied"
     assert error["message"] == "the process was ended by SIGKILL" and "memory" in error["hint"]
+
+    error = records["termless"]["error"]
+    assert error["message"] == "Termless.loss returned no term in stage 'main'"
+    error = records["greedy"]["error"]
+    assert error["message"] == "method 'greedy' keeps the student as a module of its own"
 
     before = {path: path.read_bytes() for path in record_files(bench.base / "results")}
     code, said = bench.run("--methods", "scratch,killed_once", "--set", "epochs=1")

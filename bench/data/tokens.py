@@ -40,6 +40,24 @@ def cached_tokens(
     return np.split(kept["ids"].astype(np.int64), bounds), int(kept["pad"])
 
 
+def beginnings(texts: Sequence[str], model: str, max_length: int) -> list[str]:
+    """Return of each text what a model reads of it: its first ``max_length`` tokens, as written.
+
+    Args:
+        texts: the texts.
+        model: whose tokenizer to use; its special tokens count.
+        max_length: as in :func:`cached_tokens`.
+    """
+    from bench.models.text import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    cut = tokenizer(
+        list(texts), truncation=True, max_length=max_length, return_offsets_mapping=True
+    )
+    ends = [max(end for _, end in offsets) for offsets in cut["offset_mapping"]]
+    return [text[:end] for text, end in zip(texts, ends, strict=True)]
+
+
 def _key(texts: Sequence[str], model: str, max_length: int) -> str:
     import tokenizers
 

@@ -26,6 +26,7 @@ from bench.models.base import Model, parameter_count
 from bench.prepare import Prepared, make_contender, open_task, prepare
 from bench.store import slug, write_atomically
 from bench.tasks.base import Data, Task
+from bench.teachers.serve import looks_at_plain_samples, training_views
 from bench.training.evaluate import autocast, evaluating
 from bench.training.stage import StageRunner, build_optimizer
 
@@ -128,7 +129,7 @@ def _measure(spec: CostSpec) -> dict[str, Any]:
             "train_only": parameter_count(method),
             "teacher": prepared.manifest["parameters"] if prepared.manifest else None,
         },
-        "passes": _teacher_passes(spec, task),
+        "passes": _teacher_passes(spec, task, method),
     }
 
 
@@ -259,6 +260,15 @@ def _inference(model: Model, data: Data, task: Task) -> dict[str, Any]:
     }
 
 
-def _teacher_passes(spec: CostSpec, task: Task) -> float:
-    """Return teacher passes over the training split that one cell asks for, when nobody shares."""
-    return 0.0 if spec.mode == "none" else float(task.preset.recipe.epochs)
+def _teacher_passes(spec: CostSpec, task: Task, method: Method) -> int:
+    """Return teacher passes over the training split that one cell asks for, when nobody shares.
+
+    Live that is one an epoch; the cache is filled once for each view, and texts have one view.
+    """
+    if spec.mode == "none":
+        return 0
+    recipe = task.preset.recipe
+    if spec.mode == "live":
+        return recipe.epochs
+    plain = looks_at_plain_samples(method)
+    return len(training_views(spec.cell.seed, recipe, plain=plain)) if task.augmented else 1

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.splits import Split, View
-from bench.errors import Diverged
+from bench.errors import BenchError, Diverged
 from bench.measure.phases import Phases
 from bench.method import Method, Progress, Stage
 from bench.models.base import Model
@@ -211,6 +211,12 @@ class StageRunner:
                 terms = {**self._terms(batch, guide, progress)}
                 if extra is not None:
                     terms |= self._generated_terms(*extra, progress)
+                if not terms:
+                    raise BenchError(
+                        f"{type(self.method).__name__}.loss returned no term in stage "
+                        f"'{self.stage.name}'",
+                        "return at least one named scalar",
+                    )
                 if len(parts) > 1:
                     share = len(part) / len(index)
                     terms = {name: value * share for name, value in terms.items()}

@@ -14,6 +14,7 @@ from scipy.special import logsumexp
 
 from bench import BASELINES, BenchError
 from bench.config import Config, build
+from bench.data.tokens import beginnings, cached_tokens
 from bench.method import Progress
 from bench.tasks.base import Preset, Recipe
 from bench.tasks.text import Texts, TextTask
@@ -63,7 +64,7 @@ class Moods(TextTask):
 
 @pytest.fixture
 def tfidf():
-    return BASELINES.get("tfidf")(Config())
+    return BASELINES.get("tfidf")(BASELINES.get("tfidf").Config())
 
 
 def test_tfidf_gives_log_probabilities_of_every_held_out_split(tfidf) -> None:
@@ -82,6 +83,35 @@ def test_tfidf_learns_what_words_tell(tfidf) -> None:
     task = Moods("quick")
     found = tfidf.predict(task=task, seed=0, teacher={}).logits["test"]
     assert task.evaluate(found, task.texts()["test"][1])["accuracy"] > 0.95  # chance: 1/3
+
+
+def test_tfidf_reads_whole_texts_or_what_the_student_reads() -> None:
+    filler = "and so on and so forth " * 20  # what tells the class stands after the student's cut
+    task = Moods("quick")
+    texts = {
+        name: ([f"{filler} {row}" for row in rows], labels)
+        for name, (rows, labels) in task.texts().items()
+    }
+    task.content = lambda: texts
+    scores = {}
+    for reads in ("whole", "student"):
+        cls = BASELINES.get("tfidf")
+        baseline = cls(build(cls.Config, {"reads": reads}, "tfidf"))
+        found = baseline.predict(task=task, seed=0, teacher={}).logits["test"]
+        scores[reads] = task.evaluate(found, texts["test"][1])["accuracy"]
+    assert scores["whole"] > 0.95
+    assert scores["student"] == pytest.approx(1 / 3)  # nothing is left that differs
+
+
+@given(st.lists(st.text(max_size=300), min_size=1, max_size=4), st.integers(3, 64))
+@settings(max_examples=30, deadline=None)
+def test_the_beginning_of_a_text_has_the_tokens_that_a_model_reads(
+    texts: list[str], length: int
+) -> None:
+    whole, _ = cached_tokens(texts, "minilm", length)
+    cut, _ = cached_tokens(beginnings(texts, "minilm", length), "minilm", length)
+    for one, other in zip(whole, cut, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_tfidf_never_looks_at_test_labels(tfidf) -> None:

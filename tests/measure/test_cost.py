@@ -13,8 +13,9 @@ from rich.console import Console
 
 from bench import runner
 from bench.drive import Summary
-from bench.measure.cost import CostSpec, cost_path, measure_cost
-from bench.plan import Plan, make_plan
+from bench.measure.cost import CostSpec, _teacher_passes, cost_path, measure_cost
+from bench.plan import Plan, Serving, make_plan
+from bench.prepare import make_contender, open_task
 from bench.progress import Progress
 from bench.store import read_costs
 from bench.suites import Suite
@@ -65,6 +66,20 @@ def test_phases_of_a_step_without_a_teacher(measured: dict[str, dict[str, Any]])
         for stage in each["training"]["stages"].values():
             assert stage["phases_s"].keys() == {"data", "step"}
             assert all(seconds > 0 for seconds in stage["phases_s"].values())
+
+
+def test_teacher_passes_are_one_a_view_and_texts_have_one_view() -> None:
+    def passes(task: str, method: str, mode: str) -> int:
+        suite = Suite(methods=[method], tasks=[task], preset="quick", seeds=[0])
+        (cell,) = make_plan(suite, device="cpu", serving=Serving(signals=mode)).cells
+        return _teacher_passes(CostSpec(cell), open_task(cell), make_contender(cell))
+
+    assert passes("cifar10:epochs=3", "scratch", "auto") == 0
+    assert passes("cifar10:epochs=3", "kd", "live") == passes("cifar10:epochs=3", "kd", "auto") == 3
+    assert passes("cifar10:epochs=3", "rkd", "auto") == 4  # and the plain samples
+    assert passes("cifar10:epochs=3:recipe.views=2", "kd", "auto") == 2
+    assert passes("amazon:epochs=3", "kd", "auto") == passes("amazon:epochs=3", "rkd", "auto") == 1
+    assert passes("amazon:epochs=3", "kd", "live") == 3
 
 
 def test_the_record_is_where_it_belongs_and_can_be_read(
