@@ -187,7 +187,7 @@ def log_normaliser(positive: Tensor, negative: Tensor, chosen: Tensor, rows: int
 
 
 def draw_pool(rows: int, size: int, seed: int) -> Tensor:
-    """Return ``size`` different training samples (all where there are fewer), in random order.
+    """Return ``size`` different training samples in random order, all in their own where fewer.
 
     With the largest class's size over ``K``, every sample finds ``K`` of other classes in it.
     """
@@ -200,8 +200,9 @@ def draw_pool(rows: int, size: int, seed: int) -> Tensor:
 def choose_negatives(pool: Tensor, labels: Tensor, count: int) -> Tensor:
     """Return which of the pool each sample is held against, ``(N, M)`` bool.
 
-    The first ``count`` of another class, in the pool's order: a uniform draw without replacement,
-    as the pool's order is random.
+    The first ``count`` of another class, in the pool's order: a uniform draw without replacement
+    where the pool's order is random.  A pool of all samples has their own order; a sample of a rare
+    class with more than ``count`` others then always meets the same ones.
 
     Args:
         pool: classes of the pool ``(M,)``.
