@@ -32,17 +32,14 @@ def list_registered(
     """
     announce_plugins(plugins, console)
     known = registries()
-    whole = [*known, "settings"]
-    if what not in (*whole, "presets", "options"):
-        raise unknown("list", what, [*whole, "presets", "options"])
-    if only and what in whole:
+    narrowed = {"presets": _list_presets, "options": _list_options}
+    if what in narrowed:
+        narrowed[what](console, only)
+        return
+    if what not in (*known, "settings"):
+        raise unknown("list", what, [*known, *narrowed, "settings"])
+    if only:
         raise BenchError(f"list {what} takes no further name, got '{','.join(only)}'")
-    if what == "presets":
-        _list_presets(console, only)
-        return
-    if what == "options":
-        _list_options(console, only)
-        return
     if what == "settings":
         _list_settings(console)
         return

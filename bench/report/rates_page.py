@@ -16,7 +16,7 @@ from bench.report.sections import Section
 from bench.stats import improvement
 
 READING = (
-    "The same task with the same settings at several learning rates. A method with large gradients "
+    "The same task with the same settings at several learning rates. A loss that suits a low rate "
     "looks good at a rate that is too low for the others, so a gain at one rate may be the rate's. "
     "On the right every row has the rate at which its mean validation score over seeds is highest, "
     "chosen from the same rates for all, and is compared there, seed by seed. A row that lacks a "
