@@ -14,6 +14,7 @@ import torch
 
 from bench.cells import Cell
 from bench.config import content_hash
+from bench.data.splits import Split
 from bench.environment import environment, revision
 from bench.failures import failure, storage_problem
 from bench.measure.energy import counts_energy, energy
@@ -25,7 +26,7 @@ from bench.method import Method, Stage
 from bench.models.base import Model, parameter_count
 from bench.prepare import Prepared, make_contender, open_task, prepare
 from bench.store import slug, write_atomically
-from bench.tasks.base import Data, Task
+from bench.tasks.base import Data, Recipe, Task
 from bench.teachers.serve import looks_at_plain_samples, training_views
 from bench.training.evaluate import autocast, evaluating
 from bench.training.stage import StageRunner, build_optimizer
@@ -129,7 +130,7 @@ def _measure(spec: CostSpec) -> dict[str, Any]:
             "train_only": parameter_count(method),
             "teacher": prepared.manifest["parameters"] if prepared.manifest else None,
         },
-        "passes": _teacher_passes(spec, task, method),
+        "passes": _teacher_passes(spec, data.train, task.preset.recipe, method),
     }
 
 
@@ -260,15 +261,16 @@ def _inference(model: Model, data: Data, task: Task) -> dict[str, Any]:
     }
 
 
-def _teacher_passes(spec: CostSpec, task: Task, method: Method) -> int:
+def _teacher_passes(spec: CostSpec, train: Split, recipe: Recipe, method: Method) -> int:
     """Return teacher passes over the training split that one cell asks for, when nobody shares.
 
-    Live that is one an epoch; the cache is filled once for each view, and texts have one view.
+    Live that is one an epoch; the cache is filled once for each view, and a static split has one.
     """
     if spec.mode == "none":
         return 0
-    recipe = task.preset.recipe
     if spec.mode == "live":
         return recipe.epochs
+    if train.static:
+        return 1
     plain = looks_at_plain_samples(method)
-    return len(training_views(spec.cell.seed, recipe, plain=plain)) if task.augmented else 1
+    return len(training_views(spec.cell.seed, recipe, plain=plain))

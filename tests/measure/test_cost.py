@@ -72,7 +72,9 @@ def test_teacher_passes_are_one_a_view_and_texts_have_one_view() -> None:
     def passes(task: str, method: str, mode: str) -> int:
         suite = Suite(methods=[method], tasks=[task], preset="quick", seeds=[0])
         (cell,) = make_plan(suite, device="cpu", serving=Serving(signals=mode)).cells
-        return _teacher_passes(CostSpec(cell), open_task(cell), make_contender(cell))
+        opened = open_task(cell)
+        train, recipe = opened.load().train, opened.preset.recipe
+        return _teacher_passes(CostSpec(cell), train, recipe, make_contender(cell))
 
     assert passes("cifar10:epochs=3", "scratch", "auto") == 0
     assert passes("cifar10:epochs=3", "kd", "live") == passes("cifar10:epochs=3", "kd", "auto") == 3
