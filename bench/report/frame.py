@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,7 +32,7 @@ COLUMNS = [
     *["test_best", "test_last", "validation_best", "best_epoch"],
     *["deployed", "train_only", "train_seconds", "peak_memory", "agreement", "micro_batches"],
     *["data_name", "fingerprint", "rows_train", "rows_validation", "rows_test", "dropped"],
-    *["teacher_name", "teacher_score", "device_name", "torch", "revision"],
+    *["teacher_name", "teacher_score", "teacher_copy", "device_name", "torch", "revision"],
     *["error_class", "error_message", "finished", "key"],
     *["not_like_for_like", "own_teacher_score", "own_teacher_seconds", "recipe"],
     *["learning_rate", "teacher_seed"],
@@ -122,77 +124,23 @@ def _column(rows: Iterable[Mapping[str, Any]], name: str) -> pd.Series:
 
 def _row(record: Record) -> dict[str, Any]:
     """Return one flat row; raises a LookupError, TypeError or the like for a malformed record."""
-    cell, task = record["cell"], record["task"]
-    environment = record.get("environment") or {}
-    data = record.get("data") or {}
-    rows = data.get("rows") or {}
-    parameters = record.get("parameters") or {}
-    teacher = record.get("teacher") or {}
-    own = teacher if teacher.get("objective") else {}
-    common = {} if own else teacher
-    error = record.get("error") or {}
+    task = record["task"]
     metric, direction = str(task["metric"]), str(task["direction"])
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {DIRECTIONS}, got {direction!r}")
-    values = cell.get("preset_values")
-    recipe = values.get("recipe") if isinstance(values, dict) else None
-    recipe = recipe if isinstance(recipe, dict) else {}
-    metrics = record.get("metrics") or {}
-    best, last = metrics.get("best") or {}, metrics.get("last") or {}
     row: dict[str, Any] = {
-        # whose results these are; nothing imported ever stands in one table with our own
-        "origin": str((record.get("external") or {}).get("origin") or ""),
-        "task": str(cell["task"]),
-        "preset": preset_name(cell),
-        "source": str(cell["source"]),
-        "device": str(environment.get("device") or UNKNOWN_DEVICE),
-        "label": shown_label(cell),
-        "seed": int(cell["seed"]),
+        **_asked(record),
         "family": str(task.get("family") or ""),
-        "title": str(task.get("title") or cell["task"]),
+        "title": str(task.get("title") or record["cell"]["task"]),
         "limits": str(task.get("limits") or ""),
         "classes": finite(task.get("classes")),
         "metric": metric,
         "direction": direction,
-        "method": str(cell["method"]),
-        "kind": str(cell["kind"]),
-        "status": str(record["status"]),
-        "test_best": finite((best.get("test") or {}).get(metric)),
-        "test_last": finite((last.get("test") or {}).get(metric)),
-        "validation_best": finite((best.get("validation") or {}).get(metric)),
-        "best_epoch": finite(best.get("epoch")),
-        "deployed": finite(parameters.get("deployed")),
-        "train_only": finite(parameters.get("train_only")),
-        "train_seconds": finite((record.get("timings") or {}).get("train_s")),
-        "peak_memory": finite((record.get("memory") or {}).get("peak_rss_bytes")),
-        "agreement": None,
-        "micro_batches": finite((record.get("batching") or {}).get("micro_batches")) or 1.0,
-        "data_name": str(data.get("name") or ""),
-        "fingerprint": str(data.get("fingerprint") or ""),
-        **{f"rows_{split}": finite(rows.get(split)) for split in ("train", "validation", "test")},
-        "dropped": ", ".join(f"{n} {why}" for why, n in (data.get("dropped") or {}).items()),
-        "teacher_name": str(teacher.get("name") or ""),
-        "teacher_score": finite((common.get("test") or {}).get(metric)),
-        "not_like_for_like": str(cell.get("not_like_for_like") or ""),
-        "own_teacher_score": finite((own.get("test") or {}).get(metric)),
-        "own_teacher_seconds": finite(own.get("seconds")),
-        "recipe": _recipe(recipe),
-        "learning_rate": finite(recipe.get("learning_rate")),
-        "teacher_seed": finite(cell.get("teacher_seed")),
-        "device_name": str(environment.get("device_name") or ""),
-        "torch": str(environment.get("torch") or ""),
-        "revision": _revision(record.get("revision") or {}),
-        "error_class": str(error.get("class") or ""),
-        "error_message": without_paths(first_line(str(error.get("message") or ""))),
-        "finished": str(record.get("finished") or ""),
-        "key": str(record["key"]),
-    }
-    row |= {f"test_{name}": finite(value) for name, value in (best.get("test") or {}).items()}
-    # held-out splits beside the official test, shown in columns of their own
-    row |= {
-        f"{FURTHER}{name}": finite(scores.get(metric))
-        for name, scores in best.items()
-        if name not in ("validation", "test") and isinstance(scores, dict)
+        **_came_out(record, metric),
+        **_cost(record),
+        **_data(record.get("data") or {}),
+        **_taught(record.get("teacher") or {}, metric),
+        **_ran(record),
     }
     if row["status"] == "ok" and row["test_best"] is None:
         # Nothing to average, so it must not count as a finished run.
@@ -203,6 +151,115 @@ def _row(record: Record) -> dict[str, Any]:
         }
     # names may be a stranger's: nothing in them does anything to a terminal, a page or a font
     return {name: _shown(v) if isinstance(v, str) else v for name, v in row.items()}
+
+
+def _asked(record: Record) -> dict[str, Any]:
+    """Return what cell it is."""
+    cell = record["cell"]
+    values = cell.get("preset_values")
+    recipe = values.get("recipe") if isinstance(values, dict) else None
+    recipe = recipe if isinstance(recipe, dict) else {}
+    return {
+        # whose results these are; nothing imported ever stands in one table with our own
+        "origin": str((record.get("external") or {}).get("origin") or ""),
+        "task": str(cell["task"]),
+        "preset": preset_name(cell),
+        "source": str(cell["source"]),
+        "label": shown_label(cell),
+        "seed": int(cell["seed"]),
+        "method": str(cell["method"]),
+        "kind": str(cell["kind"]),
+        "not_like_for_like": str(cell.get("not_like_for_like") or ""),
+        "recipe": _recipe(recipe),
+        "learning_rate": finite(recipe.get("learning_rate")),
+        "teacher_seed": finite(cell.get("teacher_seed")),
+    }
+
+
+def _came_out(record: Record, metric: str) -> dict[str, Any]:
+    """Return how the cell ended and its scores."""
+    metrics = record.get("metrics") or {}
+    best, last = metrics.get("best") or {}, metrics.get("last") or {}
+    test = best.get("test") or {}
+    error = record.get("error") or {}
+    return {
+        "status": str(record["status"]),
+        "error_class": str(error.get("class") or ""),
+        "error_message": without_paths(first_line(str(error.get("message") or ""))),
+        "test_best": finite(test.get(metric)),
+        "test_last": finite((last.get("test") or {}).get(metric)),
+        "validation_best": finite((best.get("validation") or {}).get(metric)),
+        "best_epoch": finite(best.get("epoch")),
+        "agreement": None,
+        **{f"test_{name}": finite(value) for name, value in test.items()},
+        # held-out splits beside the official test, shown in columns of their own
+        **{
+            f"{FURTHER}{name}": finite(scores.get(metric))
+            for name, scores in best.items()
+            if name not in ("validation", "test") and isinstance(scores, dict)
+        },
+    }
+
+
+def _cost(record: Record) -> dict[str, Any]:
+    """Return parameters, seconds and memory."""
+    parameters = record.get("parameters") or {}
+    return {
+        "deployed": finite(parameters.get("deployed")),
+        "train_only": finite(parameters.get("train_only")),
+        "train_seconds": finite((record.get("timings") or {}).get("train_s")),
+        "peak_memory": finite((record.get("memory") or {}).get("peak_rss_bytes")),
+        "micro_batches": finite((record.get("batching") or {}).get("micro_batches")) or 1.0,
+    }
+
+
+def _data(data: Mapping[str, Any]) -> dict[str, Any]:
+    rows = data.get("rows") or {}
+    return {
+        "data_name": str(data.get("name") or ""),
+        "fingerprint": str(data.get("fingerprint") or ""),
+        **{f"rows_{split}": finite(rows.get(split)) for split in ("train", "validation", "test")},
+        "dropped": ", ".join(f"{n} {why}" for why, n in (data.get("dropped") or {}).items()),
+    }
+
+
+def _taught(teacher: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """Return who taught: the task's one teacher, or one of the method's own."""
+    score = finite((teacher.get("test") or {}).get(metric))
+    own = bool(teacher.get("objective"))
+    return {
+        "teacher_name": str(teacher.get("name") or ""),
+        "teacher_score": None if own else score,
+        "teacher_copy": "" if own else _copy(teacher),
+        "own_teacher_score": score if own else None,
+        "own_teacher_seconds": finite(teacher.get("seconds")) if own else None,
+    }
+
+
+def _copy(teacher: Mapping[str, Any]) -> str:
+    """Return a name for the weights that taught; empty where nothing tells them apart.
+
+    A teacher that is trained again from the same seed on another machine has the same key and
+    other weights.  What it scored, to the last digit, tells the two apart.
+    """
+    scores = [teacher.get("validation"), teacher.get("test")]
+    if not any(scores):
+        return ""
+    told = json.dumps(scores, sort_keys=True, default=str)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _ran(record: Record) -> dict[str, Any]:
+    """Return where, when and by which code."""
+    environment = record.get("environment") or {}
+    return {
+        "device": str(environment.get("device") or UNKNOWN_DEVICE),
+        "device_name": str(environment.get("device_name") or ""),
+        "torch": str(environment.get("torch") or ""),
+        "revision": _revision(record.get("revision") or {}),
+        "finished": str(record.get("finished") or ""),
+        "key": str(record["key"]),
+    }
 
 
 @functools.lru_cache(maxsize=4096)  # most fields say the same in every record

@@ -15,6 +15,7 @@ def remarks(section: Section) -> list[str]:
     """Return what a reader must know before believing the section's order, one sentence each."""
     return [
         *_gap(section),
+        *_copies(section),
         *_without_parameters(section),
         *_noise(section),
         *terms(section),
@@ -77,6 +78,47 @@ def _gap(section: Section) -> list[str]:
     shown = number(lead, section.metric, signed=True)
     points = " points" if scale(section.metric) == 100.0 else ""
     return [f"The teacher {how} ({shown}{points}), so this table says little about distillation."]
+
+
+def _copies(section: Section) -> list[str]:
+    """Name the rows that another copy of the teacher taught, trained again from the same seed.
+
+    On another kind of processor that gives other weights, so the rows differ by more than method.
+    """
+    cells = section.cells
+    taught = cells[(cells.status == "ok") & (cells.teacher_copy != "")]
+    percent = " %" if scale(section.metric) == 100.0 else ""
+    told = []
+    for _, same in taught.groupby("teacher_seed", dropna=False):
+        copies = same.teacher_copy.value_counts()
+        if len(copies) == 1:
+            continue
+        most = sorted(copies.index, key=lambda copy: (-copies[copy], copy))
+        groups = []
+        for copy in most:
+            theirs = same[same.teacher_copy == copy]
+            score = number(theirs.teacher_score.iloc[0], section.metric)
+            rows = "most rows" if copy == most[0] else _with_seeds(theirs, same)
+            groups.append(f"{rows} had one that scores {score}{percent}")
+        told.append(
+            f"The teacher was trained {len(most)} times: {'; '.join(groups)}. A difference "
+            "between rows of two copies is not the methods' alone."
+        )
+    return told
+
+
+def _with_seeds(cells: pd.DataFrame, among: pd.DataFrame) -> str:
+    """Return the labels of ``cells``, each with its seeds unless it has all it has ``among``."""
+    named = []
+    for label, part in cells.groupby("label"):
+        if len(part) == int((among.label == label).sum()):
+            named.append(str(label))
+        else:
+            seeds = ", ".join(str(seed) for seed in sorted(part.seed))
+            named.append(
+                f"{label} (seed {seeds})" if len(part) == 1 else f"{label} (seeds {seeds})"
+            )
+    return ", ".join(named)
 
 
 def _without_parameters(section: Section) -> list[str]:

@@ -200,6 +200,30 @@ def test_the_methods_own_teacher_stands_in_for_a_missing_row() -> None:
     assert cells(page, "kd")[5] == "50"
 
 
+def test_rows_of_another_copy_of_the_teacher_are_named(small: list[Record]) -> None:
+    assert "was trained" not in render(small)
+
+    def taught_anew(made: Record) -> Record:
+        test = {**made["teacher"]["test"], "accuracy": 0.905}
+        return {**made, "teacher": {**made["teacher"], "test": test}}
+
+    anew = {("gpd", 0), ("gpd", 1), ("gpd", 2), ("kd", 1)}
+    again = [
+        taught_anew(made) if (made["cell"]["label"], made["cell"]["seed"]) in anew else made
+        for made in small
+    ]
+    assert (
+        "The teacher was trained 2 times: most rows had one that scores 90.00 %; gpd, kd (seed 1) "
+        "had one that scores 90.50 %. A difference between rows of two copies is not the methods' "
+        "alone."
+    ) in render(again)
+
+
+def test_a_teacher_of_the_methods_own_is_no_copy(small: list[Record]) -> None:
+    apart = {"not_like_for_like": "retrains it", "own_teacher": (0.97, 61.6)}
+    assert "was trained" not in render([*small, *runs("subclass", [0.9, 0.9, 0.9], **apart)])
+
+
 def test_a_model_without_parameters_that_wins_is_named(small: list[Record]) -> None:
     page = render([*small, record("tfidf", 0, 0.88, parameters=None)])
     assert "tfidf, which is no neural network, scores 88.00 and beats the best trained" in page
