@@ -198,11 +198,28 @@ def _plan(suite: Suite, running: Running, console: Console, device: str) -> Plan
             "live" if running.live else "auto", int(running.cache_gb * 2**30), running.check_cache
         ),
     )
-    for note in dict.fromkeys(plan.notes):
-        console.print(f"note: {one_line(note)}", markup=False, soft_wrap=True)
     check_writable(running.results)
     cache_dir()  # refused here, before any cell would be
+    for note in dict.fromkeys([*plan.notes, *_emulated(plan, running, device)]):
+        console.print(f"note: {one_line(note)}", markup=False, soft_wrap=True)
     return plan
+
+
+def _emulated(plan: Plan, running: Running, device: str) -> list[str]:
+    """Say where this machine trains in a precision that it only emulates."""
+    from bench.environment import bfloat16_support
+
+    if running.executor != "local":  # other machines train
+        return []
+    recipes = (cell.preset_values["recipe"] for cell in plan.cells if cell.trained)
+    if all(recipe["precision"] != "bfloat16" for recipe in recipes):
+        return []
+    if bfloat16_support(device) != "emulated":
+        return []
+    return [
+        "this processor has no bfloat16, in which these cells train: emulated it is slower than "
+        "float32 (--set recipe.precision=float32 gives other cells, in tables of their own)"
+    ]
 
 
 def _ended(summary: Summary, what: str, console: Console) -> int:

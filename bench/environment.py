@@ -22,6 +22,8 @@ LIBRARIES = (
     "scikit-learn",
     "distillation-bench",
 )
+# x86: AVX-512 or AMX instructions; Arm: one flag for both its forms
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -58,6 +60,25 @@ def processor() -> str:
                 name = line.partition(":")[2].strip()
                 break
     return f"{name}, {cores()} cores"
+
+
+@functools.cache
+def bfloat16_support(device: str, info: Path = Path("/proc/cpuinfo")) -> str:
+    """Return how ``device`` computes in bfloat16: "in hardware", "emulated" or "unknown".
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        info: where the flags of a processor are; without such a file (macOS) nothing is known.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "in hardware" if native else "emulated"
+    words = set(info.read_text(errors="replace").split()) if info.is_file() else set()
+    if not words:
+        return "unknown"
+    return "in hardware" if words & BFLOAT16_FLAGS else "emulated"
 
 
 def cores() -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -118,12 +117,12 @@ def _list_settings(console: Console) -> None:
 def show_doctor(device: str, console: Console) -> None:
     """Print what this machine has."""
     from bench.data.cache import cache_dir
-    from bench.environment import choose_device, device_name, versions
+    from bench.environment import bfloat16_support, choose_device, device_name, versions
 
     chosen = choose_device(device)
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("device", f"{chosen} ({device_name(chosen)})")
-    table.add_row("precision", _precision(chosen))
+    table.add_row("precision", f"bfloat16 autocast, {bfloat16_support(chosen)}")
     table.add_row("versions", ", ".join(f"{name} {value}" for name, value in versions().items()))
     cache = cache_dir()
     free = shutil.disk_usage(cache).free / 2**30
@@ -154,18 +153,6 @@ def _reachable(kind: str) -> list[tuple[str, str]]:
             return [(kind, "cannot be reached from here")]
         states[f"{kind} {ref.name}"] = problem or "there"
     return list(states.items())
-
-
-def _precision(device: str) -> str:
-    import torch
-
-    if device.startswith("cuda"):
-        native = torch.cuda.is_bf16_supported()
-    else:
-        flags = Path("/proc/cpuinfo")
-        text = flags.read_text(errors="replace") if flags.is_file() else ""
-        native = "avx512_bf16" in text or "amx_bf16" in text
-    return f"bfloat16 autocast, {'in hardware' if native else 'emulated'}"
 
 
 def show_data(suite: Suite, prefetch: bool, console: Console) -> int:

@@ -67,10 +67,12 @@ def call(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Call:
     """Return a function that runs the command line here, in an empty working directory."""
+    from rich.console import Console
+
     from bench import cli
 
     monkeypatch.delenv("BENCH_DATA", raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(cli, "console", Console(highlight=False, width=200))
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> Said:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.environment import bfloat16_support
 from bench.errors import EXIT_OK, EXIT_USER
 
 if TYPE_CHECKING:
@@ -196,6 +197,43 @@ def test_doctor_says_what_this_machine_has(call: Call, tmp_path: Path) -> None:
         assert part in said.out
     assert str(os.environ["BENCH_CACHE"]) in said.out.replace("\n", "")
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "support"),
+    [
+        ("flags\t\t: fpu avx512f avx512_vnni", "emulated"),
+        ("flags\t\t: fpu avx512f avx512_bf16", "in hardware"),
+        ("flags\t\t: fpu amx_bf16 amx_tile", "in hardware"),
+        ("Features\t: fp asimd i8mm bf16", "in hardware"),
+        (None, "unknown"),
+    ],
+)
+def test_a_processors_flags_tell_how_it_does_bfloat16(
+    told: str | None, support: str, tmp_path: Path
+) -> None:
+    info = tmp_path / "cpuinfo"
+    if told is not None:
+        info.write_text(f"processor\t: 0\n{told}\n")
+    assert bfloat16_support("cpu", info) == support
+
+
+@pytest.mark.parametrize(
+    ("support", "arguments", "noted"),
+    [
+        ("emulated", [], True),
+        ("emulated", ["--set", "recipe.precision=float32"], False),
+        ("in hardware", [], False),
+    ],
+)
+def test_training_in_an_emulated_precision_is_told(
+    support: str, arguments: list[str], noted: bool, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.environment.bfloat16_support", lambda device: support)
+    run = "run --methods scratch --tasks cifar10 --seeds 1 --set epochs=1 --set train_limit=64"
+    said = call(*run.split(), "--device", "cpu", *arguments)
+    assert said.code == EXIT_OK
+    assert ("no bfloat16, in which these cells train" in said.out) == noted
 
 
 def test_data_says_what_each_task_would_load(call: Call) -> None:

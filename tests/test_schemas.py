@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
-from bench.report.costs import collect_costs
+from bench.report.costs import collect_costs, usable_costs
 from bench.report.frame import collect
 from bench.store import SCHEMA, read_record, read_records, record_files, write_record
 
@@ -74,7 +74,8 @@ def test_failed_and_cost_records_of_the_first_version_are_read() -> None:
     assert (row["status"], row["error_class"]) == ("failed", "BenchError")
     assert row["error_message"] == "resnet9 is not a CIFAR ResNet"
     cost = read_record(FOLDER / "schema-1.cost.json")
-    costs, problems = collect_costs([cost])
+    usable, problems = usable_costs([cost])
+    costs = collect_costs(usable)
     assert not problems
     ((found,),) = (methods.values() for methods in costs.values())
     assert found.state == "ok" and found.rate and found.flops

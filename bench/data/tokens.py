@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,13 +49,8 @@ def beginnings(texts: Sequence[str], model: str, max_length: int) -> list[str]:
         model: whose tokenizer to use; its special tokens count.
         max_length: as in :func:`cached_tokens`.
     """
-    from bench.models.text import load_tokenizer
-
-    tokenizer = load_tokenizer(model)
-    cut = tokenizer(
-        list(texts), truncation=True, max_length=max_length, return_offsets_mapping=True
-    )
-    ends = [max(end for _, end in offsets) for offsets in cut["offset_mapping"]]
+    read, _ = _read(texts, model, max_length, return_offsets_mapping=True)
+    ends = [max(end for _, end in offsets) for offsets in read["offset_mapping"]]
     return [text[:end] for text, end in zip(texts, ends, strict=True)]
 
 
@@ -69,15 +65,24 @@ def _key(texts: Sequence[str], model: str, max_length: int) -> str:
 
 
 def _tokenise(texts: Sequence[str], model: str, max_length: int) -> dict[str, np.ndarray]:
-    from bench.models.text import load_tokenizer
-
-    tokenizer = load_tokenizer(model)
-    rows = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    read, pad = _read(texts, model, max_length)
+    rows = read["input_ids"]
     return {
         "ids": np.concatenate([np.asarray(row, dtype=np.int32) for row in rows]),
         "lengths": np.array([len(row) for row in rows], dtype=np.int64),
-        "pad": np.array(tokenizer.pad_token_id),
+        "pad": np.array(pad),
     }
+
+
+def _read(
+    texts: Sequence[str], model: str, max_length: int, **asked: bool
+) -> tuple[Mapping[str, Any], int]:
+    """Return what the model's tokenizer makes of the texts, all cut alike, and its padding id."""
+    from bench.models.text import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    read = tokenizer(list(texts), truncation=True, max_length=max_length, **asked)
+    return read, tokenizer.pad_token_id
 
 
 def _load(path: Path, count: int) -> dict[str, np.ndarray] | None:

@@ -62,24 +62,22 @@ class Cost:
         return self.cached or self.live
 
 
-def collect_costs(
-    records: Iterable[Record],
-) -> tuple[dict[Place, dict[str, Cost]], list[str]]:
-    """Return costs by place and method, and a line for each record that cannot be used.
+def collect_costs(usable: Iterable[Record]) -> dict[Place, dict[str, Cost]]:
+    """Return costs by place and method.
 
-    Of several measurements of one thing the newest counts.
+    Args:
+        usable: as :func:`usable_costs` returns them, oldest first: of several measurements of
+            one thing the newest counts.
     """
     found: dict[Place, dict[str, dict[str, Record]]] = {}
-    usable, problems = usable_costs(records)
     for record in usable:
         methods = found.setdefault(_place(record), {})
         modes = methods.setdefault(shown_label(record["cell"]), {})
         modes[str(record["teacher_served"])] = record
-    flat = {
+    return {
         place: {label: cost(modes) for label, modes in sorted(methods.items())}
         for place, methods in found.items()
     }
-    return flat, problems
 
 
 def usable_costs(records: Iterable[Record]) -> tuple[list[Record], list[str]]:

@@ -116,7 +116,7 @@ def load(results: Path) -> Context:
     cost_records, unreadable_costs = read_costs(results)
     cost_records, unusable = usable_costs(cost_records)
     cost_records, left_out = of_one_machine(cost_records)
-    costs, _ = collect_costs(cost_records)
+    costs = collect_costs(cost_records)
     problems += [line.replace(prefix, "") for line in unreadable_costs]
     samples, unshown = read_samples(results)
     each, unread = read_each(results, records)

@@ -17,7 +17,7 @@ from factory import cost, failure, learned, record, world
 from bench.report import write_reports
 from bench.report.cards import read_cards, read_file
 from bench.report.content import Context
-from bench.report.costs import collect_costs
+from bench.report.costs import collect_costs, usable_costs
 from bench.report.frame import collect
 from bench.report.index import render_index
 from bench.report.parts import build
@@ -248,7 +248,9 @@ def test_what_all_rows_have_in_common_is_said_once() -> None:
     records, costs = world(seeds=2, tasks=2, methods=3)
     failed = failure("kd", 9, "out of memory")
     failed["status"] = "oom"
-    made = Context(collect([*records, failed]).frame, collect_costs(costs)[0], [*records, failed])
+    made = Context(
+        collect([*records, failed]).frame, collect_costs(usable_costs(costs)[0]), [*records, failed]
+    )
     parts = build(made)
     page = render_index(made, parts, {p.name: b"" for part in parts for p in part.pictures})
     assert "All rows: preset quick, source embedded, device cpu." in page

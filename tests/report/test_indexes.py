@@ -8,7 +8,7 @@ from factory import cost as cost_record
 from factory import record
 
 from bench.report.content import Bullets, Context
-from bench.report.costs import collect_costs, cost_table
+from bench.report.costs import collect_costs, cost_table, usable_costs
 from bench.report.frame import collect
 
 
@@ -26,7 +26,7 @@ def told(passages: dict[str, int | None]) -> list[tuple[str, ...]]:
             }
         costs.append(made)
     records = [record(label, 0, 0.5) for label in passages]
-    context = Context(collect(records).frame, collect_costs(costs)[0], records)
+    context = Context(collect(records).frame, collect_costs(usable_costs(costs)[0]), records)
     (section,) = context.sections
     return [block.items for block in cost_table(context, section) if isinstance(block, Bullets)]
 

@@ -11,7 +11,7 @@ from factory import cost, failure, record, world
 
 from bench.report.agreement import agreements
 from bench.report.content import Context, Table
-from bench.report.costs import HEAD, Cost, collect_costs, cost_table
+from bench.report.costs import HEAD, Cost, collect_costs, cost_table, usable_costs
 from bench.report.frame import collect
 from bench.report.leaderboard import render_leaderboard
 from bench.report.parts import build
@@ -28,7 +28,7 @@ def runs(name: str, scores: list[float], **changes: object) -> list[Record]:
 
 
 def context(records: list[Record], costs: list[Record] | None = None) -> Context:
-    return Context(collect(records).frame, collect_costs(costs or [])[0], records)
+    return Context(collect(records).frame, collect_costs(usable_costs(costs or [])[0]), records)
 
 
 def section(records: list[Record]) -> Section:
@@ -207,7 +207,8 @@ def test_flops_stand_beside_the_speed_they_belong_to() -> None:
 def test_a_malformed_cost_record_is_a_problem_not_a_crash() -> None:
     _, (whole, *_) = world(seeds=1, tasks=1, methods=1)
     broken = {**whole, "training": {}}
-    found, problems = collect_costs([whole, broken, {"status": "ok"}])
+    usable, problems = usable_costs([whole, broken, {"status": "ok"}])
+    found = collect_costs(usable)
     assert len(found) == 1
     assert len(problems) == 2 and all("malformed" in problem for problem in problems)
 
