@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.report import text
 from bench.report.content import Block, Bullets, Context, Table, Text, Value
-from bench.report.frame import preset_name, shown_label
+from bench.report.frame import preset_name, shown, shown_label
 from bench.report.lines import Line
 from bench.report.sections import Section
 from bench.store import Record
@@ -101,7 +101,8 @@ def _place(record: Record) -> Place:
         raise TypeError("cell.task, cell.source or cell.label is no text")
     device = str((record.get("environment") or {}).get("device"))
     origin = str((record.get("external") or {}).get("origin") or "")
-    return (cell["task"], preset_name(cell), cell["source"], device, origin)
+    words = (cell["task"], preset_name(cell), cell["source"], device, origin)
+    return tuple(map(shown, words))  # as the frame has them
 
 
 def cost(modes: Mapping[str, Record]) -> Cost:

@@ -60,14 +60,20 @@ class Collected:
     malformed: int = 0
 
 
+@functools.lru_cache(maxsize=4096)  # most fields say the same in every record
+def shown(value: str) -> str:
+    """Return a name out of a record, maybe a stranger's, as one harmless line."""
+    return one_line(value, 2000)
+
+
 def preset_name(cell: Mapping[str, Any]) -> str:
     """Return the preset with its overrides in it, such as ``quick+epochs=2``."""
-    return joined(str(cell["preset"]), cell.get("overrides") or {})
+    return shown(joined(str(cell["preset"]), cell.get("overrides") or {}))
 
 
 def shown_label(cell: Mapping[str, Any]) -> str:
     """Return how reports call the cell's method: its label, marked where it is set apart."""
-    return f"{cell['label']} {MARK}" if cell.get("not_like_for_like") else str(cell["label"])
+    return shown(f"{cell['label']} {MARK}" if cell.get("not_like_for_like") else str(cell["label"]))
 
 
 def collect(records: Iterable[Record], agreement: Mapping[str, float] | None = None) -> Collected:
@@ -150,7 +156,7 @@ def _row(record: Record) -> dict[str, Any]:
             "error_message": f"the record says ok but holds no finite test {metric}",
         }
     # names may be a stranger's: nothing in them does anything to a terminal, a page or a font
-    return {name: _shown(v) if isinstance(v, str) else v for name, v in row.items()}
+    return {name: shown(v) if isinstance(v, str) else v for name, v in row.items()}
 
 
 def _asked(record: Record) -> dict[str, Any]:
@@ -260,11 +266,6 @@ def _ran(record: Record) -> dict[str, Any]:
         "finished": str(record.get("finished") or ""),
         "key": str(record["key"]),
     }
-
-
-@functools.lru_cache(maxsize=4096)  # most fields say the same in every record
-def _shown(value: str) -> str:
-    return one_line(value, 2000)
 
 
 def _fill_devices(rows: list[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bench.report.content import Context
@@ -165,6 +165,7 @@ def rendered(context: Context) -> str:
 
 @WHATEVER
 @given(path=st.sampled_from(sorted(places(GOOD))), value=ODD)
+@example(path=("cell", "label"), value="\ud800")
 def test_any_altered_record_is_rendered_or_named(
     tmp_path: Path, path: tuple[str, ...], value: Any
 ) -> None:
@@ -177,6 +178,7 @@ def test_any_altered_record_is_rendered_or_named(
 
 @WHATEVER
 @given(path=st.sampled_from(sorted(places(COST))), value=ODD)
+@example(path=("cell", "label"), value="\ud800")
 def test_any_altered_cost_record_is_rendered_or_named(
     tmp_path: Path, path: tuple[str, ...], value: Any
 ) -> None:
