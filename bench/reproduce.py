@@ -173,7 +173,23 @@ def reproduce(
     if again is None or again["status"] != "ok":
         error = (again or {}).get("error") or {"message": "no record was written"}
         raise BenchError(f"the cell did not finish: {error['message']}")
-    return _told(compare_numbers(record, again), record["task"].get("metric", ""), say)
+    metric = record["task"].get("metric", "")
+    for note in _another_teacher(record, again, metric):
+        say(f"note: {note}")
+    return _told(compare_numbers(record, again), metric, say)
+
+
+def _another_teacher(record: Record, again: Record, metric: str) -> list[str]:
+    """Say so where the teacher of the new run is not the recorded one, by what it scores."""
+    then, now = record.get("teacher") or {}, again.get("teacher") or {}
+    known = [split for split in ("validation", "test") if then.get(split) and now.get(split)]
+    if all(then[split] == now[split] for split in known):
+        return []
+    was, is_now = (_shown(each[known[-1]].get(metric)) for each in (then, now))
+    return [
+        f"the teacher is another copy, trained again ({known[-1]} {metric} {was} then, {is_now} "
+        "now): what differs may come from it"
+    ]
 
 
 def parts_of(record: Mapping[str, Any]) -> int:

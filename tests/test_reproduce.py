@@ -105,12 +105,14 @@ def test_what_differs_is_said(call: Call, record: Path, tmp_path: Path) -> None:
         environment__torch="1.0",
         revision__git="2" * 40,
         metrics__best__test__accuracy=0.9999,
+        teacher__test__accuracy=0.5,
     )
     said = call("reproduce", str(old))
     assert said.code == EXIT_FAILED_CELLS
     assert "note: the method's code has been changed since" in said.out
     assert "note: torch: 1.0 then" in said.out
     assert "note: revision: 222222222222 then" in said.out
+    assert "note: the teacher is another copy, trained again (test accuracy 0.5 then" in said.out
     assert "best.test.accuracy: 0.9999 then" in said.out
     same, of = re.search(r"(\d+) of (\d+) recorded numbers", said.out).groups()  # type: ignore[union-attr]
     assert int(same) == int(of) - 1  # the altered one
