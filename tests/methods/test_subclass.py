@@ -261,9 +261,10 @@ def test_it_starts_from_a_teacher_that_is_handed_in(tmp_path: Path) -> None:
 
 
 def test_where_the_encoder_is_frozen_it_is_skipped_with_the_reason(tmp_path: Path) -> None:
-    (cell,) = planned("subclass", task="amazon", student="bert-L1-H32", train_limit=96)
+    short = {"student": "bert-L1-H32", "train_limit": 96, "max_length": 8}
+    (cell,) = planned("subclass", task="amazon", **short)
     assert cell.teacher is not None and cell.teacher.objective is None
-    (kd,) = planned("kd", task="amazon", student="bert-L1-H32", train_limit=96)
+    (kd,) = planned("kd", task="amazon", **short)
     assert kd.teacher is not None and kd.teacher.key == cell.teacher.key
     ensure_teacher(cell.teacher)
     record = run_cell(cell, tmp_path)
