@@ -73,6 +73,8 @@ def execute(suite: Suite, running: Running, console: Console) -> int:
     running.policy()  # refused here, before anything is planned
     place = open_place(running)
     plan = _plan(suite, running, console, place.device)
+    if running.executor == "local" and place.device == "cpu":  # of other machines nothing is known
+        say_if_emulated(plan, console)
     return _ended(_run(plan, running, place, console), "cells run", console)
 
 
@@ -200,26 +202,35 @@ def _plan(suite: Suite, running: Running, console: Console, device: str) -> Plan
     )
     check_writable(running.results)
     cache_dir()  # refused here, before any cell would be
-    for note in dict.fromkeys([*plan.notes, *_emulated(plan, running, device)]):
+    for note in dict.fromkeys(plan.notes):
         console.print(f"note: {one_line(note)}", markup=False, soft_wrap=True)
     return plan
 
 
-def _emulated(plan: Plan, running: Running, device: str) -> list[str]:
-    """Say where this machine trains in a precision that it only emulates."""
+def say_if_emulated(plan: Plan, console: Console) -> None:
+    """Say so where this processor only emulates the precision that something is trained in."""
     from bench.environment import bfloat16_support
 
-    if running.executor != "local":  # other machines train
-        return []
-    recipes = (cell.preset_values["recipe"] for cell in plan.cells if cell.trained)
-    if all(recipe["precision"] != "bfloat16" for recipe in recipes):
-        return []
-    if bfloat16_support(device) != "emulated":
-        return []
-    return [
-        "this processor has no bfloat16, in which these cells train: emulated it is slower than "
-        "float32 (--set recipe.precision=float32 gives other cells, in tables of their own)"
-    ]
+    slow: dict[str, None] = {}  # in this order
+    for cell in plan.cells:
+        recipes = {
+            "recipe": cell.trained,
+            "teacher_recipe": cell.teacher is not None and not cell.teacher.checkpoint,
+            "generator_recipe": cell.generator is not None,
+        }
+        for name, used in recipes.items():
+            recipe = cell.preset_values[name]
+            if used and recipe and recipe["precision"] == "bfloat16":
+                slow[name] = None
+    if not slow or bfloat16_support("cpu") != "emulated":
+        return
+    settings = " ".join(f"--set {name}.precision=float32" for name in slow)
+    console.print(
+        "note: this processor has no bfloat16, in which these cells train: emulated it is slower "
+        f"than float32 ({settings} gives other cells, in tables of their own)",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _ended(summary: Summary, what: str, console: Console) -> int:

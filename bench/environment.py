@@ -73,8 +73,8 @@ def bfloat16_support(device: str, info: Path = Path("/proc/cpuinfo")) -> str:
     if device.startswith("cuda"):
         import torch
 
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return "in hardware" if native else "emulated"
+        # from Ampere on
+        return "in hardware" if torch.cuda.get_device_capability(device) >= (8, 0) else "emulated"
     words = set(info.read_text(errors="replace").split()) if info.is_file() else set()
     if not words:
         return "unknown"

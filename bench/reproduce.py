@@ -181,15 +181,23 @@ def reproduce(
 
 def _another_teacher(record: Record, again: Record, metric: str) -> list[str]:
     """Say so where the teacher of the new run is not the recorded one, by what it scores."""
-    then, now = record.get("teacher") or {}, again.get("teacher") or {}
-    known = [split for split in ("validation", "test") if then.get(split) and now.get(split)]
-    if all(then[split] == now[split] for split in known):
+    then, now = (dict(_teacher_scores(each)) for each in (record, again))
+    differing = [name for name in then if name in now and then[name] != now[name]]
+    if not differing:
         return []
-    was, is_now = (_shown(each[known[-1]].get(metric)) for each in (then, now))
+    name = f"test.{metric}" if f"test.{metric}" in differing else differing[0]
     return [
-        f"the teacher is another copy, trained again ({known[-1]} {metric} {was} then, {is_now} "
-        "now): what differs may come from it"
+        f"the teacher is another copy, trained again ({name} {_shown(then[name])} then, "
+        f"{_shown(now[name])} now): what differs may come from it"
     ]
+
+
+def _teacher_scores(record: Record) -> Iterator[tuple[str, float]]:
+    for split in ("validation", "test"):
+        scores = (record.get("teacher") or {}).get(split)
+        for name, value in scores.items() if isinstance(scores, dict) else ():
+            if isinstance(value, int | float):
+                yield f"{split}.{name}", value
 
 
 def parts_of(record: Mapping[str, Any]) -> int:

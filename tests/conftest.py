@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,23 @@ if TYPE_CHECKING:
 
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+# what else the machine is doing is no property of the code
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
+
+
+@pytest.fixture
+def no_new_methods() -> Iterator[None]:
+    """Forget what plug-ins register during a test: later tests in this process know it not."""
+    from bench import METHODS
+
+    before = set(METHODS._entries)
+    yield
+    for name in set(METHODS._entries) - before:
+        del METHODS._entries[name]
+        METHODS._classes.pop(name, None)
 
 
 @pytest.fixture(autouse=True)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from rich.console import Console
 
+from bench.commands import say_if_emulated
 from bench.environment import bfloat16_support
 from bench.errors import EXIT_OK, EXIT_USER
+from bench.plan import make_plan
+from bench.suites import Suite
 
 if TYPE_CHECKING:
     from conftest import Call, Said
@@ -219,21 +225,33 @@ def test_a_processors_flags_tell_how_it_does_bfloat16(
 
 
 @pytest.mark.parametrize(
-    ("support", "arguments", "noted"),
+    ("support", "methods", "changes", "told"),
     [
-        ("emulated", [], True),
-        ("emulated", ["--set", "recipe.precision=float32"], False),
-        ("in hardware", [], False),
+        ("emulated", ("scratch",), [], ["recipe"]),
+        ("emulated", ("scratch",), ["recipe"], []),
+        ("emulated", ("kd",), [], ["recipe", "teacher_recipe"]),
+        ("emulated", ("kd",), ["recipe"], ["teacher_recipe"]),
+        ("emulated", ("teacher",), [], ["teacher_recipe"]),
+        ("emulated", ("tgt",), ["recipe", "teacher_recipe"], ["generator_recipe"]),
+        ("in hardware", ("kd", "tgt"), [], []),
+        ("unknown", ("kd", "tgt"), [], []),
     ],
 )
 def test_training_in_an_emulated_precision_is_told(
-    support: str, arguments: list[str], noted: bool, call: Call, monkeypatch: pytest.MonkeyPatch
+    support: str,
+    methods: tuple[str, ...],
+    changes: list[str],
+    told: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("bench.environment.bfloat16_support", lambda device: support)
-    run = "run --methods scratch --tasks cifar10 --seeds 1 --set epochs=1 --set train_limit=64"
-    said = call(*run.split(), "--device", "cpu", *arguments)
-    assert said.code == EXIT_OK
-    assert ("no bfloat16, in which these cells train" in said.out) == noted
+    overrides = {f"{name}.precision": "float32" for name in changes}
+    suite = Suite(methods=methods, tasks=("cifar10",), seeds=(0,), overrides=overrides)
+    console = Console(record=True, width=80, quiet=False, file=io.StringIO())
+    say_if_emulated(make_plan(suite, device="cpu"), console)
+    said = console.export_text()
+    assert re.findall(r"--set (\w+)\.precision=float32", said) == told
+    assert said.count("\n") == bool(told)
 
 
 def test_data_says_what_each_task_would_load(call: Call) -> None:

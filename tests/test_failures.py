@@ -270,11 +270,11 @@ def test_interrupt_stops_the_run_with_a_summary(
     clean_up.append(runner)
     wait_for(bench.marker.exists, 90, "the first cell to train")
     os.killpg(runner.pid, signal.SIGINT)  # as a terminal does: to every process of the group
-    said, _ = runner.communicate(timeout=20)
+    said, _ = runner.communicate(timeout=60)
     assert runner.returncode == 130, said
     assert "0 cells run, 0 there already." in said and "stopped; what was finished is kept" in said
     assert "Traceback" not in said
-    wait_for(lambda: not session(runner.pid), 20, "the workers to go away")
+    wait_for(lambda: not session(runner.pid), 60, "the workers to go away")
     assert not list(record_files(bench.base / "results"))
     assert "failed" not in said
 

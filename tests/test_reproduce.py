@@ -112,7 +112,7 @@ def test_what_differs_is_said(call: Call, record: Path, tmp_path: Path) -> None:
     assert "note: the method's code has been changed since" in said.out
     assert "note: torch: 1.0 then" in said.out
     assert "note: revision: 222222222222 then" in said.out
-    assert "note: the teacher is another copy, trained again (test accuracy 0.5 then" in said.out
+    assert "note: the teacher is another copy, trained again (test.accuracy 0.5 then" in said.out
     assert "best.test.accuracy: 0.9999 then" in said.out
     same, of = re.search(r"(\d+) of (\d+) recorded numbers", said.out).groups()  # type: ignore[union-attr]
     assert int(same) == int(of) - 1  # the altered one

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -236,23 +235,24 @@ def _taught(teacher: Mapping[str, Any], metric: str) -> dict[str, Any]:
     return {
         "teacher_name": str(teacher.get("name") or ""),
         "teacher_score": None if own else score,
-        "teacher_copy": "" if own else _copy(teacher),
+        "teacher_copy": "" if own else _copy(teacher, metric),
         "own_teacher_score": score if own else None,
         "own_teacher_seconds": finite(teacher.get("seconds")) if own else None,
     }
 
 
-def _copy(teacher: Mapping[str, Any]) -> str:
+def _copy(teacher: Mapping[str, Any], metric: str) -> str:
     """Return a name for the weights that taught; empty where nothing tells them apart.
 
     A teacher that is trained again from the same seed on another machine has the same key and
     other weights.  What it scored, to the last digit, tells the two apart.
     """
-    scores = [teacher.get("validation"), teacher.get("test")]
-    if not any(scores):
+    test, validation = teacher.get("test") or {}, teacher.get("validation") or {}
+    scores = [finite(split.get(name)) for split in (test, validation) for name in (metric, "nll")]
+    if not teacher.get("key") or scores[0] is None:
         return ""
-    told = json.dumps(scores, sort_keys=True, default=str)
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    told = f"{teacher['key']} {teacher.get('name')} {scores}"
+    return hashlib.sha256(told.encode(errors="replace")).hexdigest()[:12]
 
 
 def _ran(record: Record) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from bench.report.frame import preset_name
+from bench.report.frame import preset_name, shown
 from bench.store import Record
 
 Machine = tuple[str, str, str]  # device, its name, processor threads
@@ -21,7 +21,8 @@ def of_one_machine(costs: Iterable[Record]) -> tuple[list[Record], list[str]]:
     places: dict[tuple[str, ...], dict[Machine, list[Record]]] = defaultdict(dict)
     for record in costs:
         cell, machine = record["cell"], _machine(record)
-        place = (str(cell["task"]), preset_name(cell), str(cell.get("source")), machine[0])
+        names = (str(cell["task"]), preset_name(cell), str(cell.get("source")), machine[0])
+        place = tuple(map(shown, names))
         places[place].setdefault(machine, []).append(record)
     kept, told = [], []
     for (task, preset, _, _), machines in sorted(places.items()):

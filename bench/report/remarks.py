@@ -86,22 +86,23 @@ def _copies(section: Section) -> list[str]:
     On another kind of processor that gives other weights, so the rows differ by more than method.
     """
     cells = section.cells
-    taught = cells[(cells.status == "ok") & (cells.teacher_copy != "")]
+    taught = cells[
+        (cells.status == "ok") & (cells.teacher_copy != "") & cells.teacher_score.notna()
+    ]
     percent = " %" if scale(section.metric) == 100.0 else ""
     told = []
-    for _, same in taught.groupby("teacher_seed", dropna=False):
+    for _, same in taught.groupby(["teacher_name", "teacher_seed"], dropna=False):
         copies = same.teacher_copy.value_counts()
         if len(copies) == 1:
             continue
-        most = sorted(copies.index, key=lambda copy: (-copies[copy], copy))
         groups = []
-        for copy in most:
+        for copy in sorted(copies.index, key=lambda copy: (-copies[copy], copy)):
             theirs = same[same.teacher_copy == copy]
-            score = number(theirs.teacher_score.iloc[0], section.metric)
-            rows = "most rows" if copy == most[0] else _with_seeds(theirs, same)
+            score = number(float(theirs.teacher_score.iloc[0]), section.metric)
+            rows = "most rows" if 2 * len(theirs) > len(same) else _with_seeds(theirs, same)
             groups.append(f"{rows} had one that scores {score}{percent}")
         told.append(
-            f"The teacher was trained {len(most)} times: {'; '.join(groups)}. A difference "
+            f"The teacher was trained {len(groups)} times: {'; '.join(groups)}. A difference "
             "between rows of two copies is not the methods' alone."
         )
     return told

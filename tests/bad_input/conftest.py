@@ -25,13 +25,14 @@ from bench.executors.base import Event
 from bench.executors.worker import Job, _do
 from bench.failures import failure, storage_problem
 
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "bad-input.md"
 RECORDS = Path(__file__).resolve().parent.parent / "records"
 TINY = (
     *["--tasks", "cifar10", "--seeds", "1", "--device", "cpu", "--set", "train_limit=16"],
     *["--set", "epochs=1", "--set", "teacher_recipe.epochs=1"],
     *["--set", "teacher=resnet8w8s2"],
     # or a processor without bfloat16 has a line of its own about that
-    *["--set", "recipe.precision=float32"],
+    *["--set", "recipe.precision=float32", "--set", "teacher_recipe.precision=float32"],
 )
 # How the one clear line begins: the command line's own, an option parser's, a report's, ...
 BEGINNINGS = ("error: ", "Error: ", "warning: ", "cannot be read: ", "note: ", "failed: ")
@@ -145,10 +146,18 @@ class Desk:
         return found[0]
 
     def note(self, what: str, code: int, line: str) -> None:
-        """Keep a row of the table; the test's own folders are left out of it."""
+        """Keep a row of the table, and check that the page has it.
+
+        The test's own folders are left out of it.
+        """
         line = line.replace(f"{self.base}/", "").replace(f"{self.base.parent}/", "")
         line = re.sub(r"a{30,}", "aaa…", line)
         FOUND.append((self._group, what, code, re.sub(r"\s+", " ", line).strip()))
+        if "BAD_INPUT_TABLE" not in os.environ:
+            rows = [
+                row for row in PAGE.read_text("utf-8").splitlines() if f"| {cell(what)} |" in row
+            ]
+            assert len(rows) == 1 and rows[0].endswith(f"| {code} |"), (what, rows)
 
     def check(self) -> None:
         """Check that the earlier record is what it was and nothing half-written is left."""
@@ -176,17 +185,11 @@ def desk(
     made.check()
 
 
-@pytest.fixture
-def found() -> list[tuple[str, str, int, str]]:
-    """Return the rows of the table so far."""
-    return FOUND
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the table when asked to."""
+    """Write the table when asked to; each worker of a parallel run has but a part of it."""
     target = os.environ.get("BAD_INPUT_TABLE")
-    if target and FOUND and not session.testsfailed:
+    if target and FOUND and not session.testsfailed and not hasattr(session.config, "workerinput"):
         Path(target).write_text(rendered(), encoding="utf-8")
 
 

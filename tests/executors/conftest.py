@@ -107,6 +107,6 @@ class Tiny:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Tiny:
+def tiny(tmp_path: Path, no_new_methods: None) -> Tiny:
     """Return what plans and runs tiny cells in a folder of the test's own."""
     return Tiny(tmp_path)

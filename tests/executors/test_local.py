@@ -14,7 +14,7 @@ from .conftest import Tiny
 
 def test_every_device_has_one_cell_at_a_time(tiny: Tiny) -> None:
     told = tiny.base / "told"
-    plan = tiny.plan(*(f"waiting:seconds={0.2 + at / 100}:told={told}" for at in range(5)))
+    plan = tiny.plan(*(f"waiting:seconds={1 + at / 100}:told={told}" for at in range(5)))
     summary, said = tiny.run(plan, "results", LocalExecutor(2, ["GPU-a", "GPU-b"]))
     assert (summary.done, summary.failed) == (5, []), said
     there: dict[str, int] = {"GPU-a": 0, "GPU-b": 0}

@@ -35,7 +35,7 @@ def test_a_sleep_in_loading_shows_in_the_data_phase(image_world, monkeypatch) ->
     assert trained.seconds["data"] >= 0.05 * steps
     assert trained.seconds["data"] < 0.05 * steps + 0.5 * trained.seconds["train"]
     parts = sum(trained.seconds[name] for name in ("data", "teacher", "step"))
-    assert parts == pytest.approx(trained.seconds["train"], rel=0.02)
+    assert parts == pytest.approx(trained.seconds["train"], rel=0.1)
 
 
 def test_phases_add_up_over_repeats() -> None:
@@ -109,12 +109,12 @@ def test_warm_up_does_not_count() -> None:
 
     def call(at: int) -> None:
         calls.append(at)
-        time.sleep(0.05 if at < 2 else 0.001)
+        time.sleep(0.3 if at < 2 else 0.001)
 
     timing = time_calls(call, samples=10, device="cpu", repetitions=5, warmup=2)
     assert calls == list(range(7))
     assert len(timing.seconds) == 5
-    assert max(timing.seconds) < 0.05
+    assert max(timing.seconds) < 0.3
 
 
 def test_summary_of_a_timing() -> None:

@@ -219,6 +219,20 @@ def test_rows_of_another_copy_of_the_teacher_are_named(small: list[Record]) -> N
     ) in render(again)
 
 
+def test_copies_without_a_score_or_a_key_are_not_told_apart(small: list[Record]) -> None:
+    """As of an altered record, or of somebody's table that names two teachers."""
+    without = [
+        {**made, "teacher": {**made["teacher"], "test": test, "validation": {"accuracy": at}}}
+        for at, (made, test) in enumerate(zip(small[:6], [None, {"f1": 0.1}] * 3, strict=True))
+    ]
+    assert "was trained" not in render([*without, *runs("teacher", [0.9])])
+    foreign = [
+        {**made, "teacher": {"name": f"net{at}", "key": "", "test": {"accuracy": 0.9 + at / 100}}}
+        for at, made in enumerate(small[:6])
+    ]
+    assert "was trained" not in render(foreign)
+
+
 def test_a_teacher_of_the_methods_own_is_no_copy(small: list[Record]) -> None:
     apart = {"not_like_for_like": "retrains it", "own_teacher": (0.97, 61.6)}
     assert "was trained" not in render([*small, *runs("subclass", [0.9, 0.9, 0.9], **apart)])
