@@ -247,8 +247,11 @@ def _copy(teacher: Mapping[str, Any], metric: str) -> str:
     A teacher that is trained again from the same seed on another machine has the same key and
     other weights.  What it scored, to the last digit, tells the two apart.
     """
-    test, validation = teacher.get("test") or {}, teacher.get("validation") or {}
-    scores = [finite(split.get(name)) for split in (test, validation) for name in (metric, "nll")]
+    scores = [
+        finite(split.get(name)) if isinstance(split, Mapping) else None
+        for split in (teacher.get("test"), teacher.get("validation"))
+        for name in (metric, "nll")
+    ]
     if not teacher.get("key") or scores[0] is None:
         return ""
     told = f"{teacher['key']} {teacher.get('name')} {scores}"
