@@ -193,11 +193,8 @@ def _another_teacher(record: Record, again: Record, metric: str) -> list[str]:
 
 
 def _teacher_scores(record: Record) -> Iterator[tuple[str, float]]:
-    for split in ("validation", "test"):
-        scores = (record.get("teacher") or {}).get(split)
-        for name, value in scores.items() if isinstance(scores, dict) else ():
-            if isinstance(value, int | float):
-                yield f"{split}.{name}", value
+    teacher = record.get("teacher") or {}
+    return _numbers_in({split: teacher.get(split) for split in ("validation", "test")})
 
 
 def parts_of(record: Mapping[str, Any]) -> int:
@@ -220,13 +217,17 @@ def compare_numbers(record: Record, again: Record) -> list[Difference]:
 
 
 def _numbers(record: Record) -> Iterator[tuple[str, float]]:
-    for name, value in leaves(record.get("metrics") or {}):
+    yield from _numbers_in(record.get("metrics") or {})
+    for at, epoch in enumerate(record.get("epochs") or (), start=1):
+        for name, value in _numbers_in(epoch):
+            if name not in UNCHECKED:
+                yield f"epoch {at}: {name}", value
+
+
+def _numbers_in(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in leaves(values):
         if isinstance(value, int | float):
             yield name, value
-    for at, epoch in enumerate(record.get("epochs") or (), start=1):
-        for name, value in leaves(epoch):
-            if isinstance(value, int | float) and name not in UNCHECKED:
-                yield f"epoch {at}: {name}", value
 
 
 def _told(differences: Sequence[Difference], metric: str, say: Callable[[str], None]) -> int:
