@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from bench.config import build, parse_spec
 from bench.errors import BenchError
 from bench.plan import _contenders, open_tasks
 from bench.registry import Registry
-from bench.store import read_record, record_files
+from bench.store import read_record
 from bench.suites import Suite, read_suite
 
 ROOT = Path(__file__).parents[1]
@@ -164,18 +163,9 @@ def test_the_shipped_suites_are_of_every_size() -> None:
     assert {path.stem for path in SHIPPED} >= {"quick", "small", "standard", "paper-cifar100"}
 
 
-def _published_records() -> list[Path]:
-    """Return the records that are part of the project, and not those of somebody's own runs."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "results"], cwd=ROOT, capture_output=True, check=False
-    )
-    if listed.returncode:
-        pytest.skip("no git checkout: published records cannot be told from others")
-    tracked = {ROOT / name for name in listed.stdout.decode().split("\0") if name}
-    return [path for path in record_files(ROOT / "results") if path in tracked]
-
-
-def test_every_published_record_is_of_a_published_suite_and_none_is_missing() -> None:
+def test_every_published_record_is_of_a_published_suite_and_none_is_missing(
+    published: list[Path],
+) -> None:
     def row(method: str, options: dict[str, Any], task: str, preset: str, changed: Any) -> str:
         return json.dumps([method, options, task, preset, changed], sort_keys=True)
 
@@ -186,7 +176,7 @@ def test_every_published_record_is_of_a_published_suite_and_none_is_missing() ->
         for spec in suite.methods
     }
     found: dict[str, set[int]] = {}
-    for path in _published_records():
+    for path in published:
         record = read_record(path)
         if record.get("kind") == "cost":
             continue

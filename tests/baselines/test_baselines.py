@@ -63,8 +63,8 @@ class Moods(TextTask):
 
 
 @pytest.fixture
-def tfidf():
-    return BASELINES.get("tfidf")(BASELINES.get("tfidf").Config())
+def tfidf(new_method):
+    return new_method("tfidf")
 
 
 def test_tfidf_gives_log_probabilities_of_every_held_out_split(tfidf) -> None:
@@ -85,7 +85,7 @@ def test_tfidf_learns_what_words_tell(tfidf) -> None:
     assert task.evaluate(found, task.texts()["test"][1])["accuracy"] > 0.95  # chance: 1/3
 
 
-def test_tfidf_reads_whole_texts_or_what_the_student_reads() -> None:
+def test_tfidf_reads_whole_texts_or_what_the_student_reads(new_method) -> None:
     filler = "and so on and so forth " * 20  # what tells the class stands after the student's cut
     task = Moods("quick")
     texts = {
@@ -95,10 +95,8 @@ def test_tfidf_reads_whole_texts_or_what_the_student_reads() -> None:
     task.content = lambda: texts
     scores = {}
     for reads in ("whole", "student"):
-        cls = BASELINES.get("tfidf")
-        baseline = cls(build(cls.Config, {"reads": reads}, "tfidf"))
-        found = baseline.predict(task=task, seed=0, teacher={}).logits["test"]
-        scores[reads] = task.evaluate(found, texts["test"][1])["accuracy"]
+        said = new_method("tfidf", reads=reads).predict(task=task, seed=0, teacher={})
+        scores[reads] = task.evaluate(said.logits["test"], texts["test"][1])["accuracy"]
     assert scores["whole"] > 0.95
     assert scores["student"] == pytest.approx(1 / 3)  # nothing is left that differs
 

@@ -12,7 +12,7 @@ from bench.prepare import Prepared
 from bench.run_cell import batching
 
 if TYPE_CHECKING:
-    from conftest import World
+    from worlds import World
 
 
 def trained(world: World, parts: int, new_method: Any, **changes: Any) -> dict[str, Tensor]:
