@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.report import text
 from bench.report.content import Block, Bullets, Context, Table, Text, Value
-from bench.report.frame import preset_name, shown, shown_label
+from bench.report.frame import UNKNOWN_DEVICE, preset_name, shown, shown_label
 from bench.report.lines import Line
 from bench.report.sections import Section
 from bench.store import Record
@@ -71,7 +71,7 @@ def collect_costs(usable: Iterable[Record]) -> dict[Place, dict[str, Cost]]:
     """
     found: dict[Place, dict[str, dict[str, Record]]] = {}
     for record in usable:
-        methods = found.setdefault(_place(record), {})
+        methods = found.setdefault(place_of(record), {})
         modes = methods.setdefault(shown_label(record["cell"]), {})
         modes[str(record["teacher_served"])] = record
     return {
@@ -85,7 +85,7 @@ def usable_costs(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     usable, problems = [], []
     for record in sorted(records, key=lambda r: (str(r.get("finished")), str(r.get("key")))):
         try:
-            _place(record)
+            place_of(record)
             shown_label(record["cell"])
             cost({str(record["teacher_served"]): record})
             usable.append(record)
@@ -95,14 +95,19 @@ def usable_costs(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     return usable, problems
 
 
-def _place(record: Record) -> Place:
+def place_of(record: Record) -> Place:
+    """Return where a cost record belongs, called as the frame calls it.
+
+    Raises:
+        AttributeError, LookupError, TypeError, ValueError: the record is malformed.
+    """
     cell = record["cell"]
     if not all(isinstance(cell[name], str) for name in ("task", "source", "label")):
         raise TypeError("cell.task, cell.source or cell.label is no text")
-    device = str((record.get("environment") or {}).get("device"))
+    device = str((record.get("environment") or {}).get("device") or UNKNOWN_DEVICE)
     origin = str((record.get("external") or {}).get("origin") or "")
     words = (cell["task"], preset_name(cell), cell["source"], device, origin)
-    return tuple(map(shown, words))  # as the frame has them
+    return tuple(map(shown, words))
 
 
 def cost(modes: Mapping[str, Record]) -> Cost:

@@ -5,41 +5,38 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from bench.report.frame import preset_name, shown
+from bench.report.costs import Place, place_of
 from bench.store import Record
 
-Machine = tuple[str, str, str]  # device, its name, processor threads
+Machine = tuple[str, str]  # the device's name, processor threads
 
 
 def of_one_machine(costs: Iterable[Record]) -> tuple[list[Record], list[str]]:
-    """Return, of each task, preset and source, the cost records of one machine on each device.
+    """Return, of each place (:data:`bench.report.costs.Place`), the cost records of one machine.
 
     The records must be usable (:func:`bench.report.costs.usable_costs`).
     The machine that measured most is kept, of several the one that was at it last; what the others
     measured is told, one line for each, and not shown beside it.
     """
-    places: dict[tuple[str, ...], dict[Machine, list[Record]]] = defaultdict(dict)
+    places: dict[Place, dict[Machine, list[Record]]] = defaultdict(dict)
     for record in costs:
-        cell, machine = record["cell"], _machine(record)
-        names = (str(cell["task"]), preset_name(cell), str(cell.get("source")), machine[0])
-        place = tuple(map(shown, names))
-        places[place].setdefault(machine, []).append(record)
+        places[place_of(record)].setdefault(_machine(record), []).append(record)
     kept, told = [], []
-    for (task, preset, _, _), machines in sorted(places.items()):
+    for (task, preset, *_), machines in sorted(places.items()):
         chosen = max(machines, key=lambda machine: _claim(machines[machine]))
         kept += machines.pop(chosen)
-        for (_, name, threads), others in sorted(machines.items()):
+        for (name, threads), others in sorted(machines.items()):
             told.append(
                 f"{len(others)} cost records of {task}, {preset} measured on {name}, {threads} "
-                f"threads, are not shown beside those of {chosen[1]}, {chosen[2]} threads"
+                f"threads, are not shown beside those of {chosen[0]}, {chosen[1]} threads"
             )
     return kept, told
 
 
 def _machine(record: Record) -> Machine:
     environment = record.get("environment") or {}
-    names = ("device", "device_name", "threads")
-    return tuple(str(environment.get(name, "unknown")) for name in names)  # type: ignore[return-value]
+    name, threads = (environment.get(each, "unknown") for each in ("device_name", "threads"))
+    return str(name), str(threads)
 
 
 def _claim(records: list[Record]) -> tuple[int, str]:

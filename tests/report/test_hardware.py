@@ -91,3 +91,15 @@ def test_a_damaged_cost_record_is_named_and_takes_no_place(tmp_path: Path, damag
 def test_a_teacher_served_in_an_odd_way_stops_nothing() -> None:
     odd: Record = {**cost("kd", "A"), "teacher_served": []}
     assert of_one_machine([odd]) == ([odd], [])
+
+
+def test_a_cost_without_a_device_stands_beside_the_scores_without_one(tmp_path: Path) -> None:
+    from factory import cost as whole
+    from factory import record
+
+    made, measured = record("kd"), whole("kd")
+    del made["environment"]["device"], measured["environment"]["device"]
+    write_record(tmp_path, made)
+    (tmp_path / "kd.cost.json").write_text(json.dumps(measured))
+    context = load(tmp_path)
+    assert list(context.costs_of(context.sections[0])) == ["kd"]
