@@ -311,7 +311,7 @@ def report(
     choice = Choice(
         split_names(task or ""), split_names(columns or ""), sort or "", format_ or "markdown"
     )
-    print_tables(results, choice, out, console)
+    raise typer.Exit(print_tables(results, choice, out, console))
 
 
 @app.command()
@@ -345,7 +345,7 @@ def publish(
     """Write a folder for any static host: page, tables, figures, records, checksums."""
     from bench.report.command import publish_results
 
-    publish_results(results, out, predictions, console)
+    raise typer.Exit(publish_results(results, out, predictions, console))
 
 
 @app.command("import")

@@ -257,14 +257,14 @@ def _ended(summary: Summary, what: str, console: Console) -> int:
 def announce_plugins(plugins: Sequence[str], console: Console) -> None:
     """Import plug-ins; one that fails is named and the rest goes on."""
     for problem in load_plugins(plugins):
-        _warn(problem, console)
+        warn(problem, console)
     for registry in registries().values():
         registry.names()
         for problem in registry.problems:
-            _warn(problem, console)
+            warn(problem, console)
 
 
-def _warn(problem: str, console: Console) -> None:
+def warn(problem: str, console: Console) -> None:
     """Print a warning as one line; names in it may be a stranger's."""
     line = one_line(problem, 1000)
     console.print(f"warning: {line}", style="yellow", markup=False, soft_wrap=True)
@@ -300,7 +300,7 @@ def write_report(results: Path, reports: Path, console: Console) -> int:
         message = f"'{reports}' cannot be written: {error.strerror}"
         raise BenchError(message, "use --reports") from error
     for problem in summary.problems:
-        _warn(problem, console)
+        warn(problem, console)
     console.print(f"{summary.records} records rendered:")
     for path in summary.paths:
         console.print(f"  {path}", markup=False, soft_wrap=True)

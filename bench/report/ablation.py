@@ -135,9 +135,8 @@ def ablations(context: Context) -> list[Ablation]:
     found = []
     for section in context.sections:
         by_method: dict[str, list[Row]] = {}
-        for label in sorted(section.rows):
-            for row in section.rows[label]:
-                by_method.setdefault(str(row["method"]), []).append(row)
+        for row in _of_one_teacher(section):
+            by_method.setdefault(str(row["method"]), []).append(row)
         for method, rows in sorted(by_method.items()):
             if len({row["label"] for row in rows}) < FEWEST:
                 continue
@@ -146,6 +145,13 @@ def ablations(context: Context) -> list[Ablation]:
             if whole or made.grids():
                 found.append(made)
     return found
+
+
+def _of_one_teacher(section: Section) -> list[Row]:
+    """Return the rows by label, but those of further teacher seeds: options alone may differ."""
+    first = section.cells.teacher_seed.min()
+    rows = [row for label in sorted(section.rows) for row in section.rows[label]]
+    return [row for row in rows if not row["teacher_seed"] > first]  # a missing one is kept
 
 
 def _ablation(section: Section, method: str, rows: list[Row], context: Context) -> Ablation:

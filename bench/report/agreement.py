@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.data.cache import cache_dir
 from bench.errors import BenchError
-from bench.report.frame import CEILING
+from bench.report.frame import CEILING, teacher_copy
 from bench.store import DAMAGED, Record, record_path, write_atomically
 
 SPLIT = "best_test"
@@ -27,14 +27,15 @@ SPLIT = "best_test"
 def agreements(records: Iterable[Record], results: Path) -> dict[str, float]:
     """Return the share of test samples on which student and teacher predict the same, by key.
 
-    The teacher's predictions are those of its own row, matched by the teacher's key.  Pairs seen
-    before are looked up by the checksums of both files.
+    The teacher's predictions are those of its own row, matched by the teacher's key and, as one
+    key may have been trained twice, by what it scored.  Pairs seen before are looked up by the
+    checksums of both files.
     """
     students, teachers = [], {}
     for record in records:
         try:
             found = _predictions(record, results)
-            teacher = str(record["teacher"]["key"]) if found else ""
+            teacher = _taught_by(record) if found else ("", "")
             if found and str(record["cell"]["label"]) == CEILING:
                 teachers[teacher] = found
             elif found:
@@ -46,7 +47,7 @@ def agreements(records: Iterable[Record], results: Path) -> dict[str, float]:
     store = _store()
     known = _read(store) if store else {}
     fresh: dict[str, float] = {}
-    loaded: dict[str, np.ndarray | None] = {}
+    loaded: dict[tuple[str, str], np.ndarray | None] = {}
     made: dict[str, float] = {}
     for key, teacher, (path, digest) in students:
         if teacher not in teachers:
@@ -63,6 +64,12 @@ def agreements(records: Iterable[Record], results: Path) -> dict[str, float]:
         with contextlib.suppress(OSError):  # then they are computed again next time
             write_atomically(store, json.dumps({**known, **fresh}, sort_keys=True).encode())
     return made
+
+
+def _taught_by(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the teacher's key and a name for its weights."""
+    teacher = record["teacher"]
+    return str(teacher["key"]), teacher_copy(teacher, str(record["task"]["metric"]))
 
 
 def _store() -> Path | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench.commands import warn
 from bench.errors import EXIT_FAILED_CELLS, EXIT_OK, BenchError
 from bench.report.compare import Comparison, change_table, compare
 from bench.report.content import Context
@@ -13,22 +14,25 @@ from bench.report.formats import WRITERS
 from bench.report.select import Choice, load, render_choice
 
 
-def print_tables(results: Path, choice: Choice, out: Path | None, console: Console) -> None:
-    """Print the chosen tables, or write them to the file ``out``."""
-    written = render_choice(load(results), choice)
+def print_tables(results: Path, choice: Choice, out: Path | None, console: Console) -> int:
+    """Print the chosen tables, or write them to the file ``out``; returns the exit status."""
+    context = load(results)
+    written = render_choice(context, choice)
     if out is None:
         # as it is: a table that is piped on must not be wrapped or coloured
         console.file.write(written)
-        return
-    from bench.store import write_atomically
+    else:
+        from bench.store import write_atomically
 
-    write_atomically(out, written.encode())
-    console.print(f"written: {out}", markup=False, soft_wrap=True)
+        write_atomically(out, written.encode())
+        console.print(f"written: {out}", markup=False, soft_wrap=True)
+    return _say_problems(context)
 
 
 def show_comparison(a: str, b: str, tolerance: float | None, form: str, console: Console) -> int:
-    """Print what changed from ``a`` to ``b``; returns the exit status, 1 when something is worse.
+    """Print what changed from ``a`` to ``b``; returns the exit status.
 
+    It is 1 when something is worse, or when records could not be used.
     ``a`` and ``b`` are folders of records, each with ``@REVISION`` behind it for the records of
     one git revision only.
     """
@@ -36,31 +40,32 @@ def show_comparison(a: str, b: str, tolerance: float | None, form: str, console:
         from bench.errors import unknown
 
         raise unknown("format", form, WRITERS)
-    found = compare(_load(a), _load(b), tolerance)
+    before, after = _load(a), _load(b)
+    found = compare(before, after, tolerance)
     if form == "markdown":
         _say_settings(found, console)
     console.file.write(WRITERS[form](change_table(found)))
     if form == "markdown":
         _say_verdict(found, console)
-    return EXIT_FAILED_CELLS if found.worse else EXIT_OK
+    unread = [_say_problems(context) for context in (before, after)]
+    return EXIT_FAILED_CELLS if found.worse else max(unread)
+
+
+def _say_problems(context: Context) -> int:
+    """Warn of what the tables lack, apart from what is printed; returns the exit status."""
+    console = Console(stderr=True, highlight=False)
+    for problem in context.problems:
+        warn(problem, console)
+    return EXIT_FAILED_CELLS if context.refused else EXIT_OK
 
 
 def _load(place: str) -> Context:
     folder, at, revision = place.rpartition("@")
     if not at or Path(place).is_dir():
         return load(Path(place))
-    context = load(Path(folder))
     if len(revision) < 4:
         raise BenchError(f"revision '{revision}' is too short", "give four characters or more")
-    frame = context.frame
-    # the frame keeps ten characters of a revision
-    kept = frame[[str(known).startswith(revision[:10]) for known in frame.revision]]
-    if kept.empty:
-        known = ", ".join(sorted(set(map(str, frame.revision))))
-        raise BenchError(f"no record of revision '{revision}' in '{folder}'", f"there: {known}")
-    keys = set(kept.key)
-    records = [record for record in context.records if record.get("key") in keys]
-    return Context(frame=kept.reset_index(drop=True), records=records)
+    return load(Path(folder), revision)
 
 
 def _say_settings(found: Comparison, console: Console) -> None:
@@ -81,12 +86,13 @@ def _say_verdict(found: Comparison, console: Console) -> None:
         )
 
 
-def publish_results(results: Path, out: Path, predictions: bool, console: Console) -> None:
-    """Publish and say where."""
+def publish_results(results: Path, out: Path, predictions: bool, console: Console) -> int:
+    """Publish and say where; returns the exit status."""
     from bench.report.publish import publish
 
-    paths = publish(results, out, predictions=predictions)
+    context, paths = publish(results, out, predictions=predictions)
     console.print(f"{len(paths)} files in {out}", markup=False, soft_wrap=True)
+    return _say_problems(context)
 
 
 def import_file(path: Path, origin: str, results: Path, replace: bool, console: Console) -> None:

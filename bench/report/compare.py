@@ -2,7 +2,7 @@
 
 Cells are paired by task, preset, source, origin, method and seed, on each device that both sets
 have.  Where they share none they are paired across devices, since comparing machines is one use of
-this; both are named.
+this; both are named.  What a device has in one set only is told.
 """
 
 from __future__ import annotations
@@ -121,12 +121,21 @@ def _pairs(a: Context, b: Context) -> Iterator[Change]:
 def _on_devices(
     ours: Mapping[str, Found], theirs: Mapping[str, Found]
 ) -> Iterator[tuple[Found | None, Found | None]]:
-    """Yield one pair a device that both have; where there is none, the first of each."""
-    shared = [device for device in ours if device in theirs]
-    for device in shared:
-        yield ours[device], theirs[device]
-    if not shared:
-        yield next(iter(ours.values()), None), next(iter(theirs.values()), None)
+    """Yield one pair a device that both have; where there is none, the first of each is a pair.
+
+    What is left on other devices has no partner.
+    """
+    pairs = [(device, device) for device in ours if device in theirs]
+    if not pairs:
+        pairs = list(zip(list(ours)[:1], list(theirs)[:1], strict=False))
+    for one, other in pairs:
+        yield ours[one], theirs[other]
+    for device in ours:
+        if device not in {one for one, _ in pairs}:
+            yield ours[device], None
+    for device in theirs:
+        if device not in {other for _, other in pairs}:
+            yield None, theirs[device]
 
 
 def _change(one: Found | None, other: Found | None) -> Change:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.report import text
 from bench.report.content import Block, Bullets, Context, Table, Text, Value
-from bench.report.frame import UNKNOWN_DEVICE, preset_name, shown, shown_label
+from bench.report.frame import UNKNOWN_DEVICE, finite, preset_name, shown, shown_label
 from bench.report.lines import Line
 from bench.report.sections import Section
 from bench.store import Record
@@ -131,17 +131,17 @@ def cost(modes: Mapping[str, Record]) -> Cost:
     step, memory = cheapest["training"]["step"], cheapest["training"]["memory"]
     inference = whole["inference"]
     return Cost(
-        cached=float(cheap["training"]["step"]["samples_per_s"]) if cheap else None,
-        live=float(live["training"]["step"]["samples_per_s"]) if live else None,
-        step_p5=float(step["p5_s"]),
-        step_p95=float(step["p95_s"]),
+        cached=_amount(cheap["training"]["step"]["samples_per_s"]) if cheap else None,
+        live=_amount(live["training"]["step"]["samples_per_s"]) if live else None,
+        step_p5=_amount(step["p5_s"]),
+        step_p95=_amount(step["p95_s"]),
         cached_flops=_number(cheap["training"]["flops_per_sample"]) if cheap else None,
         live_flops=_number(live["training"]["flops_per_sample"]) if live else None,
         # what CUDA allocated, or by how much the process grew
         train_memory=_number(memory.get("cuda_allocated_bytes", memory.get("rss_growth_bytes"))),
-        rate=float(inference["throughput"]["samples_per_s"]),
-        p50=float(inference["latency"]["p50_s"]),
-        p95=float(inference["latency"]["p95_s"]),
+        rate=_amount(inference["throughput"]["samples_per_s"]),
+        p50=_amount(inference["latency"]["p50_s"]),
+        p95=_amount(inference["latency"]["p95_s"]),
         flops=_number(inference["flops_per_sample"]),
         extra=_number(whole["parameters"]["train_only"]),
         index=_index(inference.get("index")),
@@ -156,13 +156,20 @@ def _index(index: Mapping[str, Any] | None) -> str:
     if not index:
         return ""
     passages = f"{int(index['passages']):,}".replace(",", " ")
-    built = _rate(float(index["build"]["samples_per_s"]))
-    size = f"{float(index['bytes']) / 2**20:.1f} MiB for {passages} passages"
+    built = _rate(_amount(index["build"]["samples_per_s"]))
+    size = f"{_amount(index['bytes']) / 2**20:.1f} MiB for {passages} passages"
     return f"{size}, built at {built} passages/s"
 
 
+def _amount(value: Any) -> float:
+    number = finite(value)
+    if number is None or number < 0:
+        raise ValueError(f"{value!r} is no amount")
+    return number
+
+
 def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+    return None if value is None else _amount(value)
 
 
 HEAD = (

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -207,8 +206,3 @@ def _record(row: ExternalRow, mark: Mapping[str, str]) -> Record:
         "external": {**mark, "url": row.url},
         "finished": f"{row.date}T00:00:00+00:00" if row.date else "",
     }
-
-
-def csv_schema() -> str:
-    """Return the JSON schema of a CSV line."""
-    return json.dumps(ExternalRow.model_json_schema(), indent=1, sort_keys=True) + "\n"

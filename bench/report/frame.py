@@ -24,10 +24,10 @@ REFERENCE = "scratch"
 SECOND = "kd"
 CEILING = "teacher"
 
-IDENTITY = ["origin", "task", "preset", "source", "device", "label", "seed"]
+IDENTITY = ["origin", "task", "preset", "source", "device", "metric", "label", "seed"]
 COLUMNS = [
     *IDENTITY,
-    *["family", "title", "limits", "classes", "metric", "direction", "method", "kind", "status"],
+    *["family", "title", "limits", "classes", "direction", "method", "kind", "status"],
     *["test_best", "test_last", "validation_best", "best_epoch"],
     *["deployed", "train_only", "train_seconds", "peak_memory", "agreement", "micro_batches"],
     *["data_name", "fingerprint", "rows_train", "rows_validation", "rows_test", "dropped"],
@@ -37,6 +37,7 @@ COLUMNS = [
     *["learning_rate", "teacher_seed"],
 ]
 FURTHER = "further_"  # prefix of the columns of further held-out splits
+LARGEST = 1e12  # no score is beyond it
 UNKNOWN_DEVICE = "unknown device"
 MARK = "†"  # beside a method that must not be read as like for like
 
@@ -78,10 +79,11 @@ def shown_label(cell: Mapping[str, Any]) -> str:
 def collect(records: Iterable[Record], agreement: Mapping[str, float] | None = None) -> Collected:
     """Flatten ``records`` and keep one row for every cell, in an order that is theirs alone.
 
-    Two records are of the same cell when task, preset with overrides, source, device, label and
-    seed agree, and the teacher's seed where a table has several.  The one that finished last
-    counts, except that a failed or skipped record never displaces a result: a crash on a full disk
-    says nothing about the number measured before, and a published table must not lose rows to it.
+    Two records are of the same cell when task, preset with overrides, source, device, metric,
+    label and seed agree, and the teacher's seed where a table has several.  The one that finished
+    last counts, except that a failed or skipped record never displaces a result: a crash on a full
+    disk says nothing about the number measured before, and a published table must not lose rows to
+    it.
     Such a newer failure is told among the problems.
 
     Args:
@@ -152,7 +154,7 @@ def _row(record: Record) -> dict[str, Any]:
         row |= {
             "status": "failed",
             "error_class": "IncompleteRecord",
-            "error_message": f"the record says ok but holds no finite test {metric}",
+            "error_message": f"the record says ok but holds no test {metric} that could be one",
         }
     # names may be a stranger's: nothing in them does anything to a terminal, a page or a font
     return {name: shown(v) if isinstance(v, str) else v for name, v in row.items()}
@@ -191,19 +193,25 @@ def _came_out(record: Record, metric: str) -> dict[str, Any]:
         "status": str(record["status"]),
         "error_class": str(error.get("class") or ""),
         "error_message": without_paths(first_line(str(error.get("message") or ""))),
-        "test_best": finite(test.get(metric)),
-        "test_last": finite((last.get("test") or {}).get(metric)),
-        "validation_best": finite((best.get("validation") or {}).get(metric)),
+        "test_best": _score(test.get(metric)),
+        "test_last": _score((last.get("test") or {}).get(metric)),
+        "validation_best": _score((best.get("validation") or {}).get(metric)),
         "best_epoch": finite(best.get("epoch")),
         "agreement": None,
-        **{f"test_{name}": finite(value) for name, value in test.items()},
+        **{f"test_{name}": _score(value) for name, value in test.items()},
         # held-out splits beside the official test, shown in columns of their own
         **{
-            f"{FURTHER}{name}": finite(scores.get(metric))
+            f"{FURTHER}{name}": _score(scores.get(metric))
             for name, scores in best.items()
             if name not in ("validation", "test") and isinstance(scores, dict)
         },
     }
+
+
+def _score(value: object) -> float | None:
+    """Return ``value`` as a score, or None: one that no metric has would overflow in a mean."""
+    number = finite(value)
+    return number if number is not None and abs(number) <= LARGEST else None
 
 
 def _cost(record: Record) -> dict[str, Any]:
@@ -230,18 +238,18 @@ def _data(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _taught(teacher: Mapping[str, Any], metric: str) -> dict[str, Any]:
     """Return who taught: the task's one teacher, or one of the method's own."""
-    score = finite((teacher.get("test") or {}).get(metric))
+    score = _score((teacher.get("test") or {}).get(metric))
     own = bool(teacher.get("objective"))
     return {
         "teacher_name": str(teacher.get("name") or ""),
         "teacher_score": None if own else score,
-        "teacher_copy": "" if own else _copy(teacher, metric),
+        "teacher_copy": "" if own else teacher_copy(teacher, metric),
         "own_teacher_score": score if own else None,
         "own_teacher_seconds": finite(teacher.get("seconds")) if own else None,
     }
 
 
-def _copy(teacher: Mapping[str, Any], metric: str) -> str:
+def teacher_copy(teacher: Mapping[str, Any], metric: str) -> str:
     """Return a name for the weights that taught; empty where nothing tells them apart.
 
     A teacher that is trained again from the same seed on another machine has the same key and
@@ -265,7 +273,7 @@ def _ran(record: Record) -> dict[str, Any]:
         "device": str(environment.get("device") or UNKNOWN_DEVICE),
         "device_name": str(environment.get("device_name") or ""),
         "torch": str(environment.get("torch") or ""),
-        "revision": _revision(record.get("revision") or {}),
+        "revision": short_revision(record.get("revision")),
         "finished": str(record.get("finished") or ""),
         "key": str(record["key"]),
     }
@@ -279,7 +287,7 @@ def _fill_devices(rows: list[dict[str, Any]]) -> None:
             known.setdefault(_table(row), set()).add(row["device"])
     for row in rows:
         devices = known.get(_table(row), set())
-        if row["device"] == UNKNOWN_DEVICE and len(devices) == 1:
+        if row["status"] != "ok" and row["device"] == UNKNOWN_DEVICE and len(devices) == 1:
             row["device"] = next(iter(devices))
 
 
@@ -315,9 +323,9 @@ def _recipe(recipe: Mapping[str, Any]) -> str:
     return f"{epochs:g} {many}, batch {batch:g}, {recipe['optimizer']} at rate {rate:g}"
 
 
-def _revision(revision: Mapping[str, Any]) -> str:
-    """Return the short git revision, marked when the tree held uncommitted changes."""
-    if not revision.get("git"):
+def short_revision(revision: Mapping[str, Any] | None) -> str:
+    """Return the first ten characters of a record's revision, marked when the tree was changed."""
+    if not revision or not revision.get("git"):
         return ""
     return str(revision["git"])[:10] + ("+uncommitted" if revision.get("clean") is False else "")
 

@@ -69,6 +69,7 @@ class Line:
     """
 
     label: str
+    method: str
     kind: str
     scores: dict[int, float]
     best: Spread | None
@@ -101,8 +102,10 @@ class Line:
 
     @property
     def trained_student(self) -> bool:
-        """Whether this is a neural student: neither the teacher nor a model without parameters."""
-        return self.label != CEILING and (self.kind != "baseline" or self.deployed is not None)
+        """Whether this is a neural student: neither a teacher nor a model without parameters."""
+        if self.method in (REFERENCE, CEILING):
+            return self.method == REFERENCE
+        return self.kind != "baseline" or self.deployed is not None
 
     @property
     def ranked(self) -> bool:
@@ -171,11 +174,13 @@ def line_of(
         other: held
         for other in (REFERENCE, SECOND)
         if paired
-        and label not in (other, CEILING)
+        and label != other
+        and part[0]["method"] != CEILING
         and (held := hold(scores, scores_of.get(other, {}), direction))
     }
     return Line(
         label=label,
+        method=str(part[0]["method"]),
         kind=kind,
         scores=scores,
         best=_spread(ok, "test_best"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 from markupsafe import escape
 
@@ -25,8 +26,15 @@ changed on the way with `sha256sum --check SHA256SUMS`, and render it again with
 """
 
 
-def publish(results: Path, out: Path, *, predictions: bool = False) -> tuple[Path, ...]:
-    """Write the publication of the records below ``results`` into ``out``; returns its files.
+class Publication(NamedTuple):
+    """What was published: the records' context, and its files."""
+
+    context: Context
+    paths: tuple[Path, ...]
+
+
+def publish(results: Path, out: Path, *, predictions: bool = False) -> Publication:
+    """Write the publication of the records below ``results`` into ``out``.
 
     Args:
         results: folder of the records.
@@ -52,7 +60,7 @@ def publish(results: Path, out: Path, *, predictions: bool = False) -> tuple[Pat
         ".nojekyll": b"",
     }
     paths, _ = write_files(out, made)
-    return paths
+    return Publication(context, paths)
 
 
 def _ours(out: Path) -> bool:

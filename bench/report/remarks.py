@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from bench.report.frame import CEILING, MARK, REFERENCE
 from bench.report.groups import WORTHWHILE_GAP, Group
+from bench.report.lines import Line
 from bench.report.sections import Section, distinct
 from bench.report.text import count, gain, metric_name, number, scale
 from bench.stats import SEEDS_FOR_TEST, improvement
@@ -129,7 +132,7 @@ def _without_parameters(section: Section) -> list[str]:
     simple = [
         line
         for line in section.lines
-        if line.best and line.label != CEILING and not line.trained_student
+        if line.best and line.method != CEILING and not line.trained_student
     ]
     if not students or not simple:
         return []
@@ -157,10 +160,8 @@ def _noise(section: Section) -> list[str]:
         if any(held.significant and held.gain.mean > 0 for held in tested):
             return []
         return [f"No method beats {REFERENCE} significantly (paired t-test, Holm, 5 %)."]
-    few = (
-        f"{_seeds(section)}: too few for tests ({SEEDS_FOR_TEST} are needed), so "
-        "nothing is set in bold."
-    )
+    few = f"{_seeds(gains)}: too few for tests ({SEEDS_FOR_TEST} are needed)"
+    few += "." if section.winners else ", so nothing is set in bold."
     for line in gains:
         assert line.gain is not None
         if line.gain.sd is not None and line.gain.mean > line.gain.sd:
@@ -182,8 +183,9 @@ def _oracles(section: Section) -> list[str]:
     ]
 
 
-def _seeds(section: Section) -> str:
-    most = max((line.ok for line in section.lines), default=0)
+def _seeds(gains: Sequence[Line]) -> str:
+    """Say how many seeds the rows have in common with the reference."""
+    most = max(line.gain.pairs for line in gains if line.gain)
     return f"{most} seeds" if most != 1 else "One seed"
 
 

@@ -19,7 +19,7 @@ from bench.report.presets import taken_apart, told
 from bench.stats import LEVEL, SEEDS_FOR_TEST, holm, improvement, mean_and_sd
 
 # What must agree before two numbers may stand in one table.
-SECTION = ["task", "preset", "source", "device", "metric", "origin"]
+SECTION = ["task", "preset", "source", "device", "metric", "direction", "origin"]
 
 
 @dataclass(frozen=True)
@@ -137,11 +137,6 @@ class Section:
         }
         tied = {label for label, adjusted in holm(p).items() if adjusted >= LEVEL}
         return frozenset({best.label} | tied)
-
-    @property
-    def best_seeds(self) -> int:
-        """Return the number of seeds of the best trained student, 0 without one."""
-        return next((line.ok for line in self.lines if line.ranked), 0)
 
 
 def sections(frame: pd.DataFrame) -> list[Section]:

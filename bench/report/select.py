@@ -10,8 +10,10 @@ from bench.errors import BenchError, unknown
 from bench.report.columns import COLUMNS, Column, further, usual
 from bench.report.content import Context, Table, Value
 from bench.report.formats import WRITERS
+from bench.report.frame import short_revision
 from bench.report.remarks import caption
 from bench.report.sections import Section
+from bench.store import Record
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,15 @@ def _columns(section: Section, names: Sequence[str]) -> list[Column]:
     return [known[name] for name in names]
 
 
-def load(results: Path) -> Context:
+def load(results: Path, revision: str = "") -> Context:
     """Return the context of the records below ``results``, for tables alone.
 
+    Args:
+        results: a folder of records.
+        revision: the first characters of a git revision, whose records alone are wanted.
+
     Raises:
-        BenchError: there is no readable record.
+        BenchError: there is no readable record, or none of ``revision``.
     """
     from bench.report.agreement import agreements
     from bench.report.costs import collect_costs, usable_costs
@@ -112,6 +118,8 @@ def load(results: Path) -> Context:
             if problems
             else "run `python -m bench all` first",
         )
+    if revision:
+        records = _of_revision(revision, records, results)
     collected = collect(records, agreements(records, results))
     cost_records, unreadable_costs = read_costs(results)
     cost_records, unusable = usable_costs(cost_records)
@@ -138,3 +146,16 @@ def load(results: Path) -> Context:
         samples=samples,
         each=each,
     )
+
+
+def _of_revision(revision: str, records: Sequence[Record], results: Path) -> list[Record]:
+    """Return the records that ``revision`` made, older than others of the same cells or not."""
+    made = []
+    for record in records:
+        known = record.get("revision")
+        made.append((short_revision(known) if isinstance(known, dict) else "", record))
+    found = [record for known, record in made if known.startswith(revision[:10])]
+    if not found:
+        there = ", ".join(sorted({known for known, _ in made if known}))
+        raise BenchError(f"no record of revision '{revision}' in '{results}'", f"there: {there}")
+    return found

@@ -110,6 +110,16 @@ def test_options_that_say_a_default_are_the_same_configuration() -> None:
     assert ablation.default is not None and ablation.default.label == "mine"
 
 
+def test_rows_of_a_second_teacher_are_no_configuration() -> None:
+    records = grid()
+    again = configured({}, [0.1, 0.1, 0.1])
+    for made in again:
+        made["cell"]["teacher_seed"] = 1
+        made["key"] = made["key"][::-1]
+    (one,), (other,) = (ablations(context(found)) for found in (records, [*records, *again]))
+    assert one == other
+
+
 def test_rows_are_in_the_order_of_their_numbers() -> None:
     records = configured({}, [0.8])
     for beta in (10.0, 2.0, 0.5):

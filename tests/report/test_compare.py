@@ -96,13 +96,31 @@ def test_a_device_is_held_against_itself_where_both_have_it() -> None:
 
     both = [*on("cpu", 0.3), *on("cuda", 0.8)]
     found = held(both, on("cuda", 0.4), tolerance=1.0)
-    assert [change.verdict for change in found.changes] == ["worse"]
+    assert [change.verdict for change in found.changes] == ["worse", "only A"]
     assert found.changes[0].where == "amazon, preset quick, embedded data, cuda"
     found = held(both, [*on("cpu", 0.3), *on("cuda", 0.4)], tolerance=1.0)
     assert [change.verdict for change in found.changes] == ["same", "worse"]
     found = held(on("cpu", 0.8), on("cuda", 0.8))
     assert [change.verdict for change in found.changes] == ["same"]
     assert found.changes[0].where.endswith("cpu and cuda")
+
+
+def test_a_device_that_is_gone_is_told() -> None:
+    def on(*devices: str) -> list[Record]:
+        return [record("kd", seed, 0.8, device=name) for name in devices for seed in range(2)]
+
+    gone = held(on("cpu", "cuda"), on("cpu"))
+    assert [(change.verdict, change.where[-4:]) for change in gone.changes] == [
+        ("same", " cpu"),
+        ("only A", "cuda"),
+    ]
+    assert gone.worse == gone.changes[1:]
+    assert not held(on("cpu"), on("cpu", "cuda")).worse
+    across = held(on("cpu", "cuda"), on("mps"))
+    assert [change.where.rpartition(", ")[2] for change in across.changes] == [
+        "cpu and mps",
+        "cuda",
+    ]
 
 
 def test_results_of_others_are_not_held_against_our_own() -> None:
@@ -172,6 +190,39 @@ def test_the_exit_status_is_for_continuous_integration(tmp_path: Path) -> None:
     assert one.returncode == 0 and "1 same." in one.stdout
     none = bench("compare", "a@ffff", "b", cwd=tmp_path)
     assert none.returncode == 2 and "no record of revision 'ffff'" in none.stderr
+
+
+def test_a_revision_has_the_records_that_newer_ones_of_the_same_cells_replace(
+    tmp_path: Path,
+) -> None:
+    from bench.report.command import _load
+
+    for at, revision in enumerate(("aaaaaaaaaaaa", "bbbbbbbbbbbb")):
+        made = record("kd", 0, 0.5 + at / 10, finished=f"2025-03-0{at + 1}T10:00:00+00:00")
+        made["revision"] = {"git": revision, "clean": True}
+        write_record(tmp_path, made)
+    assert [_load(f"{tmp_path}@{letter * 4}").frame.test_best.tolist() for letter in "ab"] == [
+        [0.5],
+        [0.6],
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("report", "--task", "amazon"), ("compare", "results", "results"), ("publish", "site")],
+    ids=lambda words: words[0],
+)
+def test_a_table_that_lacks_a_record_says_so_beside_it(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    for made in runs(seeds=2):
+        broken = write_record(tmp_path / "results", made)
+    assert bench(*words, cwd=tmp_path).returncode == 0
+    broken.write_text("{broken", encoding="utf-8")
+    done = bench(*words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"warning: quick/amazon/kd/{broken.name}" in done.stderr
+    assert "warning" not in done.stdout
 
 
 def test_a_revision_must_be_told_well_enough(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from factory import failure, record
 
 from bench.report.frame import COLUMNS, UNKNOWN_DEVICE, collect, preset_name
+from bench.report.sections import sections
 from bench.store import Record
 
 OLD, NEW = "2025-03-01T10:00:00+00:00", "2025-03-02T10:00:00+00:00"
@@ -91,6 +92,28 @@ def test_a_failed_cell_without_a_device_joins_the_only_table_there_is() -> None:
     assert set(collect([record(), failure("fitnets", 0, "x")]).frame.device) == {"cpu"}
     two = collect([record(), record(device="cuda"), failure("fitnets", 0, "x")]).frame
     assert set(two.device) == {"cpu", "cuda", UNKNOWN_DEVICE}
+
+
+def test_a_result_without_a_device_stays_without_one() -> None:
+    made = [record("kd", 0, 0.69), record("kd", 0, 0.75, device="A100")]
+    del made[0]["environment"]["device"]
+    assert sorted(collect(made).frame.device) == ["A100", "unknown device"]
+
+
+def test_scores_of_two_metrics_are_two_results() -> None:
+    made = [record("kd", 0, 0.7), record("kd", 0, 0.6, metric="macro_f1")]
+    found = collect(made)
+    assert sorted(found.frame.test_best) == [0.6, 0.7] and not found.superseded
+    lower = record("scratch", 0, 0.5, metric="nll", direction="min")
+    higher = record("kd", 0, 0.6, metric="nll", direction="max")
+    assert len(sections(collect([lower, higher]).frame)) == 2
+
+
+@pytest.mark.parametrize("score", [1.7e308, -1e200, float("nan"), float("inf")])
+def test_what_can_be_no_score_is_none(score: float) -> None:
+    made = [record("kd", seed, score) for seed in range(3)]
+    (line,) = sections(collect(made).frame)[0].lines
+    assert (line.failed, line.ok) == (3, 0)
 
 
 def test_ok_without_a_score_is_a_failure_that_says_why() -> None:

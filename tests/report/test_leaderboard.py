@@ -246,6 +246,27 @@ def test_a_model_without_parameters_that_wins_is_named(small: list[Record]) -> N
     assert "no neural network" not in worse
 
 
+def test_a_second_teacher_and_a_plain_student_without_parameters_are_what_they_are() -> None:
+    plain = runs("scratch", [0.7] * 3, parameters=None)
+    page = render([*plain, *runs("kd", [0.6] * 3)])
+    assert "no neural network" not in page
+    second = record("teacher", 0, 0.97)
+    second["cell"]["teacher_seed"] = 1
+    page = render([*plain, *runs("kd", [0.6] * 3), record("teacher", 0, 0.95), second])
+    assert "no neural network" not in page
+    page = render(
+        [*plain, second, record("teacher", 0, 0.95), record("tfidf", 0, 0.99, parameters=None)]
+    )
+    assert "beats the best trained student, scratch with 70.00" in page
+
+
+def test_seeds_are_counted_where_rows_are_held_against_each_other() -> None:
+    page = render([*runs("scratch", [0.7] * 5), *runs("kd", [0.8, 0.81, 0.79])])
+    assert "3 seeds: too few for tests (5 are needed)." in page  # and scratch is bold
+    page = render([*runs("scratch", [0.7] * 3), *runs("kd", [0.8, 0.81, 0.79])])
+    assert "3 seeds: too few for tests (5 are needed), so nothing is set in bold." in page
+
+
 def test_gains_within_the_noise_are_called_that() -> None:
     page = render([*runs("scratch", [0.80, 0.80, 0.80]), *runs("kd", [0.78, 0.80, 0.83])])
     assert "No method beats scratch by more than the standard deviation" in page

@@ -164,6 +164,15 @@ def test_agreement_is_read_off_the_predictions_and_the_checksum_guards_it(tmp_pa
     assert line is not None and line.agreement is not None and line.agreement.mean == 0.75
 
 
+def test_agreement_is_with_the_copy_of_the_teacher_that_taught(tmp_path: Path) -> None:
+    teacher, student = record("teacher", 0, 0.5, teacher=0.5), record("kd", 0, 0.5, teacher=0.75)
+    for made in (teacher, student):
+        saved(tmp_path, made, [0, 1, 1, 0])
+    assert agreements([teacher, student], tmp_path) == {}
+    student["teacher"]["test"] = teacher["teacher"]["test"]
+    assert agreements([teacher, student], tmp_path) == {student["key"]: 1.0}
+
+
 def test_agreement_of_other_shapes_is_none(tmp_path: Path) -> None:
     teacher = record("teacher", 0, 0.9)
     teacher["teacher"] = {"key": "t", "name": "big", "test": {"accuracy": 0.9}}
@@ -211,6 +220,16 @@ def test_a_malformed_cost_record_is_a_problem_not_a_crash() -> None:
     found = collect_costs(usable)
     assert len(found) == 1
     assert len(problems) == 2 and all("malformed" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -1.0, 10**400, "fast"])
+@pytest.mark.parametrize("place", ["training step samples_per_s", "inference latency p50_s"])
+def test_a_cost_that_is_no_amount_is_refused(number: object, place: str) -> None:
+    made = cost()
+    part, of, name = place.split()
+    made[part][of][name] = number
+    usable, (problem,) = usable_costs([made])
+    assert not usable and "is no amount" in problem
 
 
 def test_the_pareto_front_by_hand() -> None:
