@@ -370,6 +370,27 @@ def test_altered_cache_files_are_named_and_made_again(runs: Runs, own_cache: Pat
     assert runs.record("kd")["metrics"] == expected["metrics"]
 
 
+def test_another_copy_of_a_teacher_speaks_for_itself(runs: Runs, own_cache: Path) -> None:
+    """Trained again by another number of threads, it has the same key and other weights."""
+    import safetensors.torch
+
+    from bench.data.fingerprint import file_sha256
+
+    runs("kd")
+    before = runs.record("kd")["epochs"][0]["losses"]
+    (weights,) = newest(cache_of_workers() / "teachers", "model.safetensors")
+    state = safetensors.torch.load_file(weights)
+    safetensors.torch.save_file({name: 2 * value for name, value in state.items()}, weights)
+    manifest = weights.with_name("manifest.json")
+    noted = json.loads(manifest.read_text())
+    noted["sha256"][weights.name] = file_sha256(weights)
+    manifest.write_text(json.dumps(noted))
+    for record in record_files(runs.results):
+        record.unlink()
+    runs("kd")
+    assert runs.record("kd")["epochs"][0]["losses"] != before
+
+
 def cache_of_workers() -> Path:
     """Return the cache folder that worker processes see: the one when their server started."""
     from multiprocessing import forkserver

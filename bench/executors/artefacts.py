@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,7 +20,7 @@ from bench.data.cache import teacher_folder
 from bench.errors import BenchError
 from bench.store import slug, write_atomically
 
-MANIFEST = "manifest.json"
+MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
 Known = frozenset[tuple[str, str]]  # (path, sha256)
 
 
@@ -94,15 +93,11 @@ def parcels(
             yield manifest
 
 
-def receive(
-    cache: Path, task: str, teacher_key: str, offers: Iterable[Parcel], fetch: Callable[[Any], Any]
-) -> int:
+def receive(cache: Path, offers: Iterable[Parcel], fetch: Callable[[Any], Any]) -> int:
     """Take what is missing of ``offers`` into the cache; returns how many files travelled.
 
     Args:
         cache: the folder they belong into.
-        task: whose teacher it is.
-        teacher_key: names the teacher.
         offers: all files of the teacher and its signals, manifests after what they list.
         fetch: turns a parcel's ``data`` into bytes.
     """
@@ -122,11 +117,6 @@ def receive(
                     and (cache / item.path).is_file()
                 )
             ]
-            if name.startswith("teachers/") and missing and there:
-                # another teacher of this name was here: what it said is no signal of this one
-                for folder, _ in _folders(cache, task, teacher_key):
-                    if folder.parent.name == "signals":
-                        shutil.rmtree(folder, ignore_errors=True)
             manifests = [item for item in by_folder[name] if item.path.endswith(f"/{MANIFEST}")]
             for item in [*missing, *(manifests if missing else [])]:
                 unpack(cache, item, fetch(item.data))
@@ -138,8 +128,9 @@ def _folders(cache: Path, task: str, teacher_key: str) -> list[tuple[Path, dict[
     """Return the folders of a teacher and of its signals with the sums of their files."""
     teacher = teacher_folder(cache, task, teacher_key)
     found = [teacher] if (teacher / MANIFEST).is_file() else []
+    weights = _sums(teacher).get(WEIGHTS)
     for manifest in sorted((cache / "signals").glob(f"*/{MANIFEST}")):
-        if _read(manifest).get("teacher") == teacher_key:
+        if weights is not None and _read(manifest).get("weights") == weights:
             found.append(manifest.parent)
     return [(folder, _sums(folder)) for folder in found]
 
@@ -155,7 +146,7 @@ def _sums(folder: Path) -> dict[str, str]:
 def _merge(path: Path, data: bytes) -> None:
     """Add the sums of a manifest that arrived to those of the one that is there."""
     arrived, there = json.loads(data), _read(path)
-    if there.get("teacher") == arrived["teacher"]:
+    if there.get("weights") == arrived["weights"]:
         arrived["sha256"] = {**there.get("sha256", {}), **arrived["sha256"]}
     write_atomically(path, json.dumps(arrived, indent=1, sort_keys=True).encode())
 

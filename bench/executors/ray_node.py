@@ -114,7 +114,7 @@ def _work(host: LocalExecutor, errand: Errand, job: Job, fetch: Any) -> Iterator
     task, key = teacher_of(job)
     if not shared and key and errand.offers:
         try:
-            receive(cache, task, key, errand.offers, fetch)
+            receive(cache, errand.offers, fetch)
         except BenchError as error:
             yield "done", ended("lost", "Damaged", error.message)
             return

@@ -103,23 +103,23 @@ class GeneratorFiles:
         generator.requires_grad_(False)
         return generator.eval()
 
-    def read_judgement(self, teacher_key: str) -> dict[str, Any] | None:
-        """Return what the teacher with ``teacher_key`` made of the reconstructions."""
-        found = _json(self._judgement(teacher_key))
+    def read_judgement(self, teacher: str) -> dict[str, Any] | None:
+        """Return what the teacher of these weights (their sha256) made of the reconstructions."""
+        found = _json(self._judgement(teacher))
         manifest = self.read()
         if not found or manifest is None or found.get("sha256") != manifest["sha256"]:
             return None
         return found
 
-    def write_judgement(self, teacher_key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    def write_judgement(self, teacher: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Keep a judgement; it is of the weights as they are now."""
         whole = {**values, "sha256": self.require()["sha256"]}
         text = json.dumps(whole, indent=1, sort_keys=True)
-        write_atomically(self._judgement(teacher_key), text.encode())
+        write_atomically(self._judgement(teacher), text.encode())
         return whole
 
-    def _judgement(self, teacher_key: str) -> Path:
-        return self.folder / f"judged-{teacher_key[:16]}.json"
+    def _judgement(self, teacher: str) -> Path:
+        return self.folder / f"judged-{teacher[:16]}.json"
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from bench.generators.store import GeneratorFiles
 from bench.method import Method, Progress
 from bench.models.base import Model, parameter_count
 from bench.tasks.base import Data, Task
+from bench.teachers.store import TeacherFiles
 from bench.teachers.train import load_teacher
 from bench.training.checkpoint import CheckpointDamaged, checkpoint_path, discard_checkpoints
 from bench.training.evaluate import autocast, evaluating
@@ -49,7 +50,7 @@ def ensure_generator(
     files.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(files.folder / ".lock"):
         manifest = files.read()
-        judged = files.read_judgement(spec.judge.key)
+        judged = files.read_judgement(_judge_weights(spec))
         if manifest is None or judged is None:
             task = _task(spec)
             data = task.load(spec.device)
@@ -75,7 +76,7 @@ def load_generator(
         made = build_generator(manifest["name"], task, data, kept=state)
     generator = files.load_into(made, state, whole=not pretrained(manifest["name"]))
     generator.fingerprint = manifest["fingerprint"]
-    judged = files.read_judgement(spec.judge.key)
+    judged = files.read_judgement(_judge_weights(spec))
     return generator.to(data.train.labels.device), {**manifest, "judged": judged}
 
 
@@ -85,6 +86,10 @@ def generator_summary(manifest: Mapping[str, Any] | None) -> dict[str, Any] | No
         return None
     kept = ("key", "name", "seed", "fingerprint", "parameters", "epochs", "seconds", "judged")
     return {name: manifest[name] for name in kept}
+
+
+def _judge_weights(spec: GeneratorSpec) -> str:
+    return TeacherFiles.of(spec.judge.task, spec.judge.key).weights_sum()
 
 
 def _task(spec: GeneratorSpec) -> Task:
@@ -242,7 +247,7 @@ def _judge(spec: GeneratorSpec, task: Task, data: Data, files: GeneratorFiles) -
             again += int((teacher(inputs).scores.argmax(dim=1) == batch.labels).sum())
             samples += len(index)
     return files.write_judgement(
-        spec.judge.key,
+        _judge_weights(spec),
         {
             "teacher": spec.judge.key,
             "samples": samples,

@@ -20,6 +20,7 @@ from bench.store import DAMAGED, read_predictions, write_predictions
 from bench.tasks.base import Data, Task
 from bench.teachers.fill import fill
 from bench.teachers.signals import CachedTeacher, LiveTeacher, TeacherSource
+from bench.teachers.store import TeacherFiles
 from bench.training.evaluate import autocast
 from bench.training.generation import Variant
 from bench.training.streams import stream_seed
@@ -130,10 +131,11 @@ def _teacher(cell: Cell, task: Task, made: Split, live: LiveTeacher, key: str) -
     assert cell.teacher is not None
     if cell.signals == "live":
         return live
+    weights = TeacherFiles.of(cell.teacher.task, cell.teacher.key).weights_sum()
     folder = fill(
         live.model,
         made,
-        teacher_key=content_hash([cell.teacher.key, key]),
+        weights=content_hash([weights, key]),
         batch_size=task.preset.evaluation_batch,
         precision=live.precision,
         limit=cell.cache_bytes,

@@ -27,9 +27,9 @@ DEFAULT_LIMIT = 8 * GIBIBYTE
 Views = Sequence[View | None]
 
 
-def signal_folder(teacher_key: str, rows: int, precision: str, part: str = "") -> Path:
+def signal_folder(weights: str, rows: int, precision: str, part: str = "") -> Path:
     """Return the folder of a teacher's signals on a training split, or on a part of one."""
-    name = content_hash([teacher_key, rows, precision, *([part] if part else [])])[:16]
+    name = content_hash([weights, rows, precision, *([part] if part else [])])[:16]
     return cache_dir() / "signals" / name
 
 
@@ -52,7 +52,7 @@ def needed_bytes(
 def find(
     split: Split,
     *,
-    teacher_key: str,
+    weights: str,
     layers: Sequence[int],
     views: Views,
     precision: str,
@@ -61,8 +61,8 @@ def find(
 
     What is damaged is named by :func:`fill`, which makes it again.
     """
-    folder = signal_folder(teacher_key, len(split), precision, split.part)
-    manifest = _Manifest(folder, teacher_key, quiet=True)
+    folder = signal_folder(weights, len(split), precision, split.part)
+    manifest = _Manifest(folder, weights, quiet=True)
     names = ["offsets"]
     for view in (None,) if split.static else views:
         names += array_names(view_prefix(split.static, view), layers)
@@ -73,7 +73,7 @@ def fill(
     model: Model,
     split: Split,
     *,
-    teacher_key: str,
+    weights: str,
     layers: Sequence[int] = (),
     views: Views = (None,),
     batch_size: int,
@@ -88,7 +88,7 @@ def fill(
     Args:
         model: the teacher, on the split's device.
         split: the training split.
-        teacher_key: names the teacher.
+        weights: names the teacher: the sha256 of its weights.
         layers: hidden layers to keep too; text only.
         views: the views; ``None`` is the un-augmented sample.
         batch_size: samples a forward pass.
@@ -105,10 +105,10 @@ def fill(
     size = needed_bytes(split, views=len(views), classes=classes, width=width, layers=layers)
     if size is None or size > limit:
         return None
-    folder = signal_folder(teacher_key, len(split), precision, split.part)
+    folder = signal_folder(weights, len(split), precision, split.part)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        manifest = _Manifest(folder, teacher_key)
+        manifest = _Manifest(folder, weights)
         for done, view in enumerate(views):
             prefix = view_prefix(static, view)
             if not manifest.intact([*array_names(prefix, layers), "offsets"]):
@@ -121,13 +121,13 @@ def fill(
 class _Manifest:
     """The checksums of a folder's arrays; an array counts once its checksum is written."""
 
-    def __init__(self, folder: Path, teacher_key: str, *, quiet: bool = False) -> None:
+    def __init__(self, folder: Path, weights: str, *, quiet: bool = False) -> None:
         self.folder, self.quiet = folder, quiet
         self.path = folder / "manifest.json"
-        self.values: dict[str, Any] = {"teacher": teacher_key, "sha256": {}}
+        self.values: dict[str, Any] = {"weights": weights, "sha256": {}}
         try:
             read = json.loads(self.path.read_text(encoding="utf-8"))
-            if read["teacher"] == teacher_key and isinstance(read["sha256"], dict):
+            if read["weights"] == weights and isinstance(read["sha256"], dict):
                 self.values = read
         except FileNotFoundError:
             pass

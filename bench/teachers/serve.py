@@ -130,13 +130,13 @@ def _cached(
     kept = layers if static else ()  # feature maps of augmented views are served live
     views = training_views(cell.seed, task.preset.recipe, plain=plain)
     precision = task.preset.teacher_recipe.precision
-    key = cell.teacher.key
+    weights = TeacherFiles.of(cell.teacher.task, cell.teacher.key).weights_sum()
     folder = find(
-        data.train, teacher_key=key, layers=kept, views=views, precision=precision
+        data.train, weights=weights, layers=kept, views=views, precision=precision
     ) or fill(
         live.model,
         data.train,
-        teacher_key=key,
+        weights=weights,
         layers=kept,
         views=views,
         batch_size=max(task.preset.evaluation_batch // micro_batches, 1),

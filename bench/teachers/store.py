@@ -53,22 +53,45 @@ class TeacherFiles:
 
         A file that is damaged or was altered is named in the log.
         """
-        if not self.manifest.exists():
-            return None
-        try:
-            manifest: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
-            noted = dict(manifest["sha256"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            self._warn(self.manifest, type(error).__name__)
+        manifest = self._noted()
+        if manifest is None:
             return None
         for path in (self.weights, self.predictions, self.head):
             try:
-                if noted.get(path.name) != file_sha256(path):
+                if manifest["sha256"].get(path.name) != file_sha256(path):
                     self._warn(path, "its checksum does not match")
                     return None
             except OSError as error:
                 self._warn(path, error.strerror or type(error).__name__)
                 return None
+        return manifest
+
+    def weights_sum(self) -> str:
+        """Return the sha256 of the weights, as the manifest has it.
+
+        It names what teaches: one key can be trained to other weights, by another processor or
+        another number of threads.
+
+        Raises:
+            BenchError: when there is no teacher.
+        """
+        manifest = self._noted()
+        return self._there(manifest)["sha256"][self.weights.name]  # type: ignore[no-any-return]
+
+    def _noted(self) -> dict[str, Any] | None:
+        """Return the manifest; ``None`` where there is none that can be read."""
+        if not self.manifest.exists():
+            return None
+        try:
+            manifest: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
+            return {**manifest, "sha256": dict(manifest["sha256"])}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            self._warn(self.manifest, type(error).__name__)
+            return None
+
+    def _there(self, manifest: dict[str, Any] | None) -> dict[str, Any]:
+        if manifest is None:
+            raise BenchError(f"teacher '{self.folder.name}' is not there", "it was not trained")
         return manifest
 
     def _warn(self, path: Path, why: str) -> None:
@@ -81,10 +104,7 @@ class TeacherFiles:
         Raises:
             BenchError: when there is none.
         """
-        manifest = self.read()
-        if manifest is None:
-            raise BenchError(f"teacher '{self.folder.name}' is not there", "it was not trained")
-        return manifest
+        return self._there(self.read())
 
     def write(
         self, model: Model, predictions: Mapping[str, np.ndarray], manifest: Mapping[str, Any]

@@ -154,7 +154,7 @@ def test_cache_read(
     folder = fill(
         teacher,
         data.train,
-        teacher_key="benchmark",
+        weights="benchmark",
         views=[view],
         batch_size=500,
         precision="bfloat16",

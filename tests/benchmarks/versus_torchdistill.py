@@ -281,7 +281,7 @@ def _shared(ours: Ours, teacher: Model, names: list[str], epoch: int) -> tuple[f
         there = fill(
             live.model,
             ours.split,
-            teacher_key="benchmark",
+            weights="benchmark",
             views=[view],
             batch_size=500,
             precision="bfloat16",
