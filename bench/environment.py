@@ -108,7 +108,7 @@ def revision() -> dict[str, Any]:
     try:
         sha = _git("rev-parse", "HEAD")
         status = _git("status", "--porcelain", "--", ".", ":!results", ":!reports")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return {"git": None, "clean": None}
     return {"git": sha, "clean": not status}
 

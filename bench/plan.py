@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -41,10 +42,6 @@ class Plan:
 
     cells: list[Cell] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-    def teachers(self) -> dict[str, TeacherSpec]:
-        """Return the teachers the cells need, by key."""
-        return {cell.teacher.key: cell.teacher for cell in self.cells if cell.teacher}
 
 
 @dataclass(frozen=True)
@@ -146,6 +143,9 @@ def task_specs(suite: Suite) -> list[tuple[str, dict[str, str]]]:
     for spec in suite.tasks:
         if spec == EVERYTHING:
             names = [each for each in TASKS.names() if suite.preset in TASKS.get(each).presets]
+            if not names:
+                known = {preset for each in TASKS.names() for preset in TASKS.get(each).presets}
+                raise unknown("preset", suite.preset, sorted(known))
             found += [(name, {}) for name in names]
         else:
             found.append(parse_spec(spec))
@@ -306,12 +306,11 @@ def _checkpoint_sha256(task: Task) -> str:
     path = task.preset.teacher_checkpoint
     if path is None:
         return ""
-    from bench.data.fingerprint import file_sha256
-
     if not path.endswith(".safetensors"):
         raise BenchError(f"teacher checkpoint '{path}' is refused", "a .safetensors file is needed")
     try:
-        return file_sha256(Path(path))
+        state = Path(path).stat()
+        return _sha256_of(path, state.st_size, state.st_mtime_ns)
     except OSError as error:
         raise BenchError(f"teacher checkpoint '{path}' cannot be read: {error.strerror}") from error
 
@@ -328,3 +327,11 @@ def _task_info(task: Task, dataset: str, limits: str) -> dict[str, Any]:
         "augmented": task.augmented,
         "limits": ". ".join(each for each in (limits.rstrip("."), task.variant.told()) if each),
     }
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256_of(path: str, size: int, changed: int) -> str:
+    """Return the checksum of a file, read once for all methods while it stays as it is."""
+    from bench.data.fingerprint import file_sha256
+
+    return file_sha256(Path(path))

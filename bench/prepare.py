@@ -69,8 +69,12 @@ class Prepared:
 
 
 def prepare(cell: Cell, task: Task, data: Data, method: Method, micro_batches: int = 1) -> Prepared:
-    """Build the student and the teacher source and set the method up."""
+    """Build the student and the teacher source and set the method up.
+
+    With ``micro_batches`` each batch is run in so many parts, those without a gradient too.
+    """
     clock = time.perf_counter()
+    size = max(task.preset.evaluation_batch // micro_batches, 1)
     device = data.train.labels.device
     # the student's initialisation is the same for every method of a seed: its own stream, first
     torch.manual_seed(stream_seed(cell.seed, "init"))
@@ -81,8 +85,9 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method, micro_batches: i
         manifest = TeacherFiles.of(cell.task, cell.teacher.key).require()
         pairs = uniform_pairs(student.depth, manifest["depth"])
         layers = [hint for _, hint in method.hints(pairs)]
+        plain = looks_at_plain_samples(method)
         source = task.teacher_source(
-            open_signals(cell, task, data, layers, plain=looks_at_plain_samples(method))
+            open_signals(cell, task, data, layers, plain=plain, micro_batches=micro_batches)
         )
     if cell.generator is not None:
         generator, generator_manifest = load_generator(cell.generator, task, data)
@@ -98,8 +103,7 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method, micro_batches: i
         teacher=source,
         head=teacher_head(cell.teacher) if "head" in method.signals and cell.teacher else None,
         training_batches=lambda: (
-            data.train.batch(index)
-            for index in data.train.evaluation_order(task.preset.evaluation_batch)
+            data.train.batch(index) for index in data.train.evaluation_order(size)
         ),
         generator=torch.Generator().manual_seed(stream_seed(cell.seed, "method")),
         subclasses=data.subclasses if cell.oracle else None,
@@ -118,7 +122,7 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method, micro_batches: i
         direction=task.direction,
         pairs=pairs,
         evaluation_batch=task.preset.evaluation_batch,
-        generated=_generated(cell, task, data, method, source, generator),
+        generated=_generated(cell, task, data, method, source, generator, size),
         micro_batches=micro_batches,
     )
     seconds = time.perf_counter() - clock
@@ -143,6 +147,7 @@ def _generated(
     method: Method,
     source: TeacherSource | None,
     generator: GeneratorModule | None,
+    size: int,
 ) -> Generated | None:
     """Return what makes the inputs of a method that generates some, else ``None``."""
     if not method.generates:
@@ -151,7 +156,7 @@ def _generated(
         raise BenchError(f"method '{cell.method}' generates inputs, which only a teacher can label")
     variants = []
     if generator is not None and not generator.differentiable:
-        variants = open_variants(cell, task, data, method, generator, source.live)
+        variants = open_variants(cell, task, data, method, generator, source.live, size)
     return Generated(
         train=data.train,
         source=source,

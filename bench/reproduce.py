@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import Cell
-from bench.config import leaves, parse_spec
+from bench.config import build, leaves, parse_spec
 from bench.environment import environment, revision
 from bench.errors import EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, BenchError
 from bench.plan import Plan, make_plan, open_tasks
@@ -64,15 +64,16 @@ def suite_of(record: Mapping[str, Any]) -> Suite:
             f"the record leaves out where '{hidden[0]}' lay", "run it again with --set and --plugin"
         )
     options = "".join(f":{name}={value}" for name, value in cell["options"].items())
-    suite = Suite(
-        methods=(f"{cell['method']}{options}",),
-        tasks=(cell["task"],),
-        preset=cell["preset"],
-        seeds=(cell["seed"],),
-        teacher_seed=cell.get("teacher_seed") or 0,
-        source=cell["source"],
-        overrides=dict(cell.get("overrides") or {}),
-    )
+    asked = {
+        "methods": (f"{cell['method']}{options}",),
+        "tasks": (cell["task"],),
+        "preset": cell["preset"],
+        "seeds": (cell["seed"],),
+        "teacher_seed": cell.get("teacher_seed") or 0,
+        "source": cell["source"],
+        "overrides": dict(cell.get("overrides") or {}),
+    }
+    suite = build(Suite, asked, "the record's cell")
     changed = {name: then for name, (then, _) in changed_values(record, suite).items()}
     return suite.model_copy(update={"overrides": {**suite.overrides, **changed}})
 
@@ -140,22 +141,24 @@ def reproduce(
     """Run the record's cell again, say what came out number by number; returns the exit status.
 
     Teachers and signals come from the cache where they are there; with an empty ``BENCH_CACHE``
-    they are made again too.
+    they are made again too.  The cell itself begins at its first step.
 
     Raises:
         BenchError: for a record that cannot be run, or a run that did not finish.
     """
+    from bench.run_cell import forget
     from bench.runner import run_plan
 
     record = read_record(path)
-    recorded = record.get("environment") or {}
-    threads = threads or int(recorded.get("threads") or 1)
+    recorded = (record.get("environment") or {}).get("threads")
+    threads = threads or (recorded if isinstance(recorded, int) and recorded > 0 else 1)
     plan = plan_of(record, device=device, plugins=plugins)
     (cell,) = plan.cells
     parts = parts_of(record)
     for note in differs_before(record, cell, threads):
         say(f"note: {note}")
     cut = f", each batch in {parts} parts as then" if parts > 1 else ""
+    forget(cell)
     say(f"running {cell.title} again ({cell.source} data, {cell.device}, threads: {threads}{cut})")
     with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
         summary = run_plan(

@@ -87,8 +87,13 @@ def run_cell(
         record = {**skeleton(cell, started, lost), **ended}
         write_record(results, record)
     if record["status"] == "ok":  # until here the checkpoint is all there is
-        discard_checkpoints(_running(cell))
+        forget(cell)
     return record
+
+
+def forget(cell: Cell) -> None:
+    """Remove what an earlier run of ``cell`` would go on from."""
+    discard_checkpoints(_running(cell))
 
 
 def unfinished(

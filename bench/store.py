@@ -136,7 +136,10 @@ def _malformed(record: Record) -> str | None:
             return f"cell.{name} is no text"
     if type(cell.get("seed")) is not int:
         return "cell.seed is no whole number"
-    for name in ("error", "metrics", "environment", "data", "teacher", "timings"):
+    for name in ("options", "preset_values"):
+        if not isinstance(cell.get(name, {}), dict):
+            return f"cell.{name} is no object"
+    for name in ("error", "metrics", "environment", "data", "teacher", "timings", "revision"):
         if not isinstance(record.get(name), dict | None):
             return f"'{name}' is no object"
     return None

@@ -118,6 +118,20 @@ def test_what_differs_is_said(call: Call, record: Path, tmp_path: Path) -> None:
     assert int(same) == int(of) - 1  # the altered one
 
 
+def test_what_an_earlier_run_left_is_not_gone_on_from(
+    call: Call, record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.training.checkpoint import checkpoint_path
+
+    (cell,) = plan_of(json.loads(record.read_text()), device="cpu").cells
+    left = checkpoint_path(f"cell-{cell.key[:24]}")
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(b"of another run")
+    said = call("reproduce", str(record))
+    assert said.code == EXIT_OK, said.out
+    assert "checkpoint" not in said.out
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -128,6 +142,14 @@ def test_what_differs_is_said(call: Call, record: Path, tmp_path: Path) -> None:
         ({"cell__task": "cifra10"}, "unknown task 'cifra10' (did you mean 'cifar10'?)"),
         ({"cell__options": {"temperature": "hot"}}, "temperature = 'hot'"),
         ({"batching": {"micro_batches": "many"}}, "cut into 'many' parts"),
+        ({"cell__seed": -1}, "seeds are different whole numbers from 0"),
+        ({"cell__teacher_seed": -3}, "teacher_seed = -3"),
+        ({"cell__source": "tape"}, "source = 'tape'"),
+        ({"cell__options": None}, "cell.options is no object"),
+        ({"cell__options": [1]}, "cell.options is no object"),
+        ({"cell__preset_values": [1]}, "cell.preset_values is no object"),
+        ({"revision": ["x"]}, "'revision' is no object"),
+        ({"environment": "here"}, "'environment' is no object"),
     ],
 )
 def test_records_that_cannot_be_run_are_refused(

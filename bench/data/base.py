@@ -41,6 +41,10 @@ class Source(Protocol):
         """Return 64 hex digits that change when the data of ``splits`` does."""
         ...
 
+    def revision(self, ref: DatasetRef) -> str:
+        """Return the commit of ``ref`` that is read, as far as it is known here."""
+        ...
+
     def problem(self, ref: DatasetRef, splits: Sequence[str]) -> str | None:
         """Return in one line why ``splits`` cannot be read here, ``None`` when they can."""
         ...

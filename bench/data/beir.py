@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from bench.data import columns
 from bench.data.base import DatasetRef, Source
 from bench.data.fingerprint import digest
 from bench.data.hub_refs import BEIR_CORPUS, BEIR_QRELS, BEIR_QUERIES, MS_MARCO
@@ -79,19 +81,26 @@ class Beir:
         return replace(BEIR_QRELS, name=self.name, config="qrels")
 
     def _passages(self, ref: DatasetRef) -> Iterator[tuple[str, str]]:
-        for row in _rows(self.source, ref, "corpus"):
-            yield str(row["_id"]), joined(row["title"], row["text"])
+        table, where = _read(self.source, ref, "corpus")
+        columns_of = (columns.texts(table, name, where) for name in ("title", "text"))
+        for name, title, text in zip(columns.names(table, "_id", where), *columns_of, strict=True):
+            yield name, joined(title, text)
 
     def _queries(self, ref: DatasetRef) -> Iterator[tuple[str, str]]:
-        for row in _rows(self.source, ref, "queries"):
-            yield str(row["_id"]), row["text"] or ""
+        table, where = _read(self.source, ref, "queries")
+        asked = columns.texts(table, "text", where)
+        for name, text in zip(columns.names(table, "_id", where), asked, strict=True):
+            yield name, text or ""
 
     def _pairs(self, ref: DatasetRef, split: str) -> list[tuple[str, str]]:
         """Return the positive pairs; grades above 1 count as 1, those of 0 as not relevant."""
+        table, where = _read(self.source, ref, split)
+        queries, passages = (columns.names(table, f"{of}-id", where) for of in ("query", "corpus"))
+        relevant = columns.integers(table, "score", where) > 0
         return [
-            (str(row["query-id"]), str(row["corpus-id"]))
-            for row in _rows(self.source, ref, split)
-            if row["score"] > 0
+            (query, passage)
+            for query, passage, positive in zip(queries, passages, relevant, strict=True)
+            if positive
         ]
 
 
@@ -127,16 +136,16 @@ class Selected:
         queries: list[tuple[str, str]] = []
         pairs: dict[str, list[tuple[str, str]]] = {}
         for part, split in (("train", "train"), ("validation", "test")):
-            rows = list(_rows(self.source, self.ref, part))
-            chosen = _shuffled([str(row["query_id"]) for row in rows])
-            limit = self._limit(split)
-            kept = set(chosen[:limit])
+            table, where = _read(self.source, self.ref, part)
+            names = columns.names(table, "query_id", where)
+            asked = columns.texts(table, "query", where)
+            kept = set(_shuffled(names)[: self._limit(split)])
             found = pairs.setdefault(split, [])
-            for row in rows:
-                name = f"{part}-{row['query_id']}"
-                if str(row["query_id"]) in kept:
-                    queries.append((name, row["query"]))
-                    found += _selected(name, row["passages"], passages)
+            for at, (name, text) in enumerate(zip(names, asked, strict=True)):
+                if name in kept:
+                    queries.append((f"{part}-{name}", text or ""))
+                    listed = _listed(table.column("passages")[at].as_py(), f"{where}, row {at}")
+                    found += _selected(f"{part}-{name}", listed, passages)
         pairs["train"], pairs["validation"] = carve_queries(
             pairs["train"], self.limits[1] or CARVED
         )
@@ -149,9 +158,30 @@ class Selected:
         return None if training is None else training + (validation or CARVED)
 
 
-def _selected(query: str, listed: Any, passages: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _listed(passages: Any, where: str) -> list[tuple[str | None, bool]]:
+    """Return a query's passages, each with whether it was selected.
+
+    Raises:
+        BenchError: they are no such lists.
+    """
+    try:
+        texts, selected = passages["passage_text"], passages["is_selected"]
+        found = [(text, bool(flag)) for text, flag in zip(texts, selected, strict=True)]
+    except (KeyError, TypeError, ValueError):
+        found = [(0, False)]  # type: ignore[list-item]
+    if not all(text is None or isinstance(text, str) for text, _ in found):
+        raise BenchError(
+            f"{where}: passages are no lists of texts and of what was selected",
+            "passage_text and is_selected, of one length",
+        )
+    return found
+
+
+def _selected(
+    query: str, listed: Iterable[tuple[str | None, bool]], passages: dict[str, str]
+) -> Iterator[tuple[str, str]]:
     """Put a query's passages among ``passages`` and yield its positive pairs."""
-    for text, selected in zip(listed["passage_text"], listed["is_selected"], strict=True):
+    for text, selected in listed:
         name = hashlib.sha256((text or "").encode()).hexdigest()[:32]
         passages.setdefault(name, text or "")
         if selected:
@@ -217,6 +247,6 @@ def _shuffled(names: Iterable[str]) -> list[str]:
     return [distinct[at] for at in order]
 
 
-def _rows(source: Source, ref: DatasetRef, split: str) -> Iterator[dict[str, Any]]:
-    for batch in source.read(ref, split).to_batches(max_chunksize=65_536):
-        yield from batch.to_pylist()
+def _read(source: Source, ref: DatasetRef, split: str) -> tuple[pa.Table, str]:
+    """Return a split and what messages call it."""
+    return source.read(ref, split), f"{ref.name}, {split}"

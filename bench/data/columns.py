@@ -64,6 +64,19 @@ def texts(table: pa.Table, name: str, where: str) -> list[str | None]:
     return found
 
 
+def names(table: pa.Table, name: str, where: str) -> list[str]:
+    """Return a column of ids, texts or whole numbers, as texts.
+
+    Raises:
+        BenchError: for another type, or naming the first row that is empty.
+    """
+    column = table.column(name)
+    if pa.types.is_integer(column.type):
+        return [str(value) for value in integers(table, name, where).tolist()]
+    _check_filled(column, name, where)
+    return [str(value) for value in texts(table, name, where)]
+
+
 def check_labels(labels: np.ndarray, classes: int, where: str) -> None:
     """Check that there are labels, all of them among ``classes``.
 

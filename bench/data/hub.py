@@ -43,7 +43,7 @@ class Hub:
         else:
             options = {"path": ref.name, "name": ref.config}
             if not _is_local(ref):
-                options["revision"] = self.resolved_revision(ref)
+                options["revision"] = self.revision(ref)
         # Whatever fails in here is the network, the repository or a full disk, in exceptions of
         # four libraries without a common base.
         try:
@@ -70,9 +70,9 @@ class Hub:
             root = Path(ref.name)
             return files_fingerprint(root, (path for path in root.rglob("*") if path.is_file()))
         files = {split: (ref.files or {}).get(split) for split in splits}
-        return digest([ref.name, ref.config, self.resolved_revision(ref), files])
+        return digest([ref.name, ref.config, self.revision(ref), files])
 
-    def resolved_revision(self, ref: DatasetRef) -> str:
+    def revision(self, ref: DatasetRef) -> str:
         """Return the commit that ``ref.revision`` names now; asked once for each ``Hub``.
 
         Raises:
@@ -100,7 +100,7 @@ class Hub:
         """Ask for the splits; :class:`BenchError` when the hub cannot be reached."""
         if ref.files is not None:
             return split in ref.files
-        revision = None if _is_local(ref) else self.resolved_revision(ref)
+        revision = None if _is_local(ref) else self.revision(ref)
         try:
             import datasets
 
@@ -126,7 +126,7 @@ class Hub:
         if _is_local(ref):
             return Path(ref.name)
         patterns = [(ref.files or {})[split]]
-        return self._download(ref, self.resolved_revision(ref), patterns)
+        return self._download(ref, self.revision(ref), patterns)
 
     def _download(self, ref: DatasetRef, revision: str, patterns: list[str]) -> Path:
         try:

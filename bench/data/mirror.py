@@ -49,6 +49,10 @@ class Mirror:
         files = [path for split in splits for path in self._files(ref, split)]
         return files_fingerprint(self.root, files)
 
+    def revision(self, ref: DatasetRef) -> str:
+        """Return what the hub has; a mirror does not say which commit it was made from."""
+        return ref.revision
+
     def problem(self, ref: DatasetRef, splits: Sequence[str]) -> str | None:
         """Look for files and columns; the data itself is not read."""
         try:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from bench.config import content_hash
 from bench.data.cache import cache_dir
+from bench.locks import locked
 from bench.store import DAMAGED, write_atomically
 
 SEED = 20240913  # the lists are the same for every seed and method
@@ -108,7 +108,7 @@ def kept_lists(parts: Sequence[Any], make: Callable[[], np.ndarray]) -> np.ndarr
     key = content_hash([*parts, SEED, bm25s.__version__])[:32]
     path = cache_dir() / "lists" / f"{key}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with locked(path.with_suffix(".lock")):
         try:
             with np.load(path, allow_pickle=False) as arrays:  # each member's CRC is checked
                 return np.asarray(arrays["lists"])

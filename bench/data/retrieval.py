@@ -150,11 +150,11 @@ class ListSplit(Split):
     def outputs(
         self, model: Model, view: View | None, hidden: Sequence[int], size: int
     ) -> Iterator[tuple[np.ndarray, Output]]:
-        """As the base class; a frozen dual encoder runs once a text and not once a list."""
+        """As the base class; a fixed dual encoder runs once a text and not once a list."""
         from bench.models.dual import DualEncoder
-        from bench.models.encode import encode, frozen
+        from bench.models.encode import encode
 
-        if hidden or not isinstance(model, DualEncoder) or not frozen(model):
+        if hidden or not isinstance(model, DualEncoder) or not model.fixed:
             yield from super().outputs(model, view, hidden, size)
             return
         queries = encode(model, self.queries, "query", size)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
 from bench import TASKS
@@ -20,6 +19,7 @@ from bench.errors import BenchError
 from bench.generators.base import GeneratorModule, check_fits, code_scale
 from bench.generators.build import build_generator, pretrained
 from bench.generators.store import GeneratorFiles
+from bench.locks import locked
 from bench.method import Method, Progress
 from bench.models.base import Model, parameter_count
 from bench.tasks.base import Data, Task
@@ -48,7 +48,7 @@ def ensure_generator(
     """
     files = GeneratorFiles.of(spec.task, spec.key)
     files.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(files.folder / ".lock"):
+    with locked(files.folder / ".lock"):
         manifest = files.read()
         judged = files.read_judgement(_judge_weights(spec))
         if manifest is None or judged is None:

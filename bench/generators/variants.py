@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from bench.cells import Cell
 from bench.config import content_hash
@@ -14,6 +13,7 @@ from bench.data.cache import cache_dir
 from bench.data.splits import Split, TextSplit
 from bench.errors import BenchError
 from bench.generators.base import GeneratorModule
+from bench.locks import locked
 from bench.method import Generation, Method, Progress
 from bench.source_code import code_hash
 from bench.store import DAMAGED, read_predictions, write_predictions
@@ -33,10 +33,12 @@ def open_variants(
     method: Method,
     generator: GeneratorModule,
     live: LiveTeacher,
+    size: int,
 ) -> list[Variant]:
     """Return the generated inputs kept for ``cell``, making those that are not there.
 
-    They are the same for all seeds, like what the teacher says of training samples.
+    They are the same for all seeds, like what the teacher says of training samples, ``size`` at
+    once.
     """
     split = data.train
     texts = split.texts()
@@ -49,13 +51,13 @@ def open_variants(
     found = []
     for number in range(task.preset.variants):
         path = folder / f"{number}.npz"
-        with FileLock(folder / ".lock"):
+        with locked(folder / ".lock"):
             tokens = _kept(path, len(split))
             if tokens is None:
                 tokens = _make(method, generator, texts, number, task, live)
                 _keep(path, tokens)
         made = split.rewritten(tokens)
-        found.append(Variant(made, _teacher(cell, task, made, live, f"{key}-{number}")))
+        found.append(Variant(made, _teacher(cell, made, live, f"{key}-{number}", size)))
     return found
 
 
@@ -126,7 +128,7 @@ def _keep(path: Path, tokens: list[np.ndarray]) -> None:
     write_predictions(path, {"ids": np.concatenate(tokens).astype(np.int32), "lengths": lengths})
 
 
-def _teacher(cell: Cell, task: Task, made: Split, live: LiveTeacher, key: str) -> TeacherSource:
+def _teacher(cell: Cell, made: Split, live: LiveTeacher, key: str, size: int) -> TeacherSource:
     """Return what the teacher says of ``made``: kept like its signals on training samples."""
     assert cell.teacher is not None
     if cell.signals == "live":
@@ -136,7 +138,7 @@ def _teacher(cell: Cell, task: Task, made: Split, live: LiveTeacher, key: str) -
         live.model,
         made,
         weights=content_hash([weights, key]),
-        batch_size=task.preset.evaluation_batch,
+        batch_size=size,
         precision=live.precision,
         limit=cell.cache_bytes,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -17,11 +18,13 @@ class Model(nn.Module):
         depth: number of hidden layers that ``hidden`` can name, 0 … depth − 1.
         width: embedding width ``D``.
         classifies: whether its logits come from a last linear layer, one output a class.
+        fixed: whether it stays what it is, so that what it says may be kept (:meth:`fix`).
     """
 
     depth: int
     width: int
     classifies: bool = True
+    fixed: bool = False
 
     def forward(
         self,
@@ -39,6 +42,15 @@ class Model(nn.Module):
                 it is touched, batch statistics included.
         """
         raise NotImplementedError
+
+    def fix(self) -> Self:
+        """Freeze it for good, in evaluation mode; returns itself.
+
+        A student whose weights are trained in another module's place is frozen and not fixed.
+        """
+        self.requires_grad_(False).eval()
+        self.fixed = True
+        return self
 
     @property
     def head(self) -> nn.Linear:

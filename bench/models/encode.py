@@ -1,4 +1,4 @@
-"""Embeddings of many texts by one tower; those of a frozen model are kept on disk."""
+"""Embeddings of many texts by one tower; those of a model that is fixed are kept on disk."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from bench.config import content_hash
 from bench.data.cache import cache_dir
-from bench.models.base import Model
+from bench.locks import locked
 from bench.store import write_atomically
 
 if TYPE_CHECKING:
@@ -26,16 +25,11 @@ KEPT_BYTES = 4 * 2**30  # embeddings above this are kept neither on disk nor bet
 TILE = 65_536  # passages encoded at once where they are not kept
 
 
-def frozen(model: Model) -> bool:
-    """Return whether nothing of ``model`` is trained, so that its embeddings stay what they are."""
-    return not any(parameter.requires_grad for parameter in model.parameters())
-
-
 def encode(model: DualEncoder, table: TokenTable, tower: Tower, size: int) -> Tensor:
     """Return the embeddings of all texts, ``(M, D)`` float32 on the CPU.
 
-    Those of a frozen model are looked up by the content of model and texts, or kept for the next
-    time: teachers are asked for the same ones by evaluation, mining and every method.
+    Those of a model that is fixed are looked up by the content of model and texts, or kept for the
+    next time: teachers are asked for the same ones by evaluation, mining and every method.
 
     Args:
         model: in evaluation mode.
@@ -43,11 +37,11 @@ def encode(model: DualEncoder, table: TokenTable, tower: Tower, size: int) -> Te
         tower: which tower.
         size: texts a forward pass.
     """
-    if not frozen(model) or not _kept(model, table):
+    if not model.fixed or not _kept(model, table):
         return _encode(model, table, tower, size, np.arange(len(table)))
     path = cache_dir() / "embeddings" / f"{_key(model, table, tower)}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with locked(path.with_suffix(".lock")):
         found = _load(path, (len(table), model.width))
         if found is None:
             found = _encode(model, table, tower, size, np.arange(len(table))).numpy()

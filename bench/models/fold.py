@@ -19,7 +19,7 @@ def for_inference(model: Model) -> Model:
     # takes two seconds to load, and whoever plans or drives a run folds nothing
     from timm.layers.conv_bn_act import ConvNormAct
 
-    model.eval().requires_grad_(False)
+    model.fix()
     for block in model.modules():
         if isinstance(block, ConvNormAct) and isinstance(block.bn, nn.BatchNorm2d):
             norm = block.bn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
+from bench.errors import Diverged
 
 TILE = 16_384  # passages compared at once
 QUERIES = 512  # queries compared at once
@@ -80,4 +80,4 @@ def _positions(keys: Tensor) -> Tensor:
 
 def _check(vectors: Tensor) -> None:
     if not bool(torch.isfinite(vectors).all()):
-        raise BenchError("an embedding is not finite, so nothing can be ranked by it")
+        raise Diverged("an embedding is not finite, so nothing can be ranked by it")

@@ -150,10 +150,7 @@ def load(results: Path, revision: str = "") -> Context:
 
 def _of_revision(revision: str, records: Sequence[Record], results: Path) -> list[Record]:
     """Return the records that ``revision`` made, older than others of the same cells or not."""
-    made = []
-    for record in records:
-        known = record.get("revision")
-        made.append((short_revision(known) if isinstance(known, dict) else "", record))
+    made = [(short_revision(record.get("revision")), record) for record in records]
     found = [record for known, record in made if known.startswith(revision[:10])]
     if not found:
         there = ", ".join(sorted({known for known, _ in made if known}))

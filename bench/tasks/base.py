@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from bench.config import Config, build, leaves
 from bench.errors import BenchError, unknown
@@ -48,12 +48,20 @@ class Recipe(Config):
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(default=5e-4, ge=0)
     schedule: Literal["cosine", "step"] = "cosine"
-    milestones: tuple[float, ...] = ()
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     warmup: float = Field(default=0.0, ge=0, lt=1)
     clip: float | None = Field(default=None, gt=0)
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     views: int | None = Field(default=None, gt=0)
     compile: bool = False
+
+    @field_validator("milestones", mode="before")
+    @classmethod
+    def _written(cls, value: Any) -> Any:
+        """Take them as a command line has them: ``0.5,0.75``."""
+        if not isinstance(value, str):
+            return value
+        return [part for part in value.split(",") if part.strip()]
 
 
 class Preset(Config):
@@ -71,7 +79,8 @@ class Preset(Config):
         generator: name of the generator, for methods that ask for one.
         generator_recipe: its training; needed unless it comes from the hub.
         variants: generated texts kept for each training text (images are generated afresh).
-        train_limit: use only the first so many training samples of the seedless shuffled order.
+        train_limit: use only the first so many training samples, of a fixed shuffled order but
+            for scanned digits, which keep their own.
         n: keep the labels of so many training samples, balanced by class (after ``train_limit``).
         imbalance: long tail, size of the largest class over the smallest (after ``train_limit``).
         teacher_data: what the teacher of such a variant is trained on: "labelled" samples only,
@@ -307,14 +316,7 @@ def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
     values = preset.model_dump()
     for path, value in overrides.items():
         target = values
-        *parents, leaf = (
-            path.split(".")
-            if path not in ("epochs", "batch_size")
-            else (
-                "recipe",
-                path,
-            )
-        )
+        *parents, leaf = ("recipe", path) if path in SHORT else path.split(".")
         for parent in parents:
             if not isinstance(target.get(parent), dict):
                 raise unknown(f"setting ({what})", path, [*_paths(preset), *SHORT])

@@ -224,7 +224,8 @@ class RetrievalTask(Task):
             return self._mined(passages, queries, rows, depth, device)
 
         negatives, preset = self.negatives(), self.preset
-        mined = (preset.miner, preset.teacher_recipe.precision, passages.digest, queries.digest)
+        precision, kind = preset.teacher_recipe.precision, device.partition(":")[0]
+        mined = (preset.miner, precision, kind, passages.digest, queries.digest)
         parts = (
             digest([judged.passages, judged.queries["train"], judged.relevant["train"]]),
             query_of.tolist(),
@@ -263,7 +264,7 @@ class RetrievalTask(Task):
 
         # building a model draws random numbers: the caller's stream must not move by it
         with torch.random.fork_rng(devices=[]):
-            miner = build_retriever(self.preset.miner).requires_grad_(False).to(device)
+            miner = build_retriever(self.preset.miner).fix().to(device)
         if not isinstance(miner, DualEncoder):
             raise BenchError(f"miner '{self.preset.miner}' cannot search", "a dual encoder can")
         size = self.preset.evaluation_batch

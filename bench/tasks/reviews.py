@@ -145,7 +145,7 @@ class ReviewTask(TextTask):
             self.source,
             reference.name,
             self.slice_limits if self.source == "mirror" else "",
-            reference.revision,
+            source.revision(reference),
             source.fingerprint(reference, self.splits(source)),
         )
 

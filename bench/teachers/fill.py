@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from torch import Tensor
 
 from bench.config import content_hash
 from bench.data.cache import cache_dir
 from bench.data.fingerprint import file_sha256
 from bench.data.splits import Split, View
+from bench.locks import locked
 from bench.models.base import Model
 from bench.store import write_atomically
 from bench.teachers.signals import array_names, view_prefix
 from bench.training.evaluate import autocast, evaluating
 
 log = logging.getLogger(__name__)
+MANIFEST = "manifest.json"
 GIBIBYTE = 2**30
 DEFAULT_LIMIT = 8 * GIBIBYTE
 Views = Sequence[View | None]
@@ -107,7 +108,7 @@ def fill(
         return None
     folder = signal_folder(weights, len(split), precision, split.part)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with locked(folder / ".lock"):
         manifest = _Manifest(folder, weights)
         for done, view in enumerate(views):
             prefix = view_prefix(static, view)
@@ -118,12 +119,18 @@ def fill(
     return folder
 
 
+def forget(folder: Path) -> None:
+    """Let nothing that is kept in ``folder`` count any more."""
+    with locked(folder / ".lock"):
+        (folder / MANIFEST).unlink(missing_ok=True)
+
+
 class _Manifest:
     """The checksums of a folder's arrays; an array counts once its checksum is written."""
 
     def __init__(self, folder: Path, weights: str, *, quiet: bool = False) -> None:
         self.folder, self.quiet = folder, quiet
-        self.path = folder / "manifest.json"
+        self.path = folder / MANIFEST
         self.values: dict[str, Any] = {"weights": weights, "sha256": {}}
         try:
             read = json.loads(self.path.read_text(encoding="utf-8"))

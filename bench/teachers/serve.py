@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from bench.method import Method
 from bench.models.base import Model, uniform_pairs
 from bench.models.fold import for_inference
 from bench.tasks.base import Data, Recipe, Task
-from bench.teachers.fill import Views, fill, find
+from bench.teachers.fill import Views, fill, find, forget
 from bench.teachers.signals import CachedTeacher, LiveTeacher, StaleSignals, TeacherSource, check
 from bench.teachers.store import TeacherFiles
 from bench.teachers.train import load_teacher
@@ -40,7 +39,13 @@ def training_views(seed: int, recipe: Recipe, *, plain: bool = False) -> Views:
 
 
 def open_signals(
-    cell: Cell, task: Task, data: Data, layers: Sequence[int], *, plain: bool = False
+    cell: Cell,
+    task: Task,
+    data: Data,
+    layers: Sequence[int],
+    *,
+    plain: bool = False,
+    micro_batches: int = 1,
 ) -> TeacherSource:
     """Return the cell's teacher source, filling the cache when it is not there yet.
 
@@ -50,6 +55,7 @@ def open_signals(
         data: the task's data, on the device.
         layers: hidden teacher layers the method needs in some stage.
         plain: whether it looks at un-augmented samples in a fit-time pass.
+        micro_batches: into how many parts the batches are cut that fill the cache.
     """
     spec = cell.teacher
     if spec is None:
@@ -58,17 +64,21 @@ def open_signals(
     live = LiveTeacher(lambda: _load(spec, task, data), task.preset.teacher_recipe.precision)
     if cell.signals == "live":
         return live
-    cached = _cached(cell, task, data, layers, live, plain=plain)
+    cached = _cached(cell, task, data, layers, live, plain=plain, micro_batches=micro_batches)
     if cached is None:
         return live
     if cell.check_cache:
         view = None if data.train.static else training_views(cell.seed, task.preset.recipe)[0]
+        # one of its own: what is checked is no sample that the teacher was asked to teach
+        again = LiveTeacher(lambda: live.model, live.precision)
         try:
-            check(cached, live, data.train, view)
+            check(cached, again, data.train, view)
         except StaleSignals as error:
             log.warning("cached signals are stale and are made again: %s", error)
-            shutil.rmtree(cached.folder)
-            cached = _cached(cell, task, data, layers, live, plain=plain)
+            forget(cached.folder)
+            cached = _cached(
+                cell, task, data, layers, live, plain=plain, micro_batches=micro_batches
+            )
     return cached or live
 
 

@@ -64,7 +64,7 @@ class LiveTeacher:
         if not isinstance(self._model, Model):
             self._model = self._model()
         if self._model.training:
-            self._model.eval().requires_grad_(False)
+            self._model.fix()
         return self._model
 
     @property

@@ -130,8 +130,7 @@ class TeacherFiles:
             model.load_state_dict(safetensors.torch.load_file(self.weights))
         except Exception as error:
             raise BenchError(f"teacher {self.weights} cannot be loaded: {error}") from error
-        model.requires_grad_(False)
-        return model.eval()
+        return model.fix()
 
     def load_head(self) -> np.ndarray:
         """Return the weight of the last linear layer, ``(C, D)``; empty where there is none."""

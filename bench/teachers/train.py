@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.torch
 import torch
-from filelock import FileLock
 
 from bench import METHODS, TASKS
 from bench.cells import TeacherSpec
 from bench.config import Config, build
 from bench.errors import BenchError
+from bench.locks import locked
 from bench.method import PROBE_SIZE, Method, Setup
 from bench.models.base import Model, parameter_count
 from bench.stats import improvement
@@ -46,7 +46,7 @@ def ensure_teacher(
     """
     files = TeacherFiles.of(spec.task, spec.key)
     files.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(files.folder / ".lock"):
+    with locked(files.folder / ".lock"):
         manifest = files.read()
         if manifest is None:
             manifest = _train(spec, files, report, micro_batches)
@@ -88,7 +88,7 @@ def _train(
     elif not given:
         if model.classifies:
             fit_head(model, data, task, micro_batches)
-        model.requires_grad_(False)
+        model.fix()
     precision = task.preset.teacher_recipe.precision
     size = max(task.preset.evaluation_batch // micro_batches, 1)
     splits = data.held_out()
@@ -229,6 +229,9 @@ def fit_head(model: Model, data: Data, task: Task, micro_batches: int = 1) -> No
     """Fit the last linear layer on frozen embeddings by logistic regression (scikit-learn).
 
     The inverse regularisation strength is selected on validation from 0.1, 1, 10 and 100.
+
+    Raises:
+        BenchError: a class has no training sample.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -242,6 +245,12 @@ def fit_head(model: Model, data: Data, task: Task, micro_batches: int = 1) -> No
         "train": data.train.labels.cpu().numpy(),
         "validation": data.validation.labels.cpu().numpy(),
     }
+    absent = sorted(set(range(model.head.out_features)) - set(labels["train"].tolist()))
+    if absent:
+        raise BenchError(
+            f"no training sample of class {absent[0]} for the head of a frozen teacher",
+            "more samples (train_limit, n)",
+        )
     best: tuple[float, np.ndarray, np.ndarray] | None = None
     for strength in (0.1, 1.0, 10.0, 100.0):
         regression = LogisticRegression(C=strength, max_iter=2000)

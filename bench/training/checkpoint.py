@@ -18,11 +18,12 @@ from torch import nn
 
 from bench import stopping
 from bench.data.cache import cache_dir
+from bench.environment import versions
 from bench.errors import BenchError
 from bench.store import write_atomically
 
 log = logging.getLogger(__name__)
-FORMAT = 1  # of the file's content; raised when its parts change
+FORMAT = 2  # of the file's content; raised when its parts change
 
 
 def checkpoint_path(name: str, micro_batches: int = 1) -> Path:
@@ -60,10 +61,16 @@ class Restored:
     optimizer: dict[str, Any]
 
 
+def made_by() -> dict[str, str]:
+    """Return what gives other bits: versions of libraries and the number of threads."""
+    return {**versions(), "threads": str(torch.get_num_threads())}
+
+
 class Checkpoint:
     """One file that a killed cell resumes from, bit for bit.
 
-    Random state need not be saved: every draw is a function of the seed and the position.
+    Random state need not be saved: every draw is a function of the seed and the position.  Work
+    that was begun by other versions of the libraries, or on another number of threads, starts over.
 
     Args:
         path: the file, or ``None`` to keep no checkpoint.
@@ -92,6 +99,12 @@ class Checkpoint:
             saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             if saved["format"] != FORMAT:
                 raise ValueError("another format")
+            if saved["made_by"] != made_by():
+                log.warning(
+                    "checkpoint %s is of other versions or threads: starting over", self.path.name
+                )
+                self.path.unlink(missing_ok=True)
+                return None
             restored = Restored(saved["progress"], saved["optimizer"])
             student.load_state_dict(saved["student"])
             method.load_state_dict(saved["method"])
@@ -117,6 +130,7 @@ class Checkpoint:
         torch.save(
             {
                 "format": FORMAT,
+                "made_by": made_by(),
                 "student": student.state_dict(),
                 "method": method.state_dict(),
                 "optimizer": optimizer.state_dict(),

@@ -18,7 +18,7 @@ import torch
 from bench.plan import make_plan
 from bench.store import read_record
 from bench.suites import Suite
-from bench.training.checkpoint import checkpoint_path
+from bench.training.checkpoint import FORMAT, checkpoint_path, made_by
 
 GROUP = "Caches and checkpoints"
 # another cell than the earlier record's, which would be reused
@@ -132,7 +132,12 @@ CHECKPOINTS = [
     ("a checkpoint of another format", saved({"format": 99})),
     (
         "a checkpoint of another model",
-        saved({"format": 1, "progress": {}, "optimizer": {}, "student": {"w": 0}, "method": {}}),
+        saved(
+            {
+                **{"format": FORMAT, "made_by": made_by(), "progress": {}, "optimizer": {}},
+                **{"student": {"w": 0}, "method": {}},
+            }
+        ),
     ),
 ]
 

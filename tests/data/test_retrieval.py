@@ -45,7 +45,7 @@ def split(**changes: Any) -> ListSplit:
 
 def teacher() -> Model:
     torch.manual_seed(0)
-    return build_retriever("dual:bert-L1-H32").eval().requires_grad_(False)
+    return build_retriever("dual:bert-L1-H32").fix()
 
 
 def test_tokens_come_back_as_they_were() -> None:
@@ -110,10 +110,11 @@ def filled(data: ListSplit, model: Model) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_cached_signals_are_the_live_teachers(frozen: bool) -> None:
+@pytest.mark.parametrize("fixed", [True, False])
+def test_cached_signals_are_the_live_teachers(fixed: bool) -> None:
     """Encoded once a text or run list by list: the same scores and embeddings."""
-    data, model = split(), teacher().requires_grad_(not frozen)
+    data, model = split(), teacher()
+    model.fixed = fixed
     live = LiveTeacher(model, "float32")
     cached = CachedTeacher(filled(data, model), torch.device("cpu"), live=live, part=data.part)
     batch = data.batch(np.array([3, 1, 0]))

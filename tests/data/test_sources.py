@@ -350,7 +350,7 @@ def test_branch_is_resolved_to_the_commit_that_is_read(tmp_path: Path) -> None:
             files = {"full": "raw/all.jsonl"}
             return DatasetRef("maker/reviews", revision, ("label", "text"), files=files)
         hub, branch = Hub(), ref("refs/convert/parquet")
-        revision = hub.resolved_revision(branch)
+        revision = hub.revision(branch)
         same = hub.fingerprint(branch, ["full"]) == hub.fingerprint(ref(revision), ["full"])
         print(json.dumps([revision, same, hub.read(branch, "full").to_pylist()]))
     """

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench import BenchError
 from bench.data.retrieval import SearchSplit, TokenTable
-from bench.errors import NotApplicable
+from bench.errors import Diverged, NotApplicable
 from bench.models.base import parameter_count
 from bench.models.cross import CrossEncoder, joined_pairs
 from bench.models.dual import DualEncoder
@@ -257,12 +257,12 @@ def test_a_model_that_has_diverged_ranks_nothing() -> None:
     model = dual()
     with torch.no_grad():
         model.encoder.embeddings.word_embeddings.weight.fill_(float("nan"))
-    with pytest.raises(BenchError, match="not finite"):
+    with pytest.raises(Diverged, match="not finite"):
         predict(model, search(), batch_size=4, precision="float32")
 
 
-def test_embeddings_of_a_frozen_model_are_kept_and_follow_its_weights(own_cache: Path) -> None:
-    model, texts = dual().requires_grad_(False), table(12, 3)
+def test_embeddings_of_a_fixed_model_are_kept_and_follow_its_weights(own_cache: Path) -> None:
+    model, texts = dual().fix(), table(12, 3)
     fresh = encode(model, texts, "passage", 5)
     (kept,) = (own_cache / "embeddings").glob("*.npy")
     written = kept.stat().st_mtime_ns
@@ -276,7 +276,7 @@ def test_embeddings_of_a_frozen_model_are_kept_and_follow_its_weights(own_cache:
 
 
 def test_damaged_embeddings_are_made_again(own_cache: Path) -> None:
-    model, texts = dual().requires_grad_(False), table(12, 3)
+    model, texts = dual().fix(), table(12, 3)
     fresh = encode(model, texts, "passage", 5)
     (kept,) = (own_cache / "embeddings").glob("*.npy")
     content = bytearray(kept.read_bytes())
@@ -288,6 +288,8 @@ def test_damaged_embeddings_are_made_again(own_cache: Path) -> None:
 
 def test_embeddings_of_a_model_in_training_are_not_kept(own_cache: Path) -> None:
     encode(dual(), table(4, 3), "passage", 5)
+    # as GPD's student is: trained through another module
+    encode(dual().requires_grad_(False), table(4, 3), "passage", 5)
     assert not (own_cache / "embeddings").exists()
 
 

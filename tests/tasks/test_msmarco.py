@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench import BASELINES, METHODS, TASKS, BenchError
+from bench.data.beir import _listed
 from bench.data.bm25 import BM25
 from bench.data.judged import Judged, normalised
 from bench.measure.cost import CostSpec, measure_cost
@@ -276,6 +277,49 @@ def test_damage_in_a_mirror_is_told_in_the_record_and_never_a_crash(mirror: Path
         BenchError, match=r"split 'test' has no usable query .*4 pairs whose passage"
     ):
         task("quick", "mirror").load()
+
+
+@pytest.mark.parametrize(
+    ("part", "column", "value", "message"),
+    [
+        ("qrels/test", "score", None, "row 2: score is empty"),
+        ("qrels/test", "score", "good", "column 'score' holds"),
+        ("qrels/train", "query-id", None, "row 2: query-id is empty"),
+        ("queries", "text", 7, "column 'text' holds"),
+        ("corpus", "text", ["a", "b"], "column 'text' holds"),
+        ("corpus", "_id", None, "row 2: _id is empty"),
+    ],
+)
+def test_a_row_of_a_mirror_that_cannot_be_read_is_named(
+    mirror: Path, part: str, column: str, value: Any, message: str
+) -> None:
+    path = mirror / "BeIR/msmarco" / f"{part}.parquet"
+    rows = pq.read_table(path).to_pydict()
+    old = rows[column]
+    rows[column] = [None if at == 2 else old[at] for at in range(len(old))]
+    if value is not None:
+        rows[column] = [value] * len(old)
+    pq.write_table(pa.table(rows), path)
+    with pytest.raises(BenchError, match=re.escape(message)) as caught:
+        task("quick", "mirror").load()
+    assert part.split("/")[-1] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "passages",
+    [
+        None,
+        "a text",
+        {"passage_text": ["a", "b"], "is_selected": [1]},
+        {"passage_text": [1], "is_selected": [1]},
+        {"passage_text": ["a"]},
+    ],
+)
+def test_passages_in_no_lists_are_named(passages: Any) -> None:
+    with pytest.raises(BenchError, match="MARCO, row 3: passages are no lists of texts"):
+        _listed(passages, "MARCO, row 3")
+    fine = {"passage_text": ["a", None], "is_selected": [1, 0]}
+    assert _listed(fine, "MARCO, row 3") == [("a", True), (None, False)]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from bench.supervised import Supervised
 from bench.tasks.base import Data, Preset, Recipe
 from bench.tasks.image import ImageTask
 from bench.training import loop
-from bench.training.checkpoint import Checkpoint, CheckpointDamaged
+from bench.training.checkpoint import FORMAT, Checkpoint, CheckpointDamaged, made_by
 from bench.training.evaluate import evaluating
 from bench.training.loop import Diverged, build_optimizer
 
@@ -446,7 +446,7 @@ def test_a_teacher_with_a_damaged_checkpoint_starts_over(guarded: Guarded, diffe
     path = cache_dir() / "running" / f"teacher-{_teacher_spec().key[:16]}.pt"
     path.parent.mkdir(exist_ok=True)
     strange = {name: value + 1 for name, value in whole.items()}
-    parts = {"format": 1, "student": strange, "method": {"no": "such"}}
+    parts = {"format": FORMAT, "made_by": made_by(), "student": strange, "method": {"no": "such"}}
     _sealed(path, {**parts, "optimizer": {}, "progress": {}})  # goes wrong half-way through
     assert differing(whole, trained()) == []
 
@@ -574,6 +574,20 @@ def checkpoint(image_world, tmp_path: Path, eager_checkpoints: None) -> Path:
     path = tmp_path / "cell.pt"
     image_world.run("scratch", checkpoint=path)
     return path
+
+
+@pytest.mark.parametrize("what", ["threads", "torch"])
+def test_a_checkpoint_of_other_bits_is_not_gone_on_from(
+    image_world, checkpoint: Path, differing, caplog, what: str
+) -> None:
+    whole = image_world.run("scratch")
+    saved = _opened(checkpoint)
+    moved = {name: value + 1 for name, value in saved["student"].items()}
+    made = {**saved["made_by"], what: "another"}
+    _sealed(checkpoint, {**saved, "made_by": made, "student": moved})
+    again = image_world.run("scratch", checkpoint=checkpoint)
+    assert "is of other versions or threads: starting over" in caplog.text
+    assert differing(whole.student.state_dict(), again.student.state_dict()) == []
 
 
 def _truncate(path: Path) -> None:
