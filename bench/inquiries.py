@@ -50,19 +50,21 @@ def list_registered(
 
 
 def _list_presets(console: Console, tasks: Sequence[str]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in ("preset", "task", "student", "teacher", "epochs", "data"):
-        table.add_column(column, overflow="fold")
-    rows = []
+    from tabulate import tabulate
+
+    found = []
     for name in tasks or TASKS.names():
         for preset, values in TASKS.get(name).presets.items():
-            rows.append((preset, name, values))
+            found.append((preset, name, values))
     order = {preset: at for at, preset in enumerate(("quick", "small", "standard", "paper"))}
-    for preset, name, values in sorted(rows, key=lambda row: (order.get(row[0], 9), row[1])):
-        table.add_row(
-            preset, name, values.student, values.teacher, str(values.recipe.epochs), values.source
-        )
-    console.print(table)
+    rows = [
+        (preset, name, values.student, values.teacher, str(values.recipe.epochs), values.source)
+        for preset, name, values in sorted(found, key=lambda row: (order.get(row[0], 9), row[1]))
+    ]
+    head = ("preset", "task", "student", "teacher", "epochs", "data")
+    # not fitted to the terminal: a model's name that is broken in the middle cannot be copied
+    written = tabulate(rows, head, tablefmt="plain", disable_numparse=True)
+    console.print(written, markup=False, soft_wrap=True)
 
 
 def _list_options(console: Console, contenders: Sequence[str]) -> None:

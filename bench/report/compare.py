@@ -144,7 +144,7 @@ def _change(one: Found | None, other: Found | None) -> Change:
     a, b = (each[1] if each else None for each in (one, other))
     devices = " and ".join(dict.fromkeys(each.device for each, _ in found))
     whose = f", external: {section.origin}" if section.origin else ""
-    where = f"{section.task}, preset {section.preset}, {section.source} data, {devices}{whose}"
+    where = f"{section.task}, preset {section.told_preset}, {section.source} data, {devices}{whose}"
     held = hold(b.scores, a.scores, section.direction) if a and b else None
     return Change(where, line.label, section.metric, a, b, held)
 

@@ -256,8 +256,10 @@ def _caption(section: Section, found: Mapping[str, Cost]) -> str:
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     return (
         f"One process at a time, {environment.get('threads')} processor thread(s), on "
-        f"{environment.get('device_name')}; preset {section.preset}, source {section.source}; "
+        f"{environment.get('device_name')}; preset {section.told_preset}, source {section.source}; "
         f"medians after warm-up. Step and train memory are those of the cached teacher where there "
         f"is one, FLOPs with a live teacher count its own pass; train memory is {memory}; extra is "
-        f"parameters that are trained and thrown away. Measured {when}."
+        f"parameters that are trained and thrown away. Each row was measured once: rows of equal "
+        f"inference FLOPs serve one network, and what they differ by there is noise. Measured "
+        f"{when}."
     )

@@ -13,6 +13,14 @@ from markupsafe import escape as html_escape
 from bench.report import text
 from bench.report.content import Block, Bullets, Heading, Part, Picture, Table, Text, Value
 
+_NUMBER = r"[+-]?[\d.]+"
+_BEHIND = r"unpaired|\d+ ?/ ?\d+( seeds)?|\d+ (pairs|seeds?)"
+# what a report itself writes with a sign in front
+OWN_CELL = re.compile(
+    rf"-|{_NUMBER}( ± [\d.]+| to {_NUMBER})?( \[{_NUMBER}, {_NUMBER}\])?(, p [=<] [\d.]+)?"
+    rf"( \(({_BEHIND})\))?"
+)
+
 
 def markdown(parts: Iterable[Part]) -> list[str]:
     """Return the lines of ``parts``; pictures are linked as ``figures/NAME.svg``."""
@@ -72,8 +80,7 @@ def inert(shown: str) -> str:
     """Return ``shown`` so that no spreadsheet runs it as a formula."""
     if not shown.startswith(("=", "+", "-", "@", "\t", "\r")):
         return shown
-    number = re.fullmatch(r"[+-]?[\d.]+( ± [\d.]+)?( \(.*\))?|-", shown)
-    return shown if number else f"'{shown}"
+    return shown if OWN_CELL.fullmatch(shown) else f"'{shown}"
 
 
 def html_parts(parts: Iterable[Part], pictures: Mapping[str, str]) -> str:
@@ -182,7 +189,7 @@ def latex_table(table: Table) -> str:
 _LATEX = {
     **{"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_"},
     **{"{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''"},
     **{"±": r"$\pm$", "·": r"$\cdot$", "×": r"$\times$", "–": "--", "—": "---", "−": "$-$"},
     **{"…": r"\ldots{}", "→": r"$\rightarrow$", "≤": r"$\leq$", "≥": r"$\geq$", "[": "{[}"},
     **{"α": r"$\alpha$", "β": r"$\beta$", "λ": r"$\lambda$", "τ": r"$\tau$", "σ": r"$\sigma$"},

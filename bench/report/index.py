@@ -150,13 +150,15 @@ def _generators(context: Context, of_method: Sequence[Row]) -> list[str]:
 
 def _cost(context: Context, of_method: Sequence[Row]) -> str:
     """Say what a method costs beside the plain student, as the median over tasks."""
-    slower = [row.slowdown for row in of_method if row.slowdown is not None]
+    measured = [row for row in of_method if row.slowdown is not None]
+    slower = [row.slowdown for row in measured if row.slowdown is not None]
+    tasks = len({id(row.section) for row in measured})
     extra = sorted({row.extra.text for row in of_method if row.extra.text not in ("-", "0")})
     told = []
     if slower:
         told.append(
             f"A training step takes {statistics.median(slower):.2f} times that of the plain "
-            f"student (median over {len(slower)} task{'s'[: len(slower) - 1]})."
+            f"student (median over {tasks} task{'s'[: tasks - 1]}, measured once each)."
         )
     if extra:
         told.append(f"Trains {', '.join(extra)} parameters that are not deployed.")

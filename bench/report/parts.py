@@ -51,8 +51,9 @@ def _own_name(block: Block, taken: set[str]) -> Block:
     """Return ``block`` with a number behind its name where another one has it already."""
     if not isinstance(block, Table | Picture) or not block.name:
         return block
-    kind, name = type(block).__name__, block.name
+    kind = type(block).__name__
+    numbered = (block.name if at == 1 else f"{block.name}-{at}" for at in count(1))
     # some file systems tell no capitals apart
-    at = next(n for n in count(1) if f"{kind} {name} {n}".casefold() not in taken)
-    taken.add(f"{kind} {name} {at}".casefold())
-    return block if at == 1 else replace(block, name=f"{name}-{at}")
+    name = next(each for each in numbered if f"{kind} {each}".casefold() not in taken)
+    taken.add(f"{kind} {name}".casefold())
+    return replace(block, name=name)

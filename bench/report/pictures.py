@@ -71,9 +71,10 @@ def _pictures(context: Context, group: Group) -> Iterator[Picture]:
             f"tradeoff-{group.slug}",
             partial(draw, "tradeoff", sections, costs, looks),
             f"Test score against training cost and inference cost, {group.where}",
-            "Up is better, left is cheaper; no method right of and below the dashed front is worth "
-            "its cost on the mean. Bars are one standard deviation. Students of equal parameters "
-            "and FLOPs are one network: they share the median of their latencies.",
+            "Up is better, left is cheaper; of the methods that were measured, none right of and "
+            "below the dashed front is worth its cost on the mean. Bars are one standard "
+            "deviation. Students of equal parameters and FLOPs are one network: they share the "
+            "median of their latencies.",
         )
     if any(found):
         yield Picture(

@@ -209,7 +209,7 @@ def caption(section: Section) -> str:
         parts.append("Run on more than one machine, so the times do not compare")
     if len(distinct(ok.fingerprint)) > 1:
         parts.append("The fingerprints of the data differ between these records")
-    return ". ".join(part for part in parts if part) + "."
+    return ". ".join(part[0].upper() + part[1:] for part in parts if part) + "."
 
 
 def group_caption(group: Group) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.errors import BenchError, unknown
@@ -11,8 +11,10 @@ from bench.report.columns import COLUMNS, Column, further, usual
 from bench.report.content import Context, Table, Value
 from bench.report.formats import WRITERS
 from bench.report.frame import short_revision
+from bench.report.lines import Line
 from bench.report.remarks import caption
 from bench.report.sections import Section
+from bench.report.text import escape
 from bench.store import Record
 
 
@@ -46,25 +48,32 @@ def render_choice(context: Context, choice: Choice) -> str:
         if task not in tasks:
             raise unknown("task with records", task, tasks)
     chosen = [s for s in context.sections if not choice.tasks or s.task in choice.tasks]
+    for name in (*choice.columns, choice.sort.removeprefix("-")):
+        known = {column for section in chosen for column in _known(section)}
+        if name and name not in known:
+            raise unknown("column", name, known)
+    tables = [_table(section, choice) for section in chosen]
     write = WRITERS[choice.format]
-    return "\n".join(write(_table(section, choice)) for section in chosen)
+    if choice.format == "markdown":
+        return "\n".join(f"### {escape(table.title)}\n\n{write(table)}" for table in tables)
+    if choice.format == "csv" and len(tables) > 1:
+        tables = [_with_its_title(table) for table in tables]
+    return "\n".join(map(write, tables))
+
+
+def _with_its_title(table: Table) -> Table:
+    """Return ``table`` with its title in a first column: CSV has no place above one."""
+    return replace(
+        table,
+        head=["table", *table.head],
+        rows=[[Value(table.title), *row] for row in table.rows],
+    )
 
 
 def _table(section: Section, choice: Choice) -> Table:
     columns = _columns(section, choice.columns)
-    lines = list(section.lines)
-    if choice.sort:
-        name = choice.sort.removeprefix("-")
-        (by,) = _columns(section, [name])
-        keyed = [(by.value(line, section), line) for line in lines]
-        numbers = [item for item in keyed if isinstance(item[0].sort, float | int)]
-        words = [item for item in keyed if isinstance(item[0].sort, str)]
-        rest = [line for value, line in keyed if value.sort is None]
-        backwards = choice.sort.startswith("-")
-        smaller_first = by.directed and section.direction == "min"
-        numbers.sort(key=lambda item: _number(item[0]), reverse=backwards == smaller_first)
-        words.sort(key=lambda item: str(item[0].sort), reverse=backwards)
-        lines = [line for _, line in (*numbers, *words)] + rest
+    by = _known(section).get(choice.sort.removeprefix("-"))
+    lines = _sorted(section, by, choice.sort.startswith("-")) if by else section.lines
     return Table(
         name=section.slug,
         head=[column.head(section) for column in columns],
@@ -74,6 +83,19 @@ def _table(section: Section, choice: Choice) -> Table:
     )
 
 
+def _sorted(section: Section, by: Column, backwards: bool) -> list[Line]:
+    """Return the lines, best or largest first, or the other way round; last what has no value."""
+    keyed = [(by.value(line, section), line) for line in section.lines]
+    numbers = [item for item in keyed if isinstance(item[0].sort, float | int)]
+    words = [item for item in keyed if isinstance(item[0].sort, str)]
+    smaller_first = by.directed and section.direction == "min"
+    numbers.sort(key=lambda item: _number(item[0]), reverse=backwards == smaller_first)
+    words.sort(key=lambda item: str(item[0].sort), reverse=backwards)
+    return [line for _, line in (*numbers, *words)] + [
+        line for value, line in keyed if value.sort is None
+    ]
+
+
 def _number(value: Value) -> float:
     return float(value.sort) if value.sort is not None else 0.0
 
@@ -81,11 +103,12 @@ def _number(value: Value) -> float:
 def _columns(section: Section, names: Sequence[str]) -> list[Column]:
     if not names:
         return usual(section)
-    known = {column.key: column for column in (*COLUMNS, *further(section))}
-    for name in names:
-        if name not in known:
-            raise unknown("column", name, known)
-    return [known[name] for name in names]
+    known = _known(section)
+    return [known[name] for name in names if name in known]
+
+
+def _known(section: Section) -> dict[str, Column]:
+    return {column.key: column for column in (*COLUMNS, *further(section))}
 
 
 def load(results: Path, revision: str = "") -> Context:
@@ -116,7 +139,9 @@ def load(results: Path, revision: str = "") -> Context:
             f"no records under {results}",
             f"cannot read: {'; '.join(problems)}"
             if problems
-            else "run `python -m bench all` first",
+            else "run `python -m bench all` first"
+            if results == Path("results")
+            else "a folder that 'bench run' wrote records into",
         )
     if revision:
         records = _of_revision(revision, records, results)

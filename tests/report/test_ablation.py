@@ -16,11 +16,11 @@ from factory import record
 from bench.report import write_reports
 from bench.report.ablation import Ablation, ablations
 from bench.report.ablation_page import ablation_parts, figure_name, options_text
-from bench.report.content import Context, Part
+from bench.report.content import Context, Part, Table
 from bench.report.figures.ablation import draw
 from bench.report.formats import markdown
 from bench.report.frame import collect
-from bench.report.parts import build
+from bench.report.parts import _own_name, build
 from bench.stats import difference_interval
 from bench.store import Record, write_record
 
@@ -280,6 +280,12 @@ def test_tables_and_pictures_of_one_name_are_told_apart() -> None:
     ):
         assert len(names) == len(set(names))
     assert "a-b-quick-embedded-cpu-2" in {table.name for each in parts for table in each.tables}
+
+
+def test_a_numbered_name_is_not_given_twice() -> None:
+    taken: set[str] = set()
+    names = [_own_name(Table(name, [], []), taken).name for name in ("x", "x", "x-2", "X")]
+    assert names == ["x", "x-2", "x-2-2", "X-3"]
 
 
 def test_every_row_is_as_long_as_the_head() -> None:

@@ -52,6 +52,24 @@ def test_html_holds_no_markup_of_a_name() -> None:
     assert "&lt;script&gt;" in html_table(TABLE)
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *["-", "+1.23", "-0.50 ± 0.10", "+3.72 (unpaired)", "-1.00 ± 0.20 (2/3 seeds)"],
+        *["+37.39 [+34.69, +40.09], p = 0.001 (615 / 57)", "-0.67 to +0.65"],
+    ],
+)
+def test_what_a_report_writes_itself_is_left_as_it_is(cell: str) -> None:
+    assert inert(cell) == cell
+
+
+@pytest.mark.parametrize(
+    "cell", ["=1+1", "+cmd", "@x", "-1 (x)+HYPERLINK(1)", "+1 (2)+3 (4)", "-1+1", "\t=1"]
+)
+def test_a_formula_gets_an_apostrophe(cell: str) -> None:
+    assert inert(cell) == f"'{cell}"
+
+
 def test_csv_is_read_back_and_runs_no_formula() -> None:
     rows = list(csv.reader(io.StringIO(csv_table(TABLE))))
     assert rows[1] == [NASTY, "80.00 ± 1.00"]
@@ -148,6 +166,34 @@ def test_chosen_columns_in_the_chosen_order(plain: Path) -> None:
     gains = [float(row[1].split(" ")[0]) for row in rows[1:] if row[1] != "-"]
     assert gains == sorted(gains) and len(gains) == 3
     assert rows[-1][0] == "scratch"  # what has no value comes last, whichever the order
+
+
+def test_several_tables_say_which_is_which(plain: Path) -> None:
+    context = load(plain)
+    titles = [f"{section.title}, {section.where}" for section in context.sections]
+    assert len(titles) == 2
+    written = render_choice(context, Choice(columns=("method", "test")))
+    assert [line for line in written.splitlines() if line.startswith("### ")] == [
+        f"### {title}" for title in titles
+    ]
+    rows = list(csv.reader(io.StringIO(render_choice(context, Choice(format="csv")))))
+    assert [row[0] for row in rows if row] == ["table", *titles[:1] * 4, "table", *titles[1:] * 4]
+
+
+def test_a_column_that_one_table_has_is_left_out_of_the_others(tmp_path: Path) -> None:
+    for task in ("amazon", "imdb"):
+        made = record("kd", 0, 0.5, task=task)
+        if task == "imdb":
+            made["metrics"]["best"]["later"] = dict(made["metrics"]["best"]["test"])
+        write_record(tmp_path, made)
+    for sort in ("", "later"):
+        choice = Choice((), ("method", "later"), sort)
+        heads = [
+            line.count("|") - 1
+            for line in render_choice(load(tmp_path), choice).splitlines()
+            if line.startswith("| method")
+        ]
+        assert heads == [1, 2]
 
 
 @pytest.mark.parametrize("column", ["test", "interval", "last", "later"])

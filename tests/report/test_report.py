@@ -167,7 +167,7 @@ def test_only_failures_still_give_a_report(tmp_path: Path) -> None:
 def test_no_records_is_an_error_with_a_way_out(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="no records under") as caught:
         write_reports(tmp_path, tmp_path / "out")
-    assert caught.value.hint == "run `python -m bench all` first"
+    assert caught.value.hint == "a folder that 'bench run' wrote records into"
     (tmp_path / "broken.json").write_text("", encoding="utf-8")
     with pytest.raises(BenchError, match=r"cannot read: broken\.json"):
         write_reports(tmp_path, tmp_path / "out")

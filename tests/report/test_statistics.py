@@ -270,3 +270,30 @@ def test_students_that_are_one_network_share_a_latency() -> None:
     shared = latencies(lines, costs)
     assert shared == pytest.approx({"scratch": 2.0, "kd": 2.0})
     assert latencies(lines, {**costs, "dkd": Cost(p50=8e-3, flops=10.0)})["dkd"] == 8.0
+
+
+def test_the_tradeoff_names_only_what_it_draws_and_says_how_many_are_missing() -> None:
+    from bench.report.figures.tradeoff import draw
+
+    made = context(
+        [*runs("scratch", SCRATCH), *runs("kd", KD), *runs("dkd", CLOSE)],
+        [cost("scratch", "none"), cost("kd")],
+    )
+    figure = draw(made.sections, [made.costs_of(made.sections[0])], made.looks)
+    (legend,) = figure.legends
+    assert [each.get_text() for each in legend.get_texts()] == ["kd", "scratch", "Pareto front"]
+    for ax in figure.axes:
+        assert "measured for 2 of 3 methods" in ax.get_xlabel()
+
+
+def test_costs_that_hardly_differ_are_drawn_from_zero() -> None:
+    from bench.report.figures.tradeoff import draw
+
+    records = [
+        *runs("scratch", SCRATCH, parameters={"deployed": 15_470_000}),
+        *runs("lelp", KD, parameters={"deployed": 15_472_000}),
+    ]
+    made = context(records)
+    figure = draw(made.sections, [{}], made.looks)
+    _, right = figure.axes
+    assert right.get_xlim()[0] == 0 and right.get_xlim()[1] > 15_472_000

@@ -37,7 +37,7 @@ def draw(
             # the panels of a row share their axis: its ticks are set once
             panels[0].set_yticks(range(len(found)), [plain(each) for each in found], fontsize=8)
             panels[0].set_ylim(len(found) - 0.4, -0.6)
-            title(panels[0], section, narrow=True)
+            title(panels[0], section, room=36)
     return figure
 
 

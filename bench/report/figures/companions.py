@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.report.companions import Curve, Panel, mean_curve
-from bench.report.figures.style import GREY, grid, placed, plain, styled
+from bench.report.figures.style import grid, place, plain, styled, task
 from bench.report.text import metric_name, scale, unit
 
 STUDENT, TEACHER = "student", "static teacher"
@@ -62,9 +62,8 @@ def _facet(ax: Axes, panel: Panel, looks: Mapping[str, tuple[str, str, str]]) ->
     ax.set_xlabel("epoch")
     ax.set_ylabel(f"validation {plain(metric_name(panel.metric))}{unit(panel.metric)}")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    ax.set_title(plain(f"{panel.label}: {panel.title}", 36) + "\n", loc="left", pad=2)
-    where = placed(panel.where)
-    ax.text(0, 1.01, where, transform=ax.transAxes, fontsize=7, color=GREY, va="bottom")
+    ax.set_title(f"{plain(panel.label, 36)}\n{task(panel.title)}\n", loc="left", pad=2)
+    place(ax, panel.where)
 
 
 def _line(ax: Axes, curve: Curve, factor: float, **look: Any) -> None:

@@ -17,6 +17,7 @@ from bench.report.sections import Section
 from bench.report.text import metric_name, scale, unit
 
 MOST_SEEDS = 1500  # of a facet: more are a smear, and a heavy file
+LABEL = 28  # letters on a line of a method's name
 SEED_OFFSET = 0.3  # of a line: beneath the mean, which would hide them
 
 
@@ -26,7 +27,7 @@ def draw(parts: Sequence[Section], looks: Mapping[str, Look]) -> Figure:
     rows = max(1, math.ceil(len(parts) / columns))
     tallest = max((len(section.lines) for section in parts), default=1)
     names = [
-        plain(label)
+        plain(label, LABEL)
         for label in sorted({line.label for section in parts for line in section.lines})
     ]
     longest = max((len(line) for name in names for line in name.split("\n")), default=0)
@@ -35,6 +36,7 @@ def draw(parts: Sequence[Section], looks: Mapping[str, Look]) -> Figure:
     with styled(width, rows * (1.3 + pitch * tallest) + 0.6) as figure:
         for ax, section in zip(grid(figure, len(parts), columns), parts, strict=True):
             _facet(ax, section, looks)
+            title(ax, section, room=60 if columns == 1 else 47)
         figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
@@ -81,7 +83,7 @@ def _bar(line: Line) -> tuple[float, float]:
 
 
 def _label(ax: Axes, section: Section) -> None:
-    names = [plain(line.label) for line in section.lines]
+    names = [plain(line.label, LABEL) for line in section.lines]
     counts = [
         "" if line.complete or not line.ok else f" ({line.ok}/{line.planned})"
         for line in section.lines
@@ -97,7 +99,6 @@ def _label(ax: Axes, section: Section) -> None:
     ax.grid(visible=True, axis="y", color="#f2f2f2", linewidth=0.7)
     better = ", lower is better" if section.direction == "min" else ""
     ax.set_xlabel(f"test {plain(metric_name(section.metric))}{unit(section.metric)}{better}")
-    title(ax, section)
 
 
 def _legend() -> list[Line2D]:

@@ -105,22 +105,27 @@ def handle(label: str, look: Look, *, line: bool = False) -> Line2D:
     return Line2D([], [], color=look.colour, marker=look.marker, label=plain(label), **style)
 
 
-def placed(where: str, width: int = 64) -> str:
-    """Return where something ran on one line, cut between words to ``width`` characters."""
-    short = textwrap.shorten(where, width, placeholder=" …")
-    return short.replace("$", r"\$")
+def place(ax: Axes, where: str, width: int = 54) -> None:
+    """Write right above ``ax`` where something ran, cut between words to ``width`` characters."""
+    short = textwrap.shorten(where, width, placeholder=" …").replace("$", r"\$")
+    look: dict[str, Any] = {"fontsize": 7, "color": GREY, "va": "bottom"}
+    above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    ax.annotate(short, (0, 1), (0, 2), **above, **look)
 
 
-def title(ax: Axes, section: Section | LabelCurves, *, narrow: bool = False) -> None:
+def task(title: str, width: int = 36) -> str:
+    """Return a task's title on at most two lines; a variant's options are broken between."""
+    return plain(title.replace(":", ": "), width)
+
+
+def title(ax: Axes, section: Section | LabelCurves, *, room: int = 60) -> None:
     """Write the section's task above ``ax`` on the left, with where it ran beneath.
 
-    Text wider than its axes would push the next ones away: ``narrow`` is for three in a row.
+    Text wider than its axes would push the next ones away: ``room`` is how many small letters go
+    above them.
     """
-    # a variant's options may be broken between, not within
-    task = section.title.replace(":", ": ")
-    ax.set_title(plain(task, 25 if narrow else 36) + "\n", loc="left", pad=2)
-    where = placed(section.where, 40 if narrow else 64)
-    ax.text(0, 1.01, where, transform=ax.transAxes, fontsize=7, color=GREY, va="bottom")
+    ax.set_title(task(section.title, 36 if room > 40 else 25) + "\n", loc="left", pad=2)
+    place(ax, section.where, room)
 
 
 def plain_ticks(ax: Axes) -> None:

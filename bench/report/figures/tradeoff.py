@@ -52,7 +52,15 @@ def draw(
             and inference cost is the number of deployed parameters.
         looks: colour and marker of each method.
     """
-    shown = sorted({line.label for section in sections for line in drawn(section)})
+    shown = sorted(
+        {
+            label
+            for section, cost in zip(sections, costs, strict=True)
+            for axis in (_training_costs(section, cost), _inference_costs(section, cost))
+            for label, found in axis.items()
+            if found
+        }
+    )
     rows = -(-len(shown) // 4)
     with styled(7.0, 2.7 * len(sections) + 0.5 + 0.19 * rows) as figure:
         axes = figure.subplots(len(sections), 2, squeeze=False, sharey="row")
@@ -75,10 +83,10 @@ def drawn(section: Section) -> list[Line]:
 def _training(
     ax: Axes, section: Section, costs: Mapping[str, Cost], looks: Mapping[str, Look]
 ) -> None:
-    measured = {line.label: train_seconds(line, costs.get(line.label)) for line in drawn(section)}
+    measured = _training_costs(section, costs)
     if any(measured.values()):
         _panel(ax, section, measured, looks)
-        ax.set_xlabel("training (s for 1000 samples)")
+        ax.set_xlabel(f"training (s for 1000 samples){_share(section, measured)}")
     else:  # the wall time of cells that ran beside others would pass for a cost here
         ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", color=GREY)
         ax.set_xticks([])
@@ -88,13 +96,27 @@ def _training(
 def _inference(
     ax: Axes, section: Section, costs: Mapping[str, Cost], looks: Mapping[str, Look]
 ) -> None:
+    found = _inference_costs(section, costs)
+    _panel(ax, section, found, looks)
     measured = latencies(drawn(section), costs)
-    if measured:
-        _panel(ax, section, measured, looks)
-        ax.set_xlabel("inference (ms for one sample)")
-    else:
-        _panel(ax, section, {line.label: line.deployed for line in drawn(section)}, looks)
-        ax.set_xlabel("inference (deployed parameters)")
+    what = "ms for one sample" if measured else "deployed parameters"
+    ax.set_xlabel(f"inference ({what}){_share(section, found)}")
+
+
+def _training_costs(section: Section, costs: Mapping[str, Cost]) -> dict[str, float | None]:
+    return {line.label: train_seconds(line, costs.get(line.label)) for line in drawn(section)}
+
+
+def _inference_costs(section: Section, costs: Mapping[str, Cost]) -> Mapping[str, float | None]:
+    """Return latencies, or deployed parameters where none was measured."""
+    lines = drawn(section)
+    return latencies(lines, costs) or {line.label: line.deployed for line in lines}
+
+
+def _share(section: Section, costs: Mapping[str, float | None]) -> str:
+    """Say how many methods have a place in a panel, where they are not all."""
+    have, all_ = sum(1 for cost in costs.values() if cost), len(drawn(section))
+    return "" if have == all_ else f"\nmeasured for {have} of {all_} methods"
 
 
 def latencies(lines: Sequence[Line], costs: Mapping[str, Cost]) -> dict[str, float]:
@@ -136,19 +158,19 @@ def _panel(
         for p in points
     ]
     draw_marks(ax, marks, across=False)
+    ax.margins(x=0.1)
     _cost_axis(ax, [point.cost for point in points])
-    ax.margins(0.1, 0.12)
+    ax.margins(y=0.12)
 
 
 def _cost_axis(ax: Axes, costs: Sequence[float]) -> None:
-    """Set a logarithmic axis where costs differ by much, with plain numbers on it."""
+    """Set a logarithmic axis where costs differ by much, else one from zero, in plain numbers."""
     if costs and max(costs) > 5 * min(costs):
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_minor_formatter(NullFormatter())
-    elif costs and max(costs) == min(costs):
-        # one cost for all: show where it lies, not a made-up spread around it
-        ax.set_xlim(0.5 * costs[0], 1.5 * costs[0])
+    elif costs:  # a hair's breadth must not look like a gulf
+        ax.set_xlim(0, 1.2 * max(costs))
     plain_ticks(ax)
 
 
