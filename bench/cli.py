@@ -81,12 +81,12 @@ def run_all(
 
     suite = _suite("all", "all", preset, seeds, 0, source, None)
     running = Running(
-        device,
-        workers,
-        threads,
-        results,
-        tuple(plugin or ()),
-        cache_gb,
+        device=device,
+        workers=workers,
+        threads=threads,
+        results=results,
+        plugins=tuple(plugin or ()),
+        cache_gb=cache_gb,
         retry=retry,
         cell_timeout=cell_timeout,
     )
@@ -154,20 +154,20 @@ def run(
             update={"overrides": {**chosen.overrides, "recipe.compile": True}}
         )
     running = Running(
-        device,
-        workers,
-        threads,
-        results,
-        tuple(plugin or ()),
-        cache_gb,
-        live,
-        check_cache,
-        retry,
-        cell_timeout,
-        executor,
-        devices,
-        address,
-        tuple(request or ()),
+        device=device,
+        workers=workers,
+        threads=threads,
+        results=results,
+        plugins=tuple(plugin or ()),
+        cache_gb=cache_gb,
+        live=live,
+        check_cache=check_cache,
+        retry=retry,
+        cell_timeout=cell_timeout,
+        executor=executor,
+        devices=devices,
+        address=address,
+        requests=tuple(request or ()),
     )
     raise typer.Exit(execute(chosen, running, console))
 
@@ -193,7 +193,14 @@ def profile(
     from bench.commands import Running, measure
 
     suite = _suite(methods, tasks, preset, "1", 0, source, set_)
-    running = Running(device, 1, threads, results, tuple(plugin or ()), cache_gb)
+    running = Running(
+        device=device,
+        workers=1,
+        threads=threads,
+        results=results,
+        plugins=tuple(plugin or ()),
+        cache_gb=cache_gb,
+    )
     raise typer.Exit(measure(suite, running, console))
 
 
@@ -248,7 +255,14 @@ def tune(
     from bench.commands import Running, tune_methods
 
     suite = _suite(methods, tasks, preset, seeds, 0, source, set_)
-    running = Running(device, workers, threads, results, tuple(plugin or ()), cache_gb)
+    running = Running(
+        device=device,
+        workers=workers,
+        threads=threads,
+        results=results,
+        plugins=tuple(plugin or ()),
+        cache_gb=cache_gb,
+    )
     raise typer.Exit(tune_methods(suite, trials, running, console))
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 STOPPED = "stopped; what was finished is kept, the same command goes on from there."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Running:
     """How to run: on what, how many at once, where records go, how teachers are served."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub's library is loaded
 
 
 # what else the machine is doing is no property of the code
@@ -44,7 +45,11 @@ def no_new_methods() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Give every test a cache folder of its own."""
+    """Give every test a cache folder of its own.
+
+    Worker processes keep the one that their server was started with: only a program of the test's
+    own (``process``) has all of it anew.
+    """
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCH_CACHE", str(folder))

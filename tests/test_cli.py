@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
 
-from bench.commands import say_if_emulated
+from bench.commands import Running, say_if_emulated
 from bench.environment import bfloat16_support
 from bench.errors import EXIT_OK, EXIT_USER
 from bench.plan import make_plan
+from bench.runner import Policy
 from bench.suites import Suite
 
 if TYPE_CHECKING:
@@ -106,28 +108,13 @@ def test_list_of_what_is_named(
         (["list", "options", "tgd"], ["unknown method 'tgd'", "did you mean"]),
         (["list", "presets", "cifar"], ["unknown task 'cifar'", "did you mean 'cifar10'?"]),
         (["list", "methods", "kd"], ["list methods takes no further name, got 'kd'"]),
-        (["run", "--tasks", "amazn"], ["unknown task 'amazn'", "did you mean 'amazon'?"]),
-        (["run", "--tasks", "cifar10", "--preset", "quik"], ["'quik'", "did you mean 'quick'?"]),
         (["run", "--methods", ","], ["methods", "at least 1"]),
-        (["run", "--methods", "kd:temperature=warm", "--tasks", "cifar10"], ["'warm'", "number"]),
         (["run", "--methods", "kd:temp", "--tasks", "cifar10"], ["cannot read 'temp'"]),
-        (["run", "--seeds", "three"], ["cannot read seeds 'three'", "0,5,7"]),
-        (["run", "--seeds", "0"], ["cannot read seeds '0'"]),
-        (["run", "--seeds", "-1"], ["cannot read seeds '-1'"]),
         (["run", "--seeds", ""], ["cannot read seeds ''"]),
-        (["run", "--seeds", "1,1"], ["seeds are different whole numbers"]),
-        (["run", "--set", "epochs", "--tasks", "cifar10"], ["cannot read setting 'epochs'"]),
         (["run", "--set", "=2", "--tasks", "cifar10"], ["cannot read setting '=2'"]),
-        (["run", "--set", "epoks=2", "--tasks", "cifar10"], ["'epoks'", "did you mean 'epochs'?"]),
-        (["run", "--set", "epochs=two", "--tasks", "cifar10"], ["recipe.epochs = 'two'"]),
-        (["run", "--device", "tpu"], ["no device 'tpu'", "auto, cpu, cuda or cuda:N"]),
         (["run", "--device", "meta"], ["'meta' is not supported"]),
-        (["run", "--source", "web"], ["source = 'web'", "embedded"]),
-        (["run", "--source", "mirror", "--tasks", "cifar10"], ["BENCH_DATA"]),
-        (["run", "--teacher-seed", "-1"], ["teacher_seed"]),
         (["run", "gone.yaml"], ["gone.yaml", "No such file"]),
         (["data", "--tasks", "cifar10", "--source", "web"], ["source = 'web'"]),
-        (["doctor", "--device", "tpu"], ["no device 'tpu'"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -270,3 +257,90 @@ def test_data_that_cannot_be_read_is_named(
     said = call("data", "--preset", "small", "--tasks", "cifar10")
     assert said.code == EXIT_USER
     assert "cannot be read: cifar10" in said.out and "no folder uoft-cs/cifar10" in said.out
+
+
+# --- what is asked for arrives: nothing is run ---
+
+Asked = list[tuple[Suite, Running, dict[str, object]]]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """Note what ``execute`` and ``measure`` are given, in place of running it."""
+    found: Asked = []
+    for name in ("execute", "measure"):
+        monkeypatch.setattr(
+            f"bench.commands.{name}",
+            lambda suite, running, console, **more: found.append((suite, running, more)) or 0,
+        )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        ("--live", "live", True),
+        ("--check-cache", "check_cache", True),
+        ("--retry oom,timeout", "retry", "oom,timeout"),
+        ("--cell-timeout 5", "cell_timeout", 5.0),
+        ("--cache-gb 2", "cache_gb", 2.0),
+        ("--threads 3", "threads", 3),
+        ("--workers 2", "workers", 2),
+        ("--results there", "results", Path("there")),
+        ("--plugin one.py --plugin two", "plugins", ("one.py", "two")),
+        ("--executor ray", "executor", "ray"),
+        ("--devices cuda:0", "devices", "cuda:0"),
+        ("--address auto", "address", "auto"),
+        ("--request *:cpus=1", "requests", ("*:cpus=1",)),
+    ],
+)
+def test_an_option_of_run_is_itself_and_no_other(
+    call: Call, asked: Asked, words: str, field: str, value: object
+) -> None:
+    assert (
+        call("run", "--device", "cpu").code == call("run", "--device", "cpu", *words.split()).code
+    )
+    plain, given = (running for _, running, _ in asked)
+    assert replace(plain, **{field: value}) == given != plain  # type: ignore[arg-type]
+
+
+def test_all_runs_a_preset_then_measures_each_cost_once_then_reports(
+    call: Call, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[tuple[Path, Path]] = []
+    monkeypatch.setattr(
+        "bench.commands.write_report",
+        lambda results, reports, _: reported.append((results, reports)) or 0,
+    )
+    words = ["all", "--preset", "small", "--seeds", "2", "--results", "r", "--reports", "p"]
+    assert call(*words).code == call(*words, "--no-cost").code == EXIT_OK
+    (suite, running, _), (costed, _, how), _ = asked
+    assert (suite.methods, suite.tasks, suite.preset, suite.seeds) == (
+        ("all",),
+        ("all",),
+        "small",
+        (0, 1),
+    )
+    assert costed == suite and how == {"once": True} and running.results == Path("r")
+    assert reported == [(Path("r"), Path("p"))] * 2
+
+
+def test_profile_measures_every_task_in_one_process(call: Call, asked: Asked) -> None:
+    assert (
+        call("profile", "--methods", "kd", "--tasks", "cifar10", "--threads", "2").code == EXIT_OK
+    )
+    ((suite, running, how),) = asked
+    assert (suite.methods, suite.seeds, how) == (("kd",), (0,), {})
+    assert (running.workers, running.threads) == (1, 2)
+
+
+def test_the_policy_of_a_run_is_what_was_asked_for() -> None:
+    running = Running(
+        device="cpu",
+        workers=1,
+        threads=1,
+        results=Path("r"),
+        retry="oom,failed",
+        cell_timeout=5.0,
+    )
+    assert running.policy() == Policy(frozenset({"oom", "failed"}), 5.0)

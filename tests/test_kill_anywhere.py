@@ -309,7 +309,9 @@ def note(line: dict[str, Any]) -> None:
 
 
 def chosen_seed() -> int:
-    return int(os.environ.get("KILL_SEED") or random.SystemRandom().randrange(10**6))
+    """Return ``$KILL_SEED``: a number, or "random" for another one each time."""
+    given = os.environ.get("KILL_SEED") or "20"
+    return random.SystemRandom().randrange(10**6) if given == "random" else int(given)
 
 
 def test_worker_and_runner_killed_the_run_ends_as_if_undisturbed(

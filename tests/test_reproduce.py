@@ -53,9 +53,12 @@ def changed(record: Path, folder: Path, **fields: Any) -> Path:
     return copy
 
 
-def test_every_number_comes_out_again_with_everything_made_anew(call: Call, record: Path) -> None:
-    said = call("reproduce", str(record))  # each test has an empty cache: a new teacher too
+def test_every_number_comes_out_again_with_everything_made_anew(
+    process: Call, record: Path, own_cache: Path
+) -> None:
+    said = process("reproduce", str(record))  # whose workers have this test's empty cache
     assert said.code == EXIT_OK, said.out
+    assert list((own_cache / "teachers").iterdir())
     published = json.loads(record.read_text())
     score = f"{published['metrics']['best']['test']['accuracy']:.10g}"
     assert f"best.test.accuracy: {score} then, {score} now" in said.out

@@ -125,14 +125,14 @@ def test_altered_cache_is_named_and_made_again(
     assert not Path("made-by-a-pickle").exists()
 
 
-CHECKPOINTS = [
-    ("a checkpoint of random bytes", os.urandom(3000)),
-    ("an empty checkpoint", b""),
-    ("a checkpoint that holds code, with a checksum", signed(pickle.dumps(Evil()))),
-    ("a checkpoint of another format", saved({"format": 99})),
+CHECKPOINTS: list[tuple[str, Callable[[], bytes]]] = [
+    ("a checkpoint of random bytes", lambda: os.urandom(3000)),
+    ("an empty checkpoint", lambda: b""),
+    ("a checkpoint that holds code, with a checksum", lambda: signed(pickle.dumps(Evil()))),
+    ("a checkpoint of another format", lambda: saved({"format": 99})),
     (
         "a checkpoint of another model",
-        saved(
+        lambda: saved(
             {
                 **{"format": FORMAT, "made_by": made_by(), "progress": {}, "optimizer": {}},
                 **{"student": {"w": 0}, "method": {}},
@@ -144,14 +144,14 @@ CHECKPOINTS = [
 
 @pytest.mark.parametrize(("what", "content"), CHECKPOINTS, ids=[case[0] for case in CHECKPOINTS])
 def test_altered_checkpoint_costs_a_restart(
-    desk: Any, prepared: dict[str, Any], what: str, content: bytes
+    desk: Any, prepared: dict[str, Any], what: str, content: Callable[[], bytes]
 ) -> None:
     pairs = [text.split("=", 1) for text in desk.tiny if "=" in text]
     suite = Suite(methods=(RUN[2],), tasks=("cifar10",), seeds=(0,), overrides=dict(pairs))
     (cell,) = make_plan(suite, device="cpu").cells
     path = checkpoint_path(f"cell-{cell.key[:24]}")
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(content)
+    path.write_bytes(content())
     said = desk(*RUN, *desk.tiny)
     assert said.code == 0, said.text
     desk.tells(what, said, ["note: ", path.name, "is damaged: starting over"])

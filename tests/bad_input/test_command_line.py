@@ -50,7 +50,7 @@ CASES = [
     ("run --method kd", ["--method", "--methods"]),
     ("rum", ["rum", "run"]),
     ("list metods", ["unknown list 'metods'", "did you mean 'methods'?"]),
-    ("report --results nothing", ["no records under nothing", "python -m bench all"]),
+    ("report --results nothing", ["no records under nothing", "a folder that 'bench run' wrote"]),
     ("report --reports taken", ["'taken' cannot be written", "use --reports"]),
     ("doctor --device tpu", ["no device 'tpu'"]),
 ]

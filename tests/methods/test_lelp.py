@@ -13,9 +13,11 @@ from bench import METHODS, Method
 from bench.config import Config, build
 from bench.errors import BenchError, NotApplicable
 from bench.losses import soft_kl
+from bench.method import Progress
 from bench.models.subclasses import class_logits
 from bench.supervised import Supervised
 from bench.teachers.signals import LiveTeacher
+from bench.types import Output
 from methods import subspaces
 from methods.lelp import (
     LELPConfig,
@@ -319,3 +321,62 @@ def test_an_oracle_says_so(options: dict[str, str], oracle: bool) -> None:
 def make(name: str, **options: str) -> Method:
     cls = METHODS.get(name)
     return cls(build(cls.Config, options, name))
+
+
+# --- the method itself, through ``setup`` and ``loss`` ---
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"subclasses": "3", "beta": "0.3", "temperature": "2", "w_ce": "0.5"},
+        *({name: "false"} for name in ("null_space", "rotation", "centre", "normalise")),
+        {"projection": "random"},
+    ],
+    ids=str,
+)
+def test_golden_loss_of_every_configuration(image_world, options: dict[str, str]) -> None:
+    teacher = image_world.teacher().eval()
+    source = LiveTeacher(teacher, "float32")
+    method = make("lelp", **options)
+    context = image_world.context(image_world.student(), source, ())
+    method.setup(context)
+    config, head = method.config, teacher.head.weight.detach().double()
+    batches = list(context.training_batches())
+    labels = torch.cat([batch.labels for batch in batches])
+    rows = torch.cat([source(batch, ()).embedding for batch in batches]).double()
+    if config.null_space:
+        rows = rows @ null_space_projector(head)
+    v = method.directions.double()
+    off = float((v @ head.T).abs().max())
+    assert (off < 1e-5) == config.null_space
+    z = torch.empty(len(rows), 4, config.subclasses, dtype=torch.float64)
+    for label in range(4):
+        own = rows[labels == label]
+        covariance = torch.cov(own.T, correction=0)
+        along = v[label] @ covariance @ v[label].T
+        variance = along.diagonal().mean()
+        turned = float((along - along.diagonal().diag()).abs().max() / variance) > 1e-3
+        assert turned == (config.rotation or config.projection == "random")
+        largest = torch.linalg.eigvalsh(covariance)[-config.subclasses :].mean()
+        assert (abs(variance / largest - 1) < 1e-3) == (config.projection == "pca")
+        centre = own.mean(dim=0) if config.centre else 0.0
+        scale = variance.sqrt() if config.normalise else 1.0
+        z[:, label] = (rows - centre) @ v[label].T / scale
+    first, tau = batches[0], config.temperature
+    guide, count = source(first, ()), len(first.labels)
+    student = torch.randn(count, 4 * config.subclasses, generator=_seeded()).double()
+    found = method.loss(
+        batch=first, student=Output(student), teacher=guide, progress=Progress("main", 0, 1)
+    )
+    targets = F.softmax(guide.scores.double() / tau, 1)[:, :, None] * F.softmax(
+        z[:count] / config.beta, 2
+    )
+    apart = targets.flatten(1) * (targets.flatten(1).log() - F.log_softmax(student / tau, 1))
+    assert float(found["kl"]) == pytest.approx(tau**2 * float(apart.sum(1).mean()), rel=1e-3)
+    if config.w_ce:
+        expected = F.cross_entropy(class_logits(student, 4), first.labels)
+        assert float(found["ce"]) == pytest.approx(config.w_ce * float(expected), rel=1e-5)
+    else:
+        assert set(found) == {"kl"}

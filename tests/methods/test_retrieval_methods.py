@@ -398,3 +398,30 @@ def test_smoothing_gives_a_masked_candidate_nothing() -> None:
     torch.testing.assert_close(found, F.cross_entropy(two, torch.tensor([0]), label_smoothing=0.2))
     (gradient,) = torch.autograd.grad(found, scores)
     assert torch.isfinite(gradient).all() and gradient[0, 2] == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"beta": "0.3", "temperature": "2", "w_ce": "0.5"}, {"null_space": "false"}],
+    ids=str,
+)
+def test_golden_loss_of_lelp_on_lists(options: dict[str, str]) -> None:
+    method, training, source = lelp(**options)
+    config, batch = method.config, training.batch(np.arange(6))
+    guide, output = source(batch, ()), model().eval()(batch.inputs)
+    found = method.loss(batch=batch, student=output, teacher=guide, progress=MAIN)
+    pair, own = pair_embedding(guide.embedding), pair_embedding(output.embedding)
+    if config.null_space:
+        pair = pair - pair.mean(dim=-1, keepdim=True)
+    z = (pair - method.mean[0]) @ method.directions[0].T / method.scale[0]
+    tau = config.temperature
+    targets = F.softmax(guide.scores / tau, 1)[:, :, None] * F.softmax(z / config.beta, 2)
+    expected = split_kl(
+        scores=output.scores, split=method.split(own), targets=targets, temperature=tau
+    )
+    torch.testing.assert_close(found["kl"], expected, rtol=1e-4, atol=1e-6)
+    off = float(method.directions.sum(dim=-1).abs().max())
+    assert (off < 1e-4) == config.null_space
+    if config.w_ce:
+        ce = F.cross_entropy(output.scores, batch.labels)
+        torch.testing.assert_close(found["ce"], config.w_ce * ce)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -454,3 +455,60 @@ def test_the_code_of_every_module_of_the_package_is_part_of_the_method(
         assert code_hash(TGT) != before, name
     monkeypatch.undo()
     assert code_hash(TGT) == before
+
+
+def moves(world: Any, **options: Any) -> tuple[Tensor, Tensor]:
+    """Return by how far ``generate`` moves codes, in standard deviations of ``Enc(x)``, and by how
+    much more student and teacher differ there."""
+    generator, teacher = Linear(world.train), world.teacher().eval()
+    student = world.student().eval()
+    for model in (student, teacher):
+        torch.manual_seed(4)
+        nn.init.normal_(model.head.weight, std=0.5)
+    batch = world.train.batch(np.arange(64))
+    made = tgt(**options).generate(
+        batch=batch,
+        context=context(generator, teacher, lambda given: student(given).float()),
+        progress=PROGRESS,
+    )
+    codes = [generator.encode(inputs).values for inputs in (batch.inputs, made)]
+    with torch.no_grad():
+        apart = [
+            divergence(student=student(x).scores, teacher=teacher(x).scores, temperature=4.0)
+            for x in (batch.inputs, made)
+        ]
+    alive = generator.scale > 1e-3  # the corners of all digits are black
+    moved = torch.where(alive, (codes[1] - codes[0]) / generator.scale, 0.0)
+    return moved, apart[1] - apart[0]
+
+
+def test_the_method_perturbs_as_it_is_configured(image_world) -> None:
+    moved, _ = moves(image_world, sigma=0.4)
+    assert float(moved[moved != 0].std()) == pytest.approx(0.4, rel=0.02)
+    root_mean_square = lambda value: value.square().mean(dim=(1, 2, 3)).sqrt()  # noqa: E731
+    gradient = {"mode": "gradient", "step_size": 0.02, "radius": 0.03}
+    for steps, length in ((1, 0.02), (4, 0.03)):
+        moved, apart = moves(image_world, steps=steps, **gradient)
+        assert root_mean_square(moved) == pytest.approx(np.full(64, length), rel=0.05)
+        assert (apart > 0).float().mean() > 0.9  # up, not down
+
+
+def test_controls_give_other_inputs(image_world) -> None:
+    """Another view, a weighted mean of two images, other samples."""
+    from bench.data.splits import View
+
+    batch = image_world.train.batch(np.arange(16), View(0, 0))
+    ready = replace(
+        context(None, image_world.teacher()),
+        another_view=lambda index: image_world.train.batch(index, View(1, 0)),
+    )
+    image = batch.inputs["image"]
+    seen = tgt(source="augment").generate(batch=batch, context=ready, progress=PROGRESS)
+    assert seen["image"].equal(image_world.train.batch(np.arange(16), View(1, 0)).inputs["image"])
+    mixed = tgt(source="mixup").generate(batch=batch, context=ready, progress=PROGRESS)["image"]
+    whole = (mixed[:, None] == image[None]).flatten(2).all(dim=2)
+    assert not whole.any()  # no image alone
+    method = tgt(source="data")
+    method._members = [np.arange(64)]
+    drawn = method.choose_seeds(batch, np.random.default_rng(0))
+    assert drawn.tolist() != batch.index.tolist() and len(set(drawn.tolist())) == 16

@@ -451,6 +451,26 @@ def test_a_teacher_with_a_damaged_checkpoint_starts_over(guarded: Guarded, diffe
     assert differing(whole, trained()) == []
 
 
+def test_a_teacher_is_kept_as_it_was_at_its_best_epoch(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch, snapshot, differing
+) -> None:
+    from bench.teachers.train import _train_whole
+
+    script = iter([0.9, 0.1])
+    monkeypatch.setattr(Guarded, "evaluate", lambda self, *_: {"accuracy": next(script)})
+    model, states = guarded.world.teacher(), []
+    taught = _train_whole(
+        _teacher_spec(),
+        guarded,
+        guarded.load(),
+        model,
+        lambda entry: states.append(snapshot(model)),
+        1,
+    )
+    assert taught.best_epoch == 1 and differing(states[0], states[1])
+    assert differing(taught.model.state_dict(), states[0]) == []
+
+
 # --- divergence ---
 
 

@@ -51,7 +51,7 @@ def log_softmax(value: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("static", ["kd", "dkd", "none"])
 def test_golden_loss_of_every_configuration(new_method, static: str) -> None:
     student, dynamic, teacher = logits(0), logits(1), logits(2).detach()
-    method = new_method("gpd", static=static, temperature=2.0, w_static=0.5, beta=3.0)
+    method = new_method("gpd", static=static, temperature=2.0, w_static=0.5, alpha=2.0, beta=3.0)
     found = {n: v.detach() for n, v in terms(method, student, dynamic, teacher).items()}
     labels = np.arange(6) % 5
     numbers = [each.detach().double().numpy() for each in (student, dynamic, teacher)]
@@ -70,7 +70,7 @@ def test_golden_loss_of_every_configuration(new_method, static: str) -> None:
             small, large = log_softmax(own / 2), log_softmax(numbers[2] / 2)
             expected = 4 * (np.exp(large) * (large - small)).sum(axis=1).mean()
         else:
-            options = {"alpha": 1.0, "beta": 3.0, "temperature": 2.0}
+            options = {"alpha": 2.0, "beta": 3.0, "temperature": 2.0}
             expected = float(
                 dkd_loss(torch.tensor(own), teacher.double(), torch.tensor(labels), **options)
             )
@@ -329,3 +329,22 @@ def test_the_cost_of_training_is_counted_and_deployment_costs_nothing(image_worl
     deployed = image_world.run("gpd", epochs=1).trained.model
     assert count_flops(lambda: deployed(batch.inputs)) == plain
     assert count_flops(lambda: F.relu(batch.inputs["image"])) == 0
+
+
+@pytest.mark.parametrize("step", ["matched", "raw"])
+def test_options_shape_the_dynamic_teacher(image_world, new_method, step: str) -> None:
+    """Without the noise its copies would stay equal for ever."""
+    from methods.gpd.dynamic import _stored
+
+    student = image_world.student()
+    name = "network.stages.1.0.conv1_kxk.conv.weight"
+    own = student.get_parameter(name).detach().clone()
+    for noise in (0.0, 0.1):
+        method = new_method("gpd_scratch", branches=1, step=step, noise=noise)
+        method.setup(image_world.context(image_world.student(), None, ()))
+        stored = _stored(method.dynamic, name)[0].detach() * (2 if step == "raw" else 1)
+        block = stored[: len(own), : own.shape[1]]
+        assert torch.allclose(block, own) and stored.shape[:2] == (2 * len(own), 2 * own.shape[1])
+        apart = float((stored - own.repeat(2, 2, 1, 1)).std() / own.std())
+        assert apart == pytest.approx(noise * 0.75**0.5, rel=0.1)
+    assert new_method("gpd").config.noise > 0

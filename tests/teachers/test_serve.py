@@ -1,0 +1,57 @@
+"""How a cell gets its teacher: cached signals that no longer match are said and made again."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from bench.cells import Cell
+from bench.data.fingerprint import file_sha256
+from bench.plan import Serving, make_plan
+from bench.prepare import open_task
+from bench.suites import Suite
+from bench.teachers.serve import open_signals
+from bench.teachers.signals import CachedTeacher
+from bench.teachers.train import ensure_teacher
+
+TINY = {"train_limit": 64, "epochs": 1, "teacher_recipe.epochs": 1}
+
+
+def planned(**serving: object) -> Cell:
+    suite = Suite(methods=("kd",), tasks=("cifar10",), seeds=(0,), overrides=TINY)
+    (cell,) = make_plan(suite, device="cpu", serving=Serving(**serving)).cells  # type: ignore[arg-type]
+    assert cell.teacher is not None
+    ensure_teacher(cell.teacher)
+    return cell
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_signals_of_other_samples_are_said_and_made_again_when_checked(
+    check: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    cell = planned(check_cache=check)
+    task = open_task(cell)
+    data = task.load()
+    source = open_signals(cell, task, data, ())
+    assert isinstance(source, CachedTeacher)
+    path = source.folder / "view-0-0-logits.npy"
+    good = np.load(path)
+    np.save(path, np.roll(good, 1, axis=0))  # whole, by its checksum, and wrong
+    manifest = source.folder / "manifest.json"
+    noted = json.loads(manifest.read_text())
+    noted["sha256"]["view-0-0-logits"] = file_sha256(path)
+    manifest.write_text(json.dumps(noted))
+    with caplog.at_level(logging.WARNING, "bench"):
+        open_signals(cell, task, data, ())
+    assert np.array_equal(np.load(path), good) == check
+    assert ("stale and are made again" in caplog.text) == check
+
+
+def test_live_keeps_nothing_and_what_passes_the_limit_is_live() -> None:
+    for serving in ({"signals": "live"}, {"cache_bytes": 0}):
+        cell = planned(**serving)
+        task = open_task(cell)
+        assert open_signals(cell, task, task.load(), ()).served == "live"
