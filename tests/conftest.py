@@ -34,13 +34,10 @@ settings.load_profile("tests")
 @pytest.fixture
 def no_new_methods() -> Iterator[None]:
     """Forget what plug-ins register during a test: later tests in this process know it not."""
-    from bench import METHODS
+    from plug_ins import forget_plug_ins
 
-    before = set(METHODS.names())  # asked for, they are all there
     yield
-    for name in set(METHODS._entries) - before:
-        del METHODS._entries[name]
-        METHODS._classes.pop(name, None)
+    forget_plug_ins()
 
 
 @pytest.fixture(autouse=True)

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import session, wait_for
 
 from bench.store import read_records, record_files
 
@@ -170,26 +170,6 @@ def clean_up() -> Iterator[list[subprocess.Popen[str]]]:
         for pid in session(process.pid):
             os.kill(pid, signal.SIGKILL)
         process.communicate()
-
-
-def session(leader: int) -> list[int]:
-    """Return the living processes of the session that ``leader`` began."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == leader and fields[0] not in "ZX":
-            found.append(int(stat.parent.name))
-    return found
-
-
-def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
 
 
 def test_failing_cells_are_written_down_and_the_rest_goes_on(bench: Bench) -> None:

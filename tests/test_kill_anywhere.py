@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import session, wait_for
 
 from bench.store import read_predictions, read_records
 
@@ -134,30 +135,10 @@ def essence(record: dict[str, Any], results: Path) -> dict[str, Any]:
     return kept
 
 
-def processes(leader: int) -> dict[int, int]:
-    """Return the living processes of the session that ``leader`` began, with their parents."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == leader and fields[0] not in "ZX":
-            found[int(stat.parent.name)] = int(fields[1])
-    return found
-
-
 def workers(leader: int) -> list[int]:
     """Return the processes that do jobs: children of the server that the runner forks from."""
-    family = processes(leader)
+    family = session(leader)
     return [pid for pid, parent in family.items() if family.get(parent) == leader]
-
-
-def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, f"waited {seconds} s for {what}"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -170,7 +151,7 @@ def new_grid(tmp_path: Path) -> Iterator[Callable[[str], Grid]]:
 
     yield make
     for process in (process for grid in made for process in grid.started):
-        for pid in processes(process.pid):
+        for pid in session(process.pid):
             os.kill(pid, signal.SIGKILL)
         process.communicate()
 
@@ -234,7 +215,7 @@ def until_done(grid: Grid, expected: dict[str, Any]) -> None:
 def outlived(grid: Grid, process: subprocess.Popen[str], expected: dict[str, Any]) -> bool:
     """Wait for a run to end, killed or not; returns whether something is left to do."""
     said, _ = process.communicate(timeout=300)
-    wait_for(lambda: not processes(process.pid), 20, "the workers to go away")
+    wait_for(lambda: not session(process.pid), 20, "the workers to go away")
     assert not half_done(grid, expected), said
     return process.returncode != 0
 

@@ -6,7 +6,6 @@ import ast
 import inspect
 import io
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from plug_ins import forget_plug_ins
 
 from bench import METHODS
 from bench.cells import Cell, TeacherSpec
@@ -49,20 +49,9 @@ class Mine(Method):
 
 
 @pytest.fixture(autouse=True)
-def _no_mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_mirror(monkeypatch: pytest.MonkeyPatch, no_new_methods: None) -> None:
     """Plan without a mirror, and take out what a test's plug-ins have registered."""
     monkeypatch.delenv("BENCH_DATA", raising=False)
-    yield
-    forget_plugins()
-
-
-def forget_plugins() -> None:
-    for name, entry in list(METHODS._entries.items()):
-        if entry.module.startswith("bench_plugin_"):
-            METHODS._entries.pop(name)
-            METHODS._classes.pop(name, None)
-    for module in [module for module in sys.modules if module.startswith("bench_plugin_")]:
-        del sys.modules[module]
 
 
 def plan(**suite: Any) -> Plan:
@@ -80,7 +69,7 @@ def plugin_key(folder: Path, source: str) -> str:
     """Return the key of the method ``mine`` as written in ``source``."""
     folder.mkdir()
     (folder / "mine.py").write_text(source, encoding="utf-8")
-    forget_plugins()
+    forget_plug_ins()
     load_plugin(str(folder / "mine.py"))
     return cell("mine").key
 

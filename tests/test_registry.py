@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +36,7 @@ class Mine(Method):
 '''
 
 
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    """Take out what a test's plug-ins have registered."""
-    METHODS.names()
-    yield
-    for name, entry in list(METHODS._entries.items()):
-        if entry.module.startswith("bench_plugin_"):
-            METHODS._entries.pop(name)
-            METHODS._classes.pop(name, None)
-    for module in [module for module in sys.modules if module.startswith("bench_plugin_")]:
-        del sys.modules[module]
+pytestmark = pytest.mark.usefixtures("no_new_methods")
 
 
 def write_method(path: Path, name: str, summary: str = "Say what it does.") -> Path:

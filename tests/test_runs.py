@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import wait_for
 from rich.console import Console
 
 from bench.errors import BenchError
@@ -173,13 +174,6 @@ def in_thread(work: Callable[[], object]) -> Iterator[None]:
     yield
     thread.join(timeout=120)
     assert not thread.is_alive()
-
-
-def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, f"waited {seconds} s for {what}"
-        time.sleep(0.02)
 
 
 # Failures are rows.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plug_ins import forget_plug_ins
 
 from bench import METHODS, TASKS, privacy
 from bench.errors import BenchError
@@ -185,8 +186,7 @@ def test_published_record_holds_no_path_and_no_secret(
         said = desk("run", "--plugin", str(plugin), "--methods", *given)
     finally:
         privacy._secrets_of_environment.cache_clear()
-        METHODS._entries.pop("leaky", None)
-        METHODS._classes.pop("leaky", None)
+        forget_plug_ins()
     assert said.code == 1, said.text
     records = [path for path in desk.results.rglob("seed0-*.json") if path != desk.earlier]
     assert len(records) == 2

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import wait_for
 
 from bench.data.cache import cache_dir
 from bench.errors import BenchError
@@ -153,7 +153,7 @@ def test_a_lost_node_costs_its_cells_an_attempt_and_a_new_one_takes_over(
     executor = start(cluster, tiny, plan, "results")
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(tiny.run, plan, "results", executor)
-        wait_for(lambda: told.is_file() or running.done())
+        wait_for(lambda: told.is_file() or running.done(), 90, "a first message")
         cluster.remove_node(doomed, allow_graceful=False)
         add("new")
     summary, said = running.result()
@@ -220,8 +220,8 @@ def test_a_driver_that_dies_is_replaced_by_the_same_command(
         *["--executor", "ray", "--address", cluster.address],
     ]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    wait_for(lambda: told.is_file() and "end" in told.read_text())
-    wait_for(lambda: len(list(results.rglob("*.json"))) > 0)
+    wait_for(lambda: told.is_file() and "end" in told.read_text(), 90, "the end")
+    wait_for(lambda: list(results.rglob("*.json")), 90, "a record")
     first.kill()
     first.communicate()
     before = {path: path.stat().st_mtime_ns for path in results.rglob("*.json")}
@@ -243,7 +243,7 @@ def test_an_interrupt_stops_the_cells_of_a_cluster_at_a_checkpoint(
     executor = start(cluster, tiny, plan, "results")
 
     def ask() -> None:
-        wait_for(told.is_file)
+        wait_for(told.is_file, 90, "a first message")
         os.kill(os.getpid(), signal.SIGINT)
 
     asking = threading.Thread(target=ask)
@@ -296,11 +296,3 @@ def test_a_driver_outside_the_cluster_is_refused() -> None:
         connect("ray://somewhere:10001")
     with pytest.raises(BenchError, match="no Ray cluster can be used at 'localhost:1'"):
         connect("localhost:1")
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 90.0) -> None:
-    """Return when ``condition`` holds."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it never came to pass"
-        time.sleep(0.05)
