@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from bench.data import columns
@@ -20,6 +19,7 @@ from bench.data.base import DatasetRef, Source
 from bench.data.fingerprint import digest
 from bench.data.hub_refs import BEIR_CORPUS, BEIR_QRELS, BEIR_QUERIES, MS_MARCO
 from bench.data.judged import Judged, assemble
+from bench.data.order import fixed_order
 from bench.errors import BenchError, nearest
 
 AUTOMATIC = "auto"
@@ -243,7 +243,7 @@ def carve_queries(
 
 def _shuffled(names: Iterable[str]) -> list[str]:
     distinct = sorted(set(names))
-    order = np.random.Generator(np.random.PCG64(20240913)).permutation(len(distinct))
+    order = fixed_order(len(distinct))
     return [distinct[at] for at in order]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from bench.data.order import fixed_order
 from bench.tasks.base import Data, Task
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def carve(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
         Index arrays (train, validation); train is in a fixed shuffled order, so that a prefix of
         it is a fair sample.
     """
-    order = np.random.Generator(np.random.PCG64(20240913)).permutation(len(labels))
+    order = fixed_order(len(labels))
     validation = np.concatenate(
         [
             order[labels[order] == label][: round(share * int((labels == label).sum()))]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from bench.data.order import fixed_order
 from bench.errors import BenchError
 from bench.tasks.base import Data, Preset, Task
 
@@ -286,7 +287,7 @@ def limited(judged: Judged, count: int | None) -> Judged:
         return judged
     queries, relevant = dict(judged.queries), dict(judged.relevant)
     for name in ("validation", "test"):
-        order = np.random.Generator(np.random.PCG64(20240913)).permutation(len(queries[name]))
+        order = fixed_order(len(queries[name]))
         kept = np.sort(order[:count])
         queries[name] = [queries[name][at] for at in kept]
         relevant[name] = [relevant[name][at] for at in kept]
@@ -305,7 +306,7 @@ def taught(judged: Judged, count: int | None) -> Judged:
     Those come in a fixed shuffled order; a query keeps all its answers, as none may be its own
     negative.
     """
-    order = np.random.Generator(np.random.PCG64(20240913)).permutation(len(judged.queries["train"]))
+    order = fixed_order(len(judged.queries["train"]))
     answers = np.array([len(judged.relevant["train"][at]) for at in order])
     if count is not None:  # as many queries as it takes to have that many pairs
         order = order[: int(np.searchsorted(np.cumsum(answers), count)) + 1]

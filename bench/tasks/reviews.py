@@ -9,6 +9,7 @@ import numpy as np
 
 from bench import register_task
 from bench.data import columns
+from bench.data.order import fixed_order
 from bench.tasks.base import Origin, Preset, Recipe
 from bench.tasks.image import carve
 from bench.tasks.text import GENERATOR_RECIPE, Texts, TextTask
@@ -279,7 +280,7 @@ class Sentiment140(ReviewTask):
     def read(self, source: Source) -> Texts:
         training, test = self.splits(source)
         rows, labels = self._two_class(source, training)
-        order = np.random.Generator(np.random.PCG64(20240913)).permutation(len(rows))
+        order = fixed_order(len(rows))
         held, kept = order[: self.second_test], np.sort(order[self.second_test :])
         found = split_off_validation(
             [rows[position] for position in kept], labels[kept], CARVED_VALIDATION

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from bench.data.order import fixed_order
 from bench.tasks.base import Data, Recipe, Task
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class TextTask(Task):
             check_labels(labels, self.num_classes, f"task '{self.name}', split '{name}'")
         if self.preset.train_limit is not None:
             rows, labels = texts["train"]
-            order = np.random.Generator(np.random.PCG64(20240913)).permutation(len(rows))
+            order = fixed_order(len(rows))
             kept = order[: self.preset.train_limit]
             texts["train"] = ([rows[position] for position in kept], labels[kept])
         parts = {}

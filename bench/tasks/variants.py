@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from bench.data.order import fixed_order
 from bench.errors import BenchError
 
 OPTIONS = ("n", "imbalance", "teacher_data")  # preset fields that make a variant
-ORDER_SEED = 20240913
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def long_tail_counts(available: np.ndarray, imbalance: float) -> np.ndarray:
 
 def _ranks(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a fixed shuffled order, and each place's rank within its class in that order."""
-    order = np.random.Generator(np.random.PCG64(ORDER_SEED)).permutation(len(labels))
+    order = fixed_order(len(labels))
     rank = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         own = np.flatnonzero(labels[order] == label)
