@@ -37,11 +37,24 @@ def records() -> tuple[list[Record], list[Record]]:
     return [*made, theirs], [*costs, cost("kd", "live", 0.4, task="imdb")]
 
 
+def at_two_rates() -> list[Record]:
+    """Return a task at two learning rates, of a name without a place to break it."""
+    made = []
+    for name, rate, seed in itertools.product(("scratch", "kd"), (0.1, 0.2), range(2)):
+        changed = {"recipe.learning_rate": str(rate)}
+        one = record(
+            name, seed, 0.5, task="cifar10:imbalance=100:teacher_data=all", overrides=changed
+        )
+        one["cell"]["preset_values"] = {"recipe": {"learning_rate": rate}}
+        made.append(one)
+    return made
+
+
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("index")
     made, costs = records()
-    for each in made:
+    for each in [*made, *at_two_rates()]:
         write_record(folder / "results", each)
     for at, each in enumerate(costs):
         (folder / "results" / f"{at}.cost.json").write_text(json.dumps(each), encoding="utf-8")
