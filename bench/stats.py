@@ -77,13 +77,13 @@ def improvement(value: float, over: float, direction: str) -> float:
     return value - over if direction == "max" else over - value
 
 
-def paired_gain(
+def paired_differences(
     method: Mapping[int, float], reference: Mapping[int, float], direction: str
-) -> Gain | None:
-    """Return the gain of ``method`` over ``reference`` on the seeds that both have.
+) -> list[float]:
+    """Return how much better ``method`` is than ``reference`` on each seed that both have.
 
-    A seed fixes the initialisation and the batch order, so differences are taken within a seed
-    before they are averaged; the spread between seeds that both share cancels out.
+    A seed fixes the initialisation and the batch order, so differences are taken within a seed:
+    the spread between seeds that both share cancels out.
 
     Args:
         method: score by seed, in the metric's unit.
@@ -91,13 +91,24 @@ def paired_gain(
         direction: "max" when larger scores are better, "min" when smaller ones are.
 
     Returns:
-        The gain in the metric's unit, or None when no seed is common.
+        The differences in the metric's unit, by seed.
+
+    Raises:
+        ValueError: unknown ``direction``.
+    """
+    seeds = sorted(method.keys() & reference.keys())
+    return [improvement(method[seed], reference[seed], direction) for seed in seeds]
+
+
+def paired_gain(
+    method: Mapping[int, float], reference: Mapping[int, float], direction: str
+) -> Gain | None:
+    """Return mean and spread of :func:`paired_differences`, or None when no seed is common.
 
     Raises:
         ValueError: unknown ``direction`` or a score that is not finite.
     """
-    seeds = sorted(method.keys() & reference.keys())
-    differences = [improvement(method[seed], reference[seed], direction) for seed in seeds]
+    differences = paired_differences(method, reference, direction)
     if not differences:
         return None
     spread = mean_and_sd(differences)

@@ -18,7 +18,7 @@ from bench.report.content import Context
 from bench.report.frame import MARK, REFERENCE
 from bench.report.lines import Row
 from bench.report.sections import Section
-from bench.stats import Gain, improvement, paired_gain
+from bench.stats import Gain, paired_differences, paired_gain
 
 # What a heat map's gains are over: the first of these that was run beside the method.
 REFERENCES = ("kd", REFERENCE)
@@ -110,11 +110,8 @@ class Ablation:
 
     def to_default(self, configuration: Configuration) -> list[float]:
         """Return its same-seed improvements over the default, by seed."""
-        own, base = configuration.scores, self.default.scores if self.default else {}
-        return [
-            improvement(own[seed], base[seed], self.direction)
-            for seed in sorted(own.keys() & base.keys())
-        ]
+        base = self.default.scores if self.default else {}
+        return paired_differences(configuration.scores, base, self.direction)
 
     def changed(self, configuration: Configuration) -> dict[str, Any]:
         """Return the options in which it differs from the default."""

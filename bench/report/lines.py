@@ -21,6 +21,7 @@ from bench.stats import (
     holm,
     improvement,
     mean_and_sd,
+    paired_differences,
     paired_gain,
     paired_p,
 )
@@ -124,10 +125,7 @@ def hold(scores: Mapping[int, float], other: Mapping[int, float], direction: str
     gain = paired_gain(scores, other, direction)
     if gain is None:
         return None
-    differences = [
-        improvement(scores[seed], other[seed], direction)
-        for seed in sorted(scores.keys() & other.keys())
-    ]
+    differences = paired_differences(scores, other, direction)
     return Versus(gain, difference_interval(differences), paired_p(differences))
 
 
