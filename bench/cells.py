@@ -215,9 +215,10 @@ class Cell:
             # for all methods: a table of its own needs a reference of its own
             preset["teacher_data"] = "all"
         parts = {} if self.generator is None else {"generator": [self.generator.key, variants]}
-        mining = self.overrides.get("teacher_recipe.precision")
-        if mining and self.teacher is None and preset.get("mined_negatives"):
-            parts["mined"] = [mining]  # at the preset's own precision it is not said
+        if self.teacher is None and preset.get("mined_negatives"):
+            mining, training = (self.preset_values[f"{of}recipe"] for of in ("teacher_", ""))
+            if mining["precision"] != training["precision"]:  # which is in the key already
+                parts["mined"] = [mining["precision"]]
         return content_hash(
             {
                 **parts,

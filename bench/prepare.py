@@ -71,7 +71,9 @@ class Prepared:
 def prepare(cell: Cell, task: Task, data: Data, method: Method, micro_batches: int = 1) -> Prepared:
     """Build the student and the teacher source and set the method up.
 
-    With ``micro_batches`` each batch is run in so many parts, those without a gradient too.
+    With ``micro_batches`` each batch is run in so many parts, those of fit-time passes and of the
+    teacher's signals too.  What a task mines and a generator writes keeps its batches: they shape
+    what comes out.
     """
     clock = time.perf_counter()
     size = max(task.preset.evaluation_batch // micro_batches, 1)

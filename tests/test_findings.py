@@ -119,3 +119,7 @@ def test_an_interval_of_no_two_rows_is_seen(differences: np.ndarray) -> None:
 def test_the_limits_count_the_records_of_uncommitted_code(records: list[Record]) -> None:
     unclean = sum(record["revision"].get("clean") is False for record in records)
     assert f"({unclean} of {len(records)})" in LIMITS
+
+
+def test_there_are_intervals_to_look_at() -> None:
+    assert len(told(FINDINGS)) > 50

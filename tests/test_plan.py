@@ -151,7 +151,8 @@ def test_what_mines_negatives_is_in_the_key_of_all() -> None:
         changed = {f"teacher_recipe.{name}": value for name, value in overrides.items()}
         return cell("scratch", tasks=["msmarco"], overrides=changed).key
 
-    assert key() == key(learning_rate="0.3") != key(precision="float32")
+    assert key() == key(learning_rate="0.3") == key(precision="float32")  # the preset's own
+    assert key() != key(precision="bfloat16")
 
 
 def test_student_is_not_in_the_teacher_s_key() -> None:

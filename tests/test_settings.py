@@ -8,7 +8,10 @@ import pytest
 from pydantic import BaseModel, Field
 
 from bench import BASELINES, METHODS
+from bench.config import build
+from bench.errors import BenchError
 from bench.settings import Setting, settings_of
+from bench.tasks.base import Recipe
 from bench.tasks.retrieval import RetrievalPreset
 
 
@@ -56,6 +59,17 @@ def test_every_option_of_a_method_says_what_it_means(name: str) -> None:
     told = list(settings_of(cls.Config))
     assert [each.path for each in told] == list(cls.Config.model_fields)
     assert all(each.meaning and each.allowed != "text" for each in told)
+
+
+def test_milestones_can_be_written_on_a_command_line() -> None:
+    def recipe(milestones: str) -> Recipe:
+        asked = {"epochs": 1, "batch_size": 1, "learning_rate": 1, "milestones": milestones}
+        return build(Recipe, asked, "the test")
+
+    assert recipe("0.5, 0.75").milestones == (0.5, 0.75) and recipe("").milestones == ()
+    for wrong in ("1.5", "0", "soon"):
+        with pytest.raises(BenchError, match="milestones"):
+            recipe(wrong)
 
 
 def test_every_setting_of_a_preset_says_what_it_means() -> None:

@@ -167,14 +167,14 @@ def _listed(passages: Any, where: str) -> list[tuple[str | None, bool]]:
     try:
         texts, selected = passages["passage_text"], passages["is_selected"]
         found = [(text, bool(flag)) for text, flag in zip(texts, selected, strict=True)]
+        if all(text is None or isinstance(text, str) for text, _ in found):
+            return found
     except (KeyError, TypeError, ValueError):
-        found = [(0, False)]  # type: ignore[list-item]
-    if not all(text is None or isinstance(text, str) for text, _ in found):
-        raise BenchError(
-            f"{where}: passages are no lists of texts and of what was selected",
-            "passage_text and is_selected, of one length",
-        )
-    return found
+        pass
+    raise BenchError(
+        f"{where}: passages are no lists of texts and of what was selected",
+        "passage_text and is_selected, of one length",
+    )
 
 
 def _selected(

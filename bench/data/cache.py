@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from bench.config import content_hash
 from bench.errors import BenchError
 from bench.store import slug
 
@@ -38,6 +39,17 @@ def cache_dir() -> Path:
             "set BENCH_CACHE to a folder you can write",
         ) from error
     return folder
+
+
+def teacher_identity(key: str, weights: str) -> str:
+    """Return a name for a teacher and its data, such as its signals are kept under.
+
+    Args:
+        key: of the teacher; one checkpoint may teach several tasks.
+        weights: their sha256; one key can be trained to other weights, by another processor or
+            another number of threads.
+    """
+    return content_hash([key, weights])
 
 
 def teacher_folder(cache: Path, task: str, key: str) -> Path:

@@ -13,7 +13,7 @@ LONGEST_TEXT = 1_000_000  # bytes; the longest review of the Amazon sets has abo
 
 
 def integers(table: pa.Table, name: str, where: str) -> np.ndarray:
-    """Return a column of whole numbers, ``(N,)`` int64; whole floats count.
+    """Return a column of whole numbers, ``(N,)`` int64; whole floats count, and yes and no.
 
     Args:
         table: the rows.
@@ -25,7 +25,8 @@ def integers(table: pa.Table, name: str, where: str) -> np.ndarray:
     """
     column = table.column(name)
     kind = column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+    known = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+    if not any(is_one(kind) for is_one in known):
         raise BenchError(f"{where}: column '{name}' holds {kind}", "whole numbers expected")
     _check_filled(column, name, where)
     values = np.asarray(column.to_numpy())
@@ -46,6 +47,10 @@ def texts(table: pa.Table, name: str, where: str) -> list[str | None]:
         BenchError: for another type, or naming the first row that is no UTF-8 or a giant.
     """
     column = table.column(name)
+    if pa.types.is_null(column.type):  # a column of which nothing is there
+        return [None] * len(column)
+    if pa.types.is_dictionary(column.type) or pa.types.is_string_view(column.type):
+        column = column.cast(pa.large_string())
     kind = column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise BenchError(f"{where}: column '{name}' holds {kind}", "texts expected")

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from filelock import FileLock
-
-from bench.data.cache import teacher_folder
+from bench.data.cache import teacher_folder, teacher_identity
 from bench.errors import BenchError
+from bench.locks import locked
 from bench.store import slug, write_atomically
 
 MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
@@ -67,7 +67,7 @@ def unpack(root: Path, item: Parcel, data: bytes | memoryview) -> Path:
 
 def accept(cache: Path, item: Parcel, data: bytes | memoryview) -> Path:
     """Do as :func:`unpack` while no other process of this machine fills the same folder."""
-    with _locked((cache / item.path).parent):
+    with _one_at((cache / item.path).parent):
         return unpack(cache, item, data)
 
 
@@ -106,7 +106,7 @@ def receive(cache: Path, offers: Iterable[Parcel], fetch: Callable[[Any], Any]) 
     for offer in offers:
         by_folder.setdefault(str(PurePosixPath(offer.path).parent), []).append(offer)
     for name in sorted(by_folder, reverse=True):  # "teachers/…" before "signals/…"
-        with _locked(cache / name):
+        with _one_at(cache / name):
             there = _sums(cache / name)
             missing = [
                 item
@@ -128,9 +128,9 @@ def _folders(cache: Path, task: str, teacher_key: str) -> list[tuple[Path, dict[
     """Return the folders of a teacher and of its signals with the sums of their files."""
     teacher = teacher_folder(cache, task, teacher_key)
     found = [teacher] if (teacher / MANIFEST).is_file() else []
-    weights = _sums(teacher).get(WEIGHTS)
+    identity = teacher_identity(teacher_key, _sums(teacher).get(WEIGHTS, ""))
     for manifest in sorted((cache / "signals").glob(f"*/{MANIFEST}")):
-        if weights is not None and _read(manifest).get("weights") == weights:
+        if _read(manifest).get("teacher") == identity:
             found.append(manifest.parent)
     return [(folder, _sums(folder)) for folder in found]
 
@@ -146,7 +146,7 @@ def _sums(folder: Path) -> dict[str, str]:
 def _merge(path: Path, data: bytes) -> None:
     """Add the sums of a manifest that arrived to those of the one that is there."""
     arrived, there = json.loads(data), _read(path)
-    if there.get("weights") == arrived["weights"]:
+    if there.get("teacher") == arrived["teacher"]:
         arrived["sha256"] = {**there.get("sha256", {}), **arrived["sha256"]}
     write_atomically(path, json.dumps(arrived, indent=1, sort_keys=True).encode())
 
@@ -159,7 +159,7 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _locked(folder: Path) -> FileLock:
+def _one_at(folder: Path) -> AbstractContextManager[None]:
     """Keep other processes of this machine from filling the folder meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / ".lock")
+    return locked(folder / ".lock")

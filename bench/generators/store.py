@@ -104,7 +104,7 @@ class GeneratorFiles:
         return generator.eval()
 
     def read_judgement(self, teacher: str) -> dict[str, Any] | None:
-        """Return what the teacher of these weights (their sha256) made of the reconstructions."""
+        """Return what the teacher of that identity made of the reconstructions."""
         found = _json(self._judgement(teacher))
         manifest = self.read()
         if not found or manifest is None or found.get("sha256") != manifest["sha256"]:

@@ -23,7 +23,7 @@ from bench.locks import locked
 from bench.method import Method, Progress
 from bench.models.base import Model, parameter_count
 from bench.tasks.base import Data, Task
-from bench.teachers.store import TeacherFiles
+from bench.teachers.store import identity_of
 from bench.teachers.train import load_teacher
 from bench.training.checkpoint import CheckpointDamaged, checkpoint_path, discard_checkpoints
 from bench.training.evaluate import autocast, evaluating
@@ -50,14 +50,14 @@ def ensure_generator(
     files.folder.mkdir(parents=True, exist_ok=True)
     with locked(files.folder / ".lock"):
         manifest = files.read()
-        judged = files.read_judgement(_judge_weights(spec))
+        judged = files.read_judgement(identity_of(spec.judge.task, spec.judge.key))
         if manifest is None or judged is None:
             task = _task(spec)
             data = task.load(spec.device)
             if manifest is None:
                 manifest = _make(spec, task, data, files, report, micro_batches)
                 discard_checkpoints(_running(spec))
-            judged = _judge(spec, task, data, files)
+            judged = _judge(spec, task, data, files, micro_batches)
     return {**manifest, "judged": judged}
 
 
@@ -76,7 +76,7 @@ def load_generator(
         made = build_generator(manifest["name"], task, data, kept=state)
     generator = files.load_into(made, state, whole=not pretrained(manifest["name"]))
     generator.fingerprint = manifest["fingerprint"]
-    judged = files.read_judgement(_judge_weights(spec))
+    judged = files.read_judgement(identity_of(spec.judge.task, spec.judge.key))
     return generator.to(data.train.labels.device), {**manifest, "judged": judged}
 
 
@@ -88,8 +88,8 @@ def generator_summary(manifest: Mapping[str, Any] | None) -> dict[str, Any] | No
     return {name: manifest[name] for name in kept}
 
 
-def _judge_weights(spec: GeneratorSpec) -> str:
-    return TeacherFiles.of(spec.judge.task, spec.judge.key).weights_sum()
+def _size(task: Task, micro_batches: int) -> int:
+    return max(task.preset.evaluation_batch // micro_batches, 1)
 
 
 def _task(spec: GeneratorSpec) -> Task:
@@ -125,7 +125,7 @@ def _make(
     with torch.no_grad():
         codes = [
             generator.encode(training.batch(index).inputs)
-            for index in _parts(training, task.preset.evaluation_batch)
+            for index in _parts(training, _size(task, micro_batches))
         ]
         generator.scale.copy_(code_scale(codes))
     state = generator.state_dict()
@@ -224,7 +224,9 @@ class _Reconstruction(Method):
         return {"objective": student.scores.mean()}
 
 
-def _judge(spec: GeneratorSpec, task: Task, data: Data, files: GeneratorFiles) -> dict[str, Any]:
+def _judge(
+    spec: GeneratorSpec, task: Task, data: Data, files: GeneratorFiles, micro_batches: int
+) -> dict[str, Any]:
     """Measure a teacher's accuracy on validation samples and on their reconstructions.
 
     On retrieval that is how often it puts the answer before as many random passages as a
@@ -237,7 +239,7 @@ def _judge(spec: GeneratorSpec, task: Task, data: Data, files: GeneratorFiles) -
     texts = split.texts()
     real, again, samples = 0, 0, 0
     with evaluating(teacher), autocast(device, precision):
-        for index in _parts(split, task.preset.evaluation_batch):
+        for index in _parts(split, _size(task, micro_batches)):
             batch = split.batch(index)
             shown = batch if texts is None else texts.batch(index)
             with torch.autocast(device.type, enabled=False):
@@ -247,7 +249,7 @@ def _judge(spec: GeneratorSpec, task: Task, data: Data, files: GeneratorFiles) -
             again += int((teacher(inputs).scores.argmax(dim=1) == batch.labels).sum())
             samples += len(index)
     return files.write_judgement(
-        _judge_weights(spec),
+        identity_of(spec.judge.task, spec.judge.key),
         {
             "teacher": spec.judge.key,
             "samples": samples,

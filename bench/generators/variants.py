@@ -20,7 +20,7 @@ from bench.store import DAMAGED, read_predictions, write_predictions
 from bench.tasks.base import Data, Task
 from bench.teachers.fill import fill
 from bench.teachers.signals import CachedTeacher, LiveTeacher, TeacherSource
-from bench.teachers.store import TeacherFiles
+from bench.teachers.store import identity_of
 from bench.training.evaluate import autocast
 from bench.training.generation import Variant
 from bench.training.streams import stream_seed
@@ -133,11 +133,10 @@ def _teacher(cell: Cell, made: Split, live: LiveTeacher, key: str, size: int) ->
     assert cell.teacher is not None
     if cell.signals == "live":
         return live
-    weights = TeacherFiles.of(cell.teacher.task, cell.teacher.key).weights_sum()
     folder = fill(
         live.model,
         made,
-        weights=content_hash([weights, key]),
+        teacher=content_hash([identity_of(cell.teacher.task, cell.teacher.key), key]),
         batch_size=size,
         precision=live.precision,
         limit=cell.cache_bytes,

@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.report.content import Context
 from bench.report.frame import MARK, REFERENCE
-from bench.report.lines import Row
+from bench.report.lines import Row, present
 from bench.report.sections import Section
 from bench.stats import Gain, paired_differences, paired_gain
 
@@ -146,9 +146,10 @@ def ablations(context: Context) -> list[Ablation]:
 
 def _of_one_teacher(section: Section) -> list[Row]:
     """Return the rows by label, but those of further teacher seeds: options alone may differ."""
-    first = section.cells.teacher_seed.min()
     rows = [row for label in sorted(section.rows) for row in section.rows[label]]
-    return [row for row in rows if not row["teacher_seed"] > first]  # a missing one is kept
+    seeds = present(row["teacher_seed"] for row in rows)
+    further = set(seeds) - {min(seeds, default=0)}
+    return [row for row in rows if row["teacher_seed"] not in further]
 
 
 def _ablation(section: Section, method: str, rows: list[Row], context: Context) -> Ablation:

@@ -47,25 +47,25 @@ def show_comparison(a: str, b: str, tolerance: float | None, form: str, console:
     console.file.write(WRITERS[form](change_table(found)))
     if form == "markdown":
         _say_verdict(found, console)
-    unread = [_say_problems(context) for context in (before, after)]
-    return EXIT_FAILED_CELLS if found.worse else max(unread)
+    code = _say_problems(before, after)
+    return EXIT_FAILED_CELLS if found.worse else code
 
 
-def _say_problems(context: Context) -> int:
+def _say_problems(*contexts: Context) -> int:
     """Warn of what the tables lack, apart from what is printed; returns the exit status."""
     console = Console(stderr=True, highlight=False)
-    for problem in context.problems:
+    for problem in dict.fromkeys(line for context in contexts for line in context.problems):
         warn(problem, console)
-    return EXIT_FAILED_CELLS if context.refused else EXIT_OK
+    return EXIT_FAILED_CELLS if any(context.refused for context in contexts) else EXIT_OK
 
 
 def _load(place: str) -> Context:
     folder, at, revision = place.rpartition("@")
     if not at or Path(place).is_dir():
-        return load(Path(place))
+        return load(Path(place), beside=False)
     if len(revision) < 4:
         raise BenchError(f"revision '{revision}' is too short", "give four characters or more")
-    return load(Path(folder), revision)
+    return load(Path(folder), revision, beside=False)
 
 
 def _say_settings(found: Comparison, console: Console) -> None:

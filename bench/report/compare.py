@@ -105,7 +105,8 @@ def _lines(context: Context) -> dict[tuple[str, ...], dict[str, Found]]:
     """Return lines by what pairs them, each by device in the order of the tables."""
     found: dict[tuple[str, ...], dict[str, Found]] = {}
     for section in context.sections:
-        key = (section.task, section.preset, section.source, section.metric, section.origin)
+        what = (section.task, section.metric, section.direction)
+        key = (*what, section.preset, section.source, section.origin)
         for line in section.lines:
             found.setdefault((*key, line.label), {})[section.device] = (section, line)
     return found

@@ -152,13 +152,15 @@ def _cost(context: Context, of_method: Sequence[Row]) -> str:
     """Say what a method costs beside the plain student, as the median over tasks."""
     measured = [row for row in of_method if row.slowdown is not None]
     slower = [row.slowdown for row in measured if row.slowdown is not None]
-    tasks = len({id(row.section) for row in measured})
+    tasks = len({row.section.task for row in measured})
+    runs = len(slower)
     extra = sorted({row.extra.text for row in of_method if row.extra.text not in ("-", "0")})
     told = []
     if slower:
         told.append(
             f"A training step takes {statistics.median(slower):.2f} times that of the plain "
-            f"student (median over {tasks} task{'s'[: tasks - 1]}, measured once each)."
+            f"student (median of {runs} measurement{'s'[: runs - 1]} on {tasks} "
+            f"task{'s'[: tasks - 1]})."
         )
     if extra:
         told.append(f"Trains {', '.join(extra)} parameters that are not deployed.")

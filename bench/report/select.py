@@ -111,12 +111,13 @@ def _known(section: Section) -> dict[str, Column]:
     return {column.key: column for column in (*COLUMNS, *further(section))}
 
 
-def load(results: Path, revision: str = "") -> Context:
+def load(results: Path, revision: str = "", *, beside: bool = True) -> Context:
     """Return the context of the records below ``results``, for tables alone.
 
     Args:
         results: a folder of records.
         revision: the first characters of a git revision, whose records alone are wanted.
+        beside: whether costs, generated inputs and rankings are read beside the scores.
 
     Raises:
         BenchError: there is no readable record, or none of ``revision``.
@@ -146,6 +147,14 @@ def load(results: Path, revision: str = "") -> Context:
     if revision:
         records = _of_revision(revision, records, results)
     collected = collect(records, agreements(records, results))
+    if not beside:
+        return Context(
+            frame=collected.frame,
+            records=records,
+            superseded=collected.superseded,
+            problems=[*problems, *collected.problems],
+            refused=len(problems) + collected.malformed,
+        )
     cost_records, unreadable_costs = read_costs(results)
     cost_records, unusable = usable_costs(cost_records)
     cost_records, left_out = of_one_machine(cost_records)

@@ -28,9 +28,9 @@ DEFAULT_LIMIT = 8 * GIBIBYTE
 Views = Sequence[View | None]
 
 
-def signal_folder(weights: str, rows: int, precision: str, part: str = "") -> Path:
+def signal_folder(teacher: str, rows: int, precision: str, part: str = "") -> Path:
     """Return the folder of a teacher's signals on a training split, or on a part of one."""
-    name = content_hash([weights, rows, precision, *([part] if part else [])])[:16]
+    name = content_hash([teacher, rows, precision, *([part] if part else [])])[:16]
     return cache_dir() / "signals" / name
 
 
@@ -53,7 +53,7 @@ def needed_bytes(
 def find(
     split: Split,
     *,
-    weights: str,
+    teacher: str,
     layers: Sequence[int],
     views: Views,
     precision: str,
@@ -62,8 +62,8 @@ def find(
 
     What is damaged is named by :func:`fill`, which makes it again.
     """
-    folder = signal_folder(weights, len(split), precision, split.part)
-    manifest = _Manifest(folder, weights, quiet=True)
+    folder = signal_folder(teacher, len(split), precision, split.part)
+    manifest = _Manifest(folder, teacher, quiet=True)
     names = ["offsets"]
     for view in (None,) if split.static else views:
         names += array_names(view_prefix(split.static, view), layers)
@@ -74,7 +74,7 @@ def fill(
     model: Model,
     split: Split,
     *,
-    weights: str,
+    teacher: str,
     layers: Sequence[int] = (),
     views: Views = (None,),
     batch_size: int,
@@ -89,7 +89,7 @@ def fill(
     Args:
         model: the teacher, on the split's device.
         split: the training split.
-        weights: names the teacher: the sha256 of its weights.
+        teacher: names it and what it was taught on (:func:`bench.data.cache.teacher_identity`).
         layers: hidden layers to keep too; text only.
         views: the views; ``None`` is the un-augmented sample.
         batch_size: samples a forward pass.
@@ -106,10 +106,10 @@ def fill(
     size = needed_bytes(split, views=len(views), classes=classes, width=width, layers=layers)
     if size is None or size > limit:
         return None
-    folder = signal_folder(weights, len(split), precision, split.part)
+    folder = signal_folder(teacher, len(split), precision, split.part)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock"):
-        manifest = _Manifest(folder, weights)
+        manifest = _Manifest(folder, teacher)
         for done, view in enumerate(views):
             prefix = view_prefix(static, view)
             if not manifest.intact([*array_names(prefix, layers), "offsets"]):
@@ -120,21 +120,23 @@ def fill(
 
 
 def forget(folder: Path) -> None:
-    """Let nothing that is kept in ``folder`` count any more."""
+    """Remove what is kept in ``folder``; whoever reads it still has it open."""
     with locked(folder / ".lock"):
         (folder / MANIFEST).unlink(missing_ok=True)
+        for path in folder.glob("*.npy"):
+            path.unlink(missing_ok=True)
 
 
 class _Manifest:
     """The checksums of a folder's arrays; an array counts once its checksum is written."""
 
-    def __init__(self, folder: Path, weights: str, *, quiet: bool = False) -> None:
+    def __init__(self, folder: Path, teacher: str, *, quiet: bool = False) -> None:
         self.folder, self.quiet = folder, quiet
         self.path = folder / MANIFEST
-        self.values: dict[str, Any] = {"weights": weights, "sha256": {}}
+        self.values: dict[str, Any] = {"teacher": teacher, "sha256": {}}
         try:
             read = json.loads(self.path.read_text(encoding="utf-8"))
-            if read["weights"] == weights and isinstance(read["sha256"], dict):
+            if read["teacher"] == teacher and isinstance(read["sha256"], dict):
                 self.values = read
         except FileNotFoundError:
             pass

@@ -17,7 +17,7 @@ from bench.models.fold import for_inference
 from bench.tasks.base import Data, Recipe, Task
 from bench.teachers.fill import Views, fill, find, forget
 from bench.teachers.signals import CachedTeacher, LiveTeacher, StaleSignals, TeacherSource, check
-from bench.teachers.store import TeacherFiles
+from bench.teachers.store import TeacherFiles, identity_of
 from bench.teachers.train import load_teacher
 
 log = logging.getLogger(__name__)
@@ -140,13 +140,13 @@ def _cached(
     kept = layers if static else ()  # feature maps of augmented views are served live
     views = training_views(cell.seed, task.preset.recipe, plain=plain)
     precision = task.preset.teacher_recipe.precision
-    weights = TeacherFiles.of(cell.teacher.task, cell.teacher.key).weights_sum()
+    teacher = identity_of(cell.teacher.task, cell.teacher.key)
     folder = find(
-        data.train, weights=weights, layers=kept, views=views, precision=precision
+        data.train, teacher=teacher, layers=kept, views=views, precision=precision
     ) or fill(
         live.model,
         data.train,
-        weights=weights,
+        teacher=teacher,
         layers=kept,
         views=views,
         batch_size=max(task.preset.evaluation_batch // micro_batches, 1),

@@ -12,13 +12,23 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 
-from bench.data.cache import cache_dir, teacher_folder
+from bench.data.cache import cache_dir, teacher_folder, teacher_identity
 from bench.data.fingerprint import file_sha256
 from bench.errors import BenchError
 from bench.models.base import Model
 from bench.store import read_predictions, write_atomically, write_predictions
 
 log = logging.getLogger(__name__)
+
+
+def identity_of(task: str, key: str) -> str:
+    """Return the name of the teacher with ``key`` as it lies here (:func:`teacher_identity`).
+
+    Raises:
+        BenchError: when there is no teacher.
+    """
+    files = TeacherFiles.of(task, key)
+    return teacher_identity(key, files.noted()["sha256"][files.weights.name])
 
 
 @dataclass(frozen=True)
@@ -66,17 +76,13 @@ class TeacherFiles:
                 return None
         return manifest
 
-    def weights_sum(self) -> str:
-        """Return the sha256 of the weights, as the manifest has it.
-
-        It names what teaches: one key can be trained to other weights, by another processor or
-        another number of threads.
+    def noted(self) -> dict[str, Any]:
+        """Return the manifest without reading what it lists.
 
         Raises:
             BenchError: when there is no teacher.
         """
-        manifest = self._noted()
-        return self._there(manifest)["sha256"][self.weights.name]  # type: ignore[no-any-return]
+        return self._there(self._noted())
 
     def _noted(self) -> dict[str, Any] | None:
         """Return the manifest; ``None`` where there is none that can be read."""
@@ -84,7 +90,8 @@ class TeacherFiles:
             return None
         try:
             manifest: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
-            return {**manifest, "sha256": dict(manifest["sha256"])}
+            sums = dict(manifest["sha256"])
+            return {**manifest, "sha256": {self.weights.name: sums[self.weights.name], **sums}}
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             self._warn(self.manifest, type(error).__name__)
             return None

@@ -142,7 +142,7 @@ def _fresh(spec: TeacherSpec, task: Task, data: Data) -> Model:
     return model
 
 
-def _objective(spec: TeacherSpec, task: Task, data: Data, model: Model) -> Method:
+def _objective(spec: TeacherSpec, task: Task, data: Data, model: Model, size: int) -> Method:
     """Return what trains the teacher, set up: plain supervision, or one method's own."""
     if spec.objective is None:
         return Supervised(Config())
@@ -160,8 +160,7 @@ def _objective(spec: TeacherSpec, task: Task, data: Data, model: Model) -> Metho
             teacher=None,
             head=None,
             training_batches=lambda: (
-                data.train.batch(index)
-                for index in data.train.evaluation_order(task.preset.evaluation_batch)
+                data.train.batch(index) for index in data.train.evaluation_order(size)
             ),
             generator=torch.Generator().manual_seed(stream_seed(spec.seed, "teacher-method")),
         )
@@ -183,7 +182,7 @@ def _train_whole(
         evaluation_batch=task.preset.evaluation_batch,
         micro_batches=micro_batches,
     )
-    method = _objective(spec, task, data, model)
+    method = _objective(spec, task, data, model, setting.evaluation_size)
     try:
         trained = train(
             student=model,

@@ -23,6 +23,7 @@ from bench.errors import BenchError
 from bench.store import write_atomically
 
 log = logging.getLogger(__name__)
+SHAPING = frozenset({"torch", "timm", "transformers", "numpy"})  # libraries that change results
 FORMAT = 2  # of the file's content; raised when its parts change
 
 
@@ -61,9 +62,10 @@ class Restored:
     optimizer: dict[str, Any]
 
 
-def made_by() -> dict[str, str]:
-    """Return what gives other bits: versions of libraries and the number of threads."""
-    return {**versions(), "threads": str(torch.get_num_threads())}
+def made_by(device: str = "cpu") -> dict[str, str]:
+    """Return what gives other bits: versions of libraries, on a processor the number of threads."""
+    made = {name: version for name, version in versions().items() if name in SHAPING}
+    return made | ({"threads": str(torch.get_num_threads())} if device == "cpu" else {})
 
 
 class Checkpoint:
@@ -99,7 +101,7 @@ class Checkpoint:
             saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             if saved["format"] != FORMAT:
                 raise ValueError("another format")
-            if saved["made_by"] != made_by():
+            if saved["made_by"] != made_by(_device(student)):
                 log.warning(
                     "checkpoint %s is of other versions or threads: starting over", self.path.name
                 )
@@ -130,7 +132,7 @@ class Checkpoint:
         torch.save(
             {
                 "format": FORMAT,
-                "made_by": made_by(),
+                "made_by": made_by(_device(student)),
                 "student": student.state_dict(),
                 "method": method.state_dict(),
                 "optimizer": optimizer.state_dict(),
@@ -142,6 +144,10 @@ class Checkpoint:
         checksum = hashlib.sha256(data).hexdigest().encode()
         write_atomically(self.path, checksum + b"\n" + data)
         self._last = time.monotonic()
+
+
+def _device(model: nn.Module) -> str:
+    return next(model.parameters()).device.type
 
 
 class CheckpointDamaged(Exception):

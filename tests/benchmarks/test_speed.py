@@ -154,7 +154,7 @@ def test_cache_read(
     folder = fill(
         teacher,
         data.train,
-        weights="benchmark",
+        teacher="benchmark",
         views=[view],
         batch_size=500,
         precision="bfloat16",

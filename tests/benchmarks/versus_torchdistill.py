@@ -281,7 +281,7 @@ def _shared(ours: Ours, teacher: Model, names: list[str], epoch: int) -> tuple[f
         there = fill(
             live.model,
             ours.split,
-            weights="benchmark",
+            teacher="benchmark",
             views=[view],
             batch_size=500,
             precision="bfloat16",

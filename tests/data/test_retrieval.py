@@ -105,7 +105,7 @@ def test_only_training_batches_have_in_batch_negatives() -> None:
 
 
 def filled(data: ListSplit, model: Model) -> Path:
-    folder = fill(model, data, weights="ab" * 32, batch_size=2, precision="float32")
+    folder = fill(model, data, teacher="ab" * 32, batch_size=2, precision="float32")
     assert folder is not None
     return folder
 
@@ -198,7 +198,7 @@ def test_a_teacher_gives_in_batch_negatives_probability_zero() -> None:
 def test_hidden_layers_are_not_to_be_had() -> None:
     data, model = split(), teacher()
     assert (
-        fill(model, data, weights="cd" * 32, layers=[0], batch_size=2, precision="float32") is None
+        fill(model, data, teacher="cd" * 32, layers=[0], batch_size=2, precision="float32") is None
     )
     with pytest.raises(NotApplicable):
         LiveTeacher(model, "float32")(data.batch(np.array([0])), [0])

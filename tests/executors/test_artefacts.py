@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.data.cache import teacher_identity
 from bench.data.fingerprint import file_sha256
 from bench.errors import BenchError
 from bench.executors.artefacts import Parcel, parcels, receive, unpack
@@ -40,7 +41,7 @@ def signals(cache: Path, *names: str, value: int = 1) -> Path:
         np.save(folder / f"{name}.npy", np.full(4, value, np.float16))
         sums[name] = file_sha256(folder / f"{name}.npy")
     weights = file_sha256(cache / TEACHER / "model.safetensors")
-    path.write_text(json.dumps({"weights": weights, "sha256": sums}))
+    path.write_text(json.dumps({"teacher": teacher_identity(KEY, weights), "sha256": sums}))
     return folder
 
 

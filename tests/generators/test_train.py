@@ -23,7 +23,7 @@ from bench.generators.train import ensure_generator, load_generator
 from bench.plan import make_plan
 from bench.runner import jobs_for
 from bench.suites import Suite
-from bench.teachers.store import TeacherFiles
+from bench.teachers.store import identity_of
 from bench.teachers.train import ensure_teacher
 
 TINY = {
@@ -117,9 +117,7 @@ def test_damaged_weights_are_made_again(spec) -> None:
     files = GeneratorFiles.of(spec.task, spec.key)
     files.weights.write_bytes(files.weights.read_bytes()[:-8])
     assert files.read() is None
-    assert (
-        files.read_judgement(TeacherFiles.of(spec.judge.task, spec.judge.key).weights_sum()) is None
-    )
+    assert files.read_judgement(identity_of(spec.judge.task, spec.judge.key)) is None
     with pytest.raises(BenchError, match="is not there"):
         files.require()
     assert ensure_generator(spec)["fingerprint"] == manifest["fingerprint"]

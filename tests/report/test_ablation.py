@@ -110,6 +110,17 @@ def test_options_that_say_a_default_are_the_same_configuration() -> None:
     assert ablation.default is not None and ablation.default.label == "mine"
 
 
+def test_records_that_know_no_teacher_have_ablations_all_the_same() -> None:
+    records = grid()
+    (told,) = ablations(context(records))
+    for made in records:
+        made["cell"]["teacher_seed"] = None
+    assert ablations(context(records)) == [told]
+    assert ablations(context([record("scratch")])) == []
+    records[0]["cell"]["teacher_seed"] = 0  # of one alone it is known
+    assert ablations(context(records)) == [told]
+
+
 def test_rows_of_a_second_teacher_are_no_configuration() -> None:
     records = grid()
     again = configured({}, [0.1, 0.1, 0.1])

@@ -221,8 +221,17 @@ def test_a_table_that_lacks_a_record_says_so_beside_it(
     broken.write_text("{broken", encoding="utf-8")
     done = bench(*words, cwd=tmp_path)
     assert done.returncode == 1
-    assert f"warning: quick/amazon/kd/{broken.name}" in done.stderr
+    assert done.stderr.count(f"warning: quick/amazon/kd/{broken.name}") == 1
     assert "warning" not in done.stdout
+
+
+def test_what_a_comparison_does_not_use_does_not_fail_it(tmp_path: Path) -> None:
+    for made in runs(seeds=2):
+        write_record(tmp_path / "results", made)
+    (tmp_path / "results" / "x.cost.json").write_text("{broken", encoding="utf-8")
+    done = bench("compare", "results", "results", cwd=tmp_path)
+    assert done.returncode == 0 and not done.stderr
+    assert bench("report", "--task", "amazon", cwd=tmp_path).returncode == 1
 
 
 def test_a_revision_must_be_told_well_enough(tmp_path: Path) -> None:

@@ -305,6 +305,37 @@ def test_a_row_of_a_mirror_that_cannot_be_read_is_named(
     assert part.split("/")[-1] in str(caught.value)
 
 
+def test_types_that_say_the_same_are_read(mirror: Path) -> None:
+    """No titles at all, texts by dictionary, judgements as yes and no."""
+    folder = mirror / "BeIR/msmarco"
+    before = task("quick", "mirror").load().described()
+    corpus = pq.read_table(folder / "corpus.parquet")
+    titles, text = pa.nulls(len(corpus)), corpus["text"].dictionary_encode()
+    corpus = corpus.set_column(1, "title", titles).set_column(2, "text", text)
+    pq.write_table(corpus, folder / "corpus.parquet")
+    judged = pq.read_table(folder / "qrels/test.parquet")
+    judged = judged.set_column(2, "score", pa.array([True] * len(judged)))
+    pq.write_table(judged, folder / "qrels/test.parquet")
+    assert task("quick", "mirror").load().described() == before
+
+
+def test_lists_are_mined_anew_in_another_precision(
+    mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mined: list[str] = []
+    plain = RetrievalTask._mined
+
+    def spied(self: RetrievalTask, *given: Any) -> Any:
+        mined.append(self.preset.teacher_recipe.precision)
+        return plain(self, *given)
+
+    monkeypatch.setattr(RetrievalTask, "_mined", spied)
+    for precision in ("float32", "bfloat16", "float32"):
+        changed = {"mined_negatives": 1, "teacher_recipe.precision": precision}
+        _ = task("quick", "mirror", **changed).load().train.lists  # made when they are asked for
+    assert mined == ["float32", "bfloat16"]
+
+
 @pytest.mark.parametrize(
     "passages",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,13 +16,14 @@ from bench.prepare import open_task
 from bench.suites import Suite
 from bench.teachers.serve import open_signals
 from bench.teachers.signals import CachedTeacher
+from bench.teachers.store import TeacherFiles
 from bench.teachers.train import ensure_teacher
 
 TINY = {"train_limit": 64, "epochs": 1, "teacher_recipe.epochs": 1}
 
 
-def planned(**serving: object) -> Cell:
-    suite = Suite(methods=("kd",), tasks=("cifar10",), seeds=(0,), overrides=TINY)
+def planned(methods: tuple[str, ...] = ("kd",), **serving: object) -> Cell:
+    suite = Suite(methods=methods, tasks=("cifar10",), seeds=(0,), overrides=TINY)
     (cell,) = make_plan(suite, device="cpu", serving=Serving(**serving)).cells  # type: ignore[arg-type]
     assert cell.teacher is not None
     ensure_teacher(cell.teacher)
@@ -55,3 +57,47 @@ def test_live_keeps_nothing_and_what_passes_the_limit_is_live() -> None:
         cell = planned(**serving)
         task = open_task(cell)
         assert open_signals(cell, task, task.load(), ()).served == "live"
+
+
+def test_one_checkpoint_has_signals_of_its_own_on_each_kind_of_data(tmp_path: Path) -> None:
+    """As many rows of other texts, or of texts cut elsewhere, are not the same samples."""
+    small = {**TINY, "teacher": "bert-L1-H32", "frozen_teacher": False}
+
+    def cell_of(task: str, **changes: object) -> Cell:
+        overrides = {**small, **changes}
+        suite = Suite(methods=("kd",), tasks=(task,), seeds=(0,), overrides=overrides)
+        (cell,) = make_plan(suite, device="cpu").cells
+        assert cell.teacher is not None
+        ensure_teacher(cell.teacher)
+        return cell
+
+    first = cell_of("amazon")
+    assert first.teacher is not None
+    given = tmp_path / "mine.safetensors"
+    given.write_bytes(TeacherFiles.of(first.teacher.task, first.teacher.key).weights.read_bytes())
+    folders = set()
+    for task, length in (("amazon", 64), ("amazon", 8), ("sentiment140", 64)):
+        cell = cell_of(task, teacher_checkpoint=str(given), max_length=length)
+        opened = open_task(cell)
+        source = open_signals(cell, opened, opened.load(), ())
+        assert isinstance(source, CachedTeacher)
+        folders.add(source.folder)
+    assert len(folders) == 3
+
+
+def test_passes_before_training_are_cut_like_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.data.splits import Split
+    from bench.prepare import make_contender, prepare
+
+    sizes: list[int] = []
+    plain = Split.evaluation_order
+
+    def spied(self: Split, size: int) -> object:
+        sizes.append(size)
+        return plain(self, size)
+
+    cell = planned(methods=("lelp:subclasses=2",))
+    task = open_task(cell)
+    monkeypatch.setattr(Split, "evaluation_order", spied)
+    prepare(cell, task, task.load(), make_contender(cell), 4)  # type: ignore[arg-type]
+    assert sizes and set(sizes) == {task.preset.evaluation_batch // 4}

@@ -26,7 +26,7 @@ def _fill(teacher, split, layers=(0, 2), precision: str = "float32", views=VIEWS
     folder = fill(
         teacher,
         split,
-        weights=KEY,
+        teacher=KEY,
         layers=layers,
         views=views,
         batch_size=7,
@@ -80,7 +80,7 @@ def test_images_that_never_change_are_cached_without_hidden_layers(image_world) 
     batch = split.batch(np.array([9, 1, 30]))
     theirs = LiveTeacher(teacher, "float32")(batch, [])
     torch.testing.assert_close(cached(batch, []).logits, theirs.logits, rtol=2**-10, atol=1e-4)
-    assert fill(teacher, split, weights=KEY, layers=[1], batch_size=7, precision="float32") is None
+    assert fill(teacher, split, teacher=KEY, layers=[1], batch_size=7, precision="float32") is None
 
 
 def test_augmented_images_are_cached_view_by_view(image_world) -> None:
@@ -134,7 +134,7 @@ def test_hidden_layers_of_augmented_images_come_from_the_live_teacher(image_worl
         fill(
             teacher,
             split,
-            weights=KEY,
+            teacher=KEY,
             layers=[1],
             views=VIEWS,
             batch_size=7,
@@ -168,7 +168,7 @@ def test_only_missing_views_are_run(image_world) -> None:
 def test_find_wants_everything_that_is_asked_for(text_world, image_world) -> None:
     def found(split, layers, views) -> bool:
         asked = {"layers": layers, "views": views, "precision": "float32"}
-        return find(split, weights=KEY, **asked) is not None
+        return find(split, teacher=KEY, **asked) is not None
 
     assert not found(text_world.train, [0], VIEWS)
     _fill(text_world.teacher(), text_world.train, layers=[0])
@@ -268,7 +268,7 @@ def test_what_would_pass_the_limit_is_left_to_the_live_teacher(text_world) -> No
     teacher, split = text_world.teacher(), text_world.train
     outputs = len(split) * (2 + 64) * 2
     hidden = int(split.lengths.sum()) * 64 * 2
-    asked = {"weights": KEY, "batch_size": 7, "precision": "float32"}
+    asked = {"teacher": KEY, "batch_size": 7, "precision": "float32"}
     assert fill(teacher, split, limit=outputs - 1, **asked) is None
     assert fill(teacher, split, limit=outputs, **asked) is not None
     assert fill(teacher, split, layers=[0], limit=outputs + hidden - 1, **asked) is None
