@@ -188,7 +188,7 @@ def test_images_too_slow_to_generate_in_a_step_are_refused(image_world) -> None:
     slow.name = "slow"
     live = LiveTeacher(image_world.teacher(), "float32")
     with pytest.raises(BenchError, match="'slow' is too slow"):
-        open_variants(given, task, task.load(), make_contender(given), slow, live)
+        open_variants(given, task, task.load(), make_contender(given), slow, live, 16)
 
 
 @pytest.mark.parametrize(
