@@ -91,7 +91,9 @@ class TeacherFiles:
         try:
             manifest: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
             sums = dict(manifest["sha256"])
-            return {**manifest, "sha256": {self.weights.name: sums[self.weights.name], **sums}}
+            if self.weights.name not in sums:
+                raise KeyError(self.weights.name)
+            return {**manifest, "sha256": sums}
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             self._warn(self.manifest, type(error).__name__)
             return None
