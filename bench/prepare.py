@@ -26,6 +26,7 @@ from bench.teachers.signals import TeacherSource
 from bench.teachers.store import TeacherFiles
 from bench.training.generation import Generated
 from bench.training.loop import Setting
+from bench.training.stage import part_size
 from bench.training.streams import stream_seed
 
 
@@ -76,7 +77,7 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method, micro_batches: i
     what comes out.
     """
     clock = time.perf_counter()
-    size = max(task.preset.evaluation_batch // micro_batches, 1)
+    size = part_size(task.preset.evaluation_batch, micro_batches)
     device = data.train.labels.device
     # the student's initialisation is the same for every method of a seed: its own stream, first
     torch.manual_seed(stream_seed(cell.seed, "init"))

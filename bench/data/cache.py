@@ -11,6 +11,7 @@ from bench.errors import BenchError
 from bench.store import slug
 
 APPLICATION = "distillation-bench"
+MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"  # of a teacher; signals have the first
 
 
 def cache_dir() -> Path:

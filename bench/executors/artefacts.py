@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bench.data.cache import teacher_folder, teacher_identity
+from bench.data.cache import MANIFEST, WEIGHTS, teacher_folder, teacher_identity
 from bench.errors import BenchError
 from bench.locks import locked
 from bench.store import slug, write_atomically
 
-MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"
 Known = frozenset[tuple[str, str]]  # (path, sha256)
 
 

@@ -28,6 +28,7 @@ from bench.teachers.train import load_teacher
 from bench.training.checkpoint import CheckpointDamaged, checkpoint_path, discard_checkpoints
 from bench.training.evaluate import autocast, evaluating
 from bench.training.loop import Setting, train
+from bench.training.stage import part_size
 from bench.training.streams import stream_seed
 from bench.types import Batch, Output
 
@@ -88,10 +89,6 @@ def generator_summary(manifest: Mapping[str, Any] | None) -> dict[str, Any] | No
     return {name: manifest[name] for name in kept}
 
 
-def _size(task: Task, micro_batches: int) -> int:
-    return max(task.preset.evaluation_batch // micro_batches, 1)
-
-
 def _task(spec: GeneratorSpec) -> Task:
     return TASKS.get(spec.task)(
         spec.preset,
@@ -125,7 +122,7 @@ def _make(
     with torch.no_grad():
         codes = [
             generator.encode(training.batch(index).inputs)
-            for index in _parts(training, _size(task, micro_batches))
+            for index in _parts(training, part_size(task.preset.evaluation_batch, micro_batches))
         ]
         generator.scale.copy_(code_scale(codes))
     state = generator.state_dict()
@@ -239,7 +236,7 @@ def _judge(
     texts = split.texts()
     real, again, samples = 0, 0, 0
     with evaluating(teacher), autocast(device, precision):
-        for index in _parts(split, _size(task, micro_batches)):
+        for index in _parts(split, part_size(task.preset.evaluation_batch, micro_batches)):
             batch = split.batch(index)
             shown = batch if texts is None else texts.batch(index)
             with torch.autocast(device.type, enabled=False):

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from bench.config import content_hash
-from bench.data.cache import cache_dir
+from bench.data.cache import MANIFEST, cache_dir
 from bench.data.fingerprint import file_sha256
 from bench.data.splits import Split, View
 from bench.locks import locked
@@ -22,7 +22,6 @@ from bench.teachers.signals import array_names, view_prefix
 from bench.training.evaluate import autocast, evaluating
 
 log = logging.getLogger(__name__)
-MANIFEST = "manifest.json"
 GIBIBYTE = 2**30
 DEFAULT_LIMIT = 8 * GIBIBYTE
 Views = Sequence[View | None]

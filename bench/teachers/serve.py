@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from bench.teachers.fill import Views, fill, find, forget
 from bench.teachers.signals import CachedTeacher, LiveTeacher, StaleSignals, TeacherSource, check
 from bench.teachers.store import TeacherFiles, identity_of
 from bench.teachers.train import load_teacher
+from bench.training.stage import part_size
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,10 @@ def open_signals(
     live = LiveTeacher(lambda: _load(spec, task, data), task.preset.teacher_recipe.precision)
     if cell.signals == "live":
         return live
-    cached = _cached(cell, task, data, layers, live, plain=plain, micro_batches=micro_batches)
+    serve = partial(
+        _cached, cell, task, data, layers, live, plain=plain, micro_batches=micro_batches
+    )
+    cached = serve()
     if cached is None:
         return live
     if cell.check_cache:
@@ -76,9 +81,7 @@ def open_signals(
         except StaleSignals as error:
             log.warning("cached signals are stale and are made again: %s", error)
             forget(cached.folder)
-            cached = _cached(
-                cell, task, data, layers, live, plain=plain, micro_batches=micro_batches
-            )
+            cached = serve()
     return cached or live
 
 
@@ -149,7 +152,7 @@ def _cached(
         teacher=teacher,
         layers=kept,
         views=views,
-        batch_size=max(task.preset.evaluation_batch // micro_batches, 1),
+        batch_size=part_size(task.preset.evaluation_batch, micro_batches),
         precision=precision,
         limit=cell.cache_bytes,
         report=report,

@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 
-from bench.data.cache import cache_dir, teacher_folder, teacher_identity
+from bench.data.cache import (
+    MANIFEST,
+    WEIGHTS,
+    cache_dir,
+    teacher_folder,
+    teacher_identity,
+)
 from bench.data.fingerprint import file_sha256
 from bench.errors import BenchError
 from bench.models.base import Model
@@ -44,7 +50,7 @@ class TeacherFiles:
 
     @property
     def weights(self) -> Path:
-        return self.folder / "model.safetensors"
+        return self.folder / WEIGHTS
 
     @property
     def predictions(self) -> Path:
@@ -56,7 +62,7 @@ class TeacherFiles:
 
     @property
     def manifest(self) -> Path:
-        return self.folder / "manifest.json"
+        return self.folder / MANIFEST
 
     def read(self) -> dict[str, Any] | None:
         """Return the manifest of a finished, unaltered teacher, else ``None``.

@@ -27,6 +27,7 @@ from bench.teachers.store import TeacherFiles
 from bench.training.checkpoint import CheckpointDamaged, checkpoint_path, discard_checkpoints
 from bench.training.evaluate import predict_all
 from bench.training.loop import Setting, train
+from bench.training.stage import part_size
 from bench.training.streams import stream_seed
 
 Report = Callable[[dict[str, Any]], None]
@@ -90,7 +91,7 @@ def _train(
             fit_head(model, data, task, micro_batches)
         model.fix()
     precision = task.preset.teacher_recipe.precision
-    size = max(task.preset.evaluation_batch // micro_batches, 1)
+    size = part_size(task.preset.evaluation_batch, micro_batches)
     splits = data.held_out()
     predictions = predict_all(taught.deployed, splits, batch_size=size, precision=precision)
     scores = {
@@ -235,7 +236,7 @@ def fit_head(model: Model, data: Data, task: Task, micro_batches: int = 1) -> No
     from sklearn.linear_model import LogisticRegression
 
     recipe = task.preset.teacher_recipe
-    size = max(task.preset.evaluation_batch // micro_batches, 1)
+    size = part_size(task.preset.evaluation_batch, micro_batches)
     features = {
         name: embed(model, split, batch_size=size, precision=recipe.precision)
         for name, split in (("train", data.train), ("validation", data.validation))

@@ -26,6 +26,11 @@ TeacherCall = Callable[[Batch, Sequence[int], View], Output]
 Score = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 
 
+def part_size(batch: int, parts: int) -> int:
+    """Return how many samples go at once when batches of ``batch`` are cut into ``parts``."""
+    return max(batch // parts, 1)
+
+
 @dataclass(frozen=True)
 class Setting:
     """Everything of a run but the student, the method and the teacher.
@@ -62,7 +67,7 @@ class Setting:
     @property
     def evaluation_size(self) -> int:
         """Return how many samples go through a model at once where no gradient is needed."""
-        return max(self.evaluation_batch // self.micro_batches, 1)
+        return part_size(self.evaluation_batch, self.micro_batches)
 
 
 def build_optimizer(recipe: Recipe, student: nn.Module, method: nn.Module) -> torch.optim.Optimizer:
