@@ -33,7 +33,7 @@ from bench.store import (
 )
 from bench.tasks.base import Data, Task
 from bench.teachers.store import TeacherFiles
-from bench.training.checkpoint import CheckpointDamaged, checkpoint_path, discard_checkpoints
+from bench.training.checkpoint import checkpoint_path, discard_checkpoints
 from bench.training.evaluate import predict_all
 from bench.training.loop import Trained, train
 from bench.training.streams import stream_seed
@@ -191,15 +191,9 @@ def _run_method(
     clock = time.perf_counter()
     data = task.load(cell.device)
     setup_seconds = time.perf_counter() - clock
-    checkpoint = checkpoint_path(_running(cell), micro_batches)
-    try:
-        prepared = prepare(cell, task, data, method, micro_batches)
-        trained = _train(prepared, checkpoint, report)
-    except CheckpointDamaged:
-        again = make_contender(cell)
-        prepared = prepare(cell, task, data, again, micro_batches)  # type: ignore[arg-type]
-        trained = _train(prepared, checkpoint, report)
+    prepared = prepare(cell, task, data, method, micro_batches)
     setup_seconds += prepared.seconds
+    trained = _train(prepared, checkpoint_path(_running(cell), micro_batches), report)
     clock = time.perf_counter()
     predictions = _predictions(trained, task, data, prepared.setting.evaluation_size)
     student, source, manifest = prepared.student, prepared.source, prepared.manifest

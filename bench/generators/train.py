@@ -25,7 +25,7 @@ from bench.models.base import Model, parameter_count
 from bench.tasks.base import Data, Task
 from bench.teachers.store import identity_of
 from bench.teachers.train import load_teacher
-from bench.training.checkpoint import CheckpointDamaged, checkpoint_path, discard_checkpoints
+from bench.training.checkpoint import checkpoint_path, discard_checkpoints
 from bench.training.evaluate import autocast, evaluating
 from bench.training.loop import Setting, train
 from bench.training.stage import part_size
@@ -112,12 +112,13 @@ def _make(
             f"preset '{task.preset_name}' of task '{task.name}' names no generator",
             "--set generator=NAME",
         )
-    generator = _fresh(spec, name, task, data)
+    torch.manual_seed(stream_seed(spec.seed, "generator-init"))
+    generator = build_generator(name, task, data).to(spec.device)
     training = _read(data.train)
     check_fits(generator.eval(), training.batch(np.arange(min(2, len(training)))).inputs, task.name)
     epochs = 0
     if not pretrained(name):
-        generator, epochs = _train(spec, name, task, data, generator, report, micro_batches)
+        epochs = _train(spec, name, task, data, generator, report, micro_batches)
     generator.eval()
     with torch.no_grad():
         codes = [
@@ -144,11 +145,6 @@ def _make(
     )
 
 
-def _fresh(spec: GeneratorSpec, name: str, task: Task, data: Data) -> GeneratorModule:
-    torch.manual_seed(stream_seed(spec.seed, "generator-init"))
-    return build_generator(name, task, data).to(spec.device)
-
-
 def _train(
     spec: GeneratorSpec,
     name: str,
@@ -157,7 +153,8 @@ def _train(
     generator: GeneratorModule,
     report: Report,
     micro_batches: int,
-) -> tuple[GeneratorModule, int]:
+) -> int:
+    """Train ``generator`` in place, to its best epoch, and return how many epochs it took."""
     recipe = task.preset.generator_recipe
     if recipe is None:
         raise BenchError(f"generator '{name}' has no recipe to be trained by", "generator_recipe")
@@ -172,20 +169,16 @@ def _train(
         evaluation_batch=task.preset.evaluation_batch,
         micro_batches=micro_batches,
     )
-    try:
-        trained = train(
-            student=_Objective(generator),
-            method=_Reconstruction(Config()),
-            teacher=None,
-            setting=setting,
-            report=report,
-            checkpoint=checkpoint_path(_running(spec), micro_batches),
-        )
-    except CheckpointDamaged:  # the model may hold part of it: start from a fresh one
-        fresh = _fresh(spec, name, task, data)
-        return _train(spec, name, task, data, fresh, report, micro_batches)
+    trained = train(
+        student=_Objective(generator),
+        method=_Reconstruction(Config()),
+        teacher=None,
+        setting=setting,
+        report=report,
+        checkpoint=checkpoint_path(_running(spec), micro_batches),
+    )
     trained.model.load_state_dict(trained.best_state)
-    return generator, len(trained.epochs)
+    return len(trained.epochs)
 
 
 def _running(spec: GeneratorSpec) -> str:

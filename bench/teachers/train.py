@@ -24,7 +24,7 @@ from bench.supervised import Supervised
 from bench.tasks.base import Data, Task
 from bench.teachers.features import embed
 from bench.teachers.store import TeacherFiles
-from bench.training.checkpoint import CheckpointDamaged, checkpoint_path, discard_checkpoints
+from bench.training.checkpoint import checkpoint_path, discard_checkpoints
 from bench.training.evaluate import predict_all
 from bench.training.loop import Setting, train
 from bench.training.stage import part_size
@@ -82,7 +82,7 @@ def _train(
     )
     data = task.load(spec.device)
     model = _fresh(spec, task, data)
-    taught = Taught(model, model, 0, 0)
+    taught = Taught(model, 0, 0)
     given = task.preset.teacher_checkpoint is not None
     if spec.objective or not (given or task.preset.frozen_teacher):
         taught = _train_whole(spec, task, data, model, report, micro_batches)
@@ -106,30 +106,28 @@ def _train(
         "frozen": task.preset.frozen_teacher,
         "epochs": taught.epochs,
         "best_epoch": taught.best_epoch,
-        "parameters": parameter_count(taught.model),
-        "depth": taught.model.depth,
-        "width": taught.model.width,
-        "outputs": taught.model.head.out_features if taught.model.classifies else None,
+        "parameters": parameter_count(model),
+        "depth": model.depth,
+        "width": model.width,
+        "outputs": model.head.out_features if model.classifies else None,
         "objective": asdict(spec.objective) if spec.objective else None,
         "seconds": time.perf_counter() - started,
         **scores,
         **({"micro_batches": micro_batches} if micro_batches > 1 else {}),
     }
-    files.write(taught.model, predictions, manifest)
+    files.write(model, predictions, manifest)
     return manifest
 
 
 class Taught(NamedTuple):
-    """A trained teacher.
+    """What training made of a teacher.
 
     Attributes:
-        model: what is kept and teaches.
-        deployed: what is scored: the same model, or one that sums its outputs by class.
+        deployed: what is scored: the teacher, or a model that sums its outputs by class.
         best_epoch: 1-based, by validation; 0 where no epoch was trained.
         epochs: how many were trained.
     """
 
-    model: Model
     deployed: Model
     best_epoch: int
     epochs: int
@@ -184,20 +182,16 @@ def _train_whole(
         micro_batches=micro_batches,
     )
     method = _objective(spec, task, data, model, setting.evaluation_size)
-    try:
-        trained = train(
-            student=model,
-            method=method,
-            teacher=None,
-            setting=setting,
-            report=report,
-            checkpoint=checkpoint_path(_running(spec), micro_batches),
-        )
-    except CheckpointDamaged:  # the model may hold part of it: start from a fresh one
-        fresh = _fresh(spec, task, data)
-        return _train_whole(spec, task, data, fresh, report, micro_batches)
+    trained = train(
+        student=model,
+        method=method,
+        teacher=None,
+        setting=setting,
+        report=report,
+        checkpoint=checkpoint_path(_running(spec), micro_batches),
+    )
     trained.model.load_state_dict(trained.best_state)
-    return Taught(model, trained.model, trained.best_epoch, len(trained.epochs))
+    return Taught(trained.model, trained.best_epoch, len(trained.epochs))
 
 
 def _running(spec: TeacherSpec) -> str:

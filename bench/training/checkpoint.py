@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bench import stopping
 from bench.data.cache import cache_dir
@@ -88,9 +88,8 @@ class Checkpoint:
     def load(self, *, student: nn.Module, method: nn.Module) -> Restored | None:
         """Put back parameters and buffers; ``None`` when there is nothing to resume.
 
-        Raises:
-            CheckpointDamaged: the file did not match its checksum or the model, and was removed;
-                the model may hold part of it and must be built again.
+        A file that does not match its checksum or the model is removed and nothing is put back:
+        the work starts over.
         """
         if self.path is None or not self.path.is_file():
             return None
@@ -108,12 +107,14 @@ class Checkpoint:
                 self.path.unlink(missing_ok=True)
                 return None
             restored = Restored(saved["progress"], saved["optimizer"])
-            student.load_state_dict(saved["student"])
-            method.load_state_dict(saved["method"])
+            _check_fits(student, saved["student"])
+            _check_fits(method, saved["method"])
         except Exception:  # a damaged checkpoint costs a restart, not the cell
             log.warning("checkpoint %s is damaged: starting over", self.path.name)
             self.path.unlink(missing_ok=True)
-            raise CheckpointDamaged(str(self.path)) from None
+            return None
+        student.load_state_dict(saved["student"])
+        method.load_state_dict(saved["method"])
         return restored
 
     def save(
@@ -150,5 +151,11 @@ def _device(model: nn.Module) -> str:
     return next(model.parameters()).device.type
 
 
-class CheckpointDamaged(Exception):
-    """A checkpoint could not be read and was removed; the caller builds afresh and starts over."""
+def _check_fits(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless ``saved`` can be loaded whole, so that no model holds half of it."""
+    own, given = (
+        {name: value.shape for name, value in state.items()}
+        for state in (model.state_dict(), saved)
+    )
+    if own != given:
+        raise ValueError("another model")
