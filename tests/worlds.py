@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from bench.models.base import Model
     from bench.training.loop import Setting, Trained
 
+DISTILLING = [
+    *["kd", "fitnets", "fitnets_joint", "embedding", "rkd", "dkd", "crd", "gpd"],
+    "label_smoothing",
+]
+
 
 @dataclass(frozen=True)
 class Run:
@@ -25,6 +30,14 @@ class Run:
     student: Model
     method: Method
     teacher: Model | None
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        """The history without wall times."""
+        return [
+            {name: value for name, value in entry.items() if name != "seconds"}
+            for entry in self.trained.epochs
+        ]
 
 
 @dataclass(frozen=True)
