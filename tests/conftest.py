@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import worlds
 from hypothesis import settings
+from processes import ROOT, Said, bench, bench_here
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from bench.method import Method
 
 
-ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub's library is loaded
 
 
@@ -67,15 +67,6 @@ def interrupts_arrive() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@dataclass(frozen=True)
-class Said:
-    """How a command ended and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-
 Call = Callable[..., Said]
 
 
@@ -92,35 +83,14 @@ def call(
     monkeypatch.setattr(cli, "console", Console(highlight=False, width=200))
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["bench", *arguments])
-        capsys.readouterr()
-        try:
-            code = cli.main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        written = capsys.readouterr()
-        return Said(code, written.out, written.err)
-
-    return run
+    return functools.partial(bench_here, capsys, monkeypatch)
 
 
 @pytest.fixture
 def process(tmp_path: Path) -> Call:
     """Return a function that runs ``python -m bench`` in a process, in an empty directory."""
 
-    def run(*arguments: str) -> Said:
-        done = subprocess.run(
-            [sys.executable, "-m", "bench", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        return Said(done.returncode, done.stdout, done.stderr)
-
-    return run
+    return functools.partial(bench, cwd=tmp_path, COLUMNS="100")
 
 
 @pytest.fixture(scope="session")

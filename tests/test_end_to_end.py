@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 
 from bench import TASKS
@@ -22,25 +20,16 @@ METHODS = ["scratch", "kd", "fitnets", "fitnets_joint", "label_smoothing", "teac
 OVERRIDES = {"epochs": "2", "train_limit": "128", "teacher_recipe.epochs": "1"}
 
 
-def bench(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
+def bench(*arguments: str, cache: Path) -> str:
     """Run ``python -m bench`` with a cache of its own; it must succeed."""
-    environment = {**os.environ, "BENCH_CACHE": str(cache), "COLUMNS": "200"}
-    environment.pop("BENCH_DATA", None)
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
+    said = processes.bench(*arguments, BENCH_CACHE=str(cache))
+    assert said.code == 0, said.text
+    return said.out
 
 
 def run_cifar10(
     base: Path, methods: list[str], *, results: str = "results", cache: str = "cache"
-) -> subprocess.CompletedProcess[str]:
+) -> str:
     settings = [f"--set={name}={value}" for name, value in OVERRIDES.items()]
     grid = ["--methods", ",".join(methods), "--tasks", "cifar10", "--seeds", "1"]
     return bench(
@@ -67,8 +56,8 @@ def predictions_of(results: Path, method: str) -> tuple[Path, dict[str, Any]]:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of one finished run of all methods on CIFAR-10."""
     base = tmp_path_factory.mktemp("run")
-    done = run_cifar10(base, METHODS)
-    (base / "said.txt").write_text(done.stdout, encoding="utf-8")
+    said = run_cifar10(base, METHODS)
+    (base / "said.txt").write_text(said, encoding="utf-8")
     return base
 
 
@@ -184,8 +173,8 @@ def test_methods_differ_in_what_they_learn(base: Path) -> None:
 def test_a_second_run_runs_nothing(base: Path) -> None:
     files = sorted(path for path in (base / "results").rglob("*") if path.is_file())
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
-    done = run_cifar10(base, METHODS)
-    assert f"0 cells run, {len(METHODS)} there already." in done.stdout
+    said = run_cifar10(base, METHODS)
+    assert f"0 cells run, {len(METHODS)} there already." in said
     after = sorted(path for path in (base / "results").rglob("*") if path.is_file())
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in after} == before
 
@@ -221,13 +210,13 @@ def test_report_is_rendered_and_the_same_the_second_time(base: Path) -> None:
 
 @pytest.mark.slow
 def test_text_methods_and_baselines_run(tmp_path: Path) -> None:
-    done = bench(
+    said = bench(
         *["run", "--methods", "scratch,kd,tfidf,teacher", "--tasks", "amazon", "--seeds", "1"],
         *["--set", "epochs=1", "--set", "train_limit=96", "--device", "cpu"],
         *["--results", str(tmp_path / "results")],
         cache=tmp_path / "cache",
     )
-    assert "4 cells run, 0 there already." in done.stdout
+    assert "4 cells run, 0 there already." in said
     found = by_method(tmp_path / "results")
     assert sorted(found) == ["kd", "scratch", "teacher", "tfidf"]
     assert all(record["status"] == "ok" for record in found.values())

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import session, wait_for
+from processes import session, start, wait_for
 
 from bench.store import read_records, record_files
 
@@ -123,23 +122,12 @@ class Bench:
         self, *arguments: str, results: str = "results", pause: float = 0.0
     ) -> subprocess.Popen[str]:
         """Start a run in a session of its own."""
-        environment = {
-            **os.environ,
-            "BENCH_CACHE": str(self.base / "cache"),
-            "TEST_MARKER": str(self.marker),
-            "TEST_PAUSE": str(pause),
-            "COLUMNS": "200",
-        }
-        environment.pop("BENCH_DATA", None)
-        given = ["--plugin", str(self.plugin), *TINY, *arguments]
-        return subprocess.Popen(
-            [sys.executable, "-m", "bench", "run", *given, "--results", str(self.base / results)],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
+        given = ["--plugin", self.plugin, *TINY, *arguments]
+        return start(
+            *["-m", "bench", "run", *given, "--results", self.base / results],
+            BENCH_CACHE=str(self.base / "cache"),
+            TEST_MARKER=str(self.marker),
+            TEST_PAUSE=str(pause),
         )
 
     def run(self, *arguments: str, results: str = "results") -> tuple[int, str]:

@@ -13,7 +13,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import session, wait_for
+from processes import session, start, wait_for
 
 from bench.store import read_predictions, read_records
 
@@ -70,25 +69,12 @@ class Grid:
 
     def start(self) -> subprocess.Popen[str]:
         """Start the run and the report after it, in a session of its own."""
-        environment = {
-            **os.environ,
-            "BENCH_CACHE": str(self.base / "cache"),
-            "BENCH_CHECKPOINT_SECONDS": "0",
-            "COLUMNS": "200",
-        }
-        environment.pop("BENCH_DATA", None)
-        report = ["report", "--reports", str(self.base / "reports")]
-        process = subprocess.Popen(
-            [
-                *[sys.executable, "-c", CODE, *GRID, "--results", str(self.results)],
-                *[*report, "--results", str(self.results)],
-            ],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
+        report = ["report", "--reports", self.base / "reports"]
+        process = start(
+            *["-c", CODE, *GRID, "--results", self.results],
+            *[*report, "--results", self.results],
+            BENCH_CACHE=str(self.base / "cache"),
+            BENCH_CHECKPOINT_SECONDS="0",
         )
         self.started.append(process)
         return process

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from processes import bench
 
 from bench import BASELINES, METHODS, TASKS, cli
 from bench.arguments import parse_seeds, split_names
@@ -104,22 +103,13 @@ def test_the_example_runs(tmp_path: Path) -> None:
     name = example_name()
     (tmp_path / f"{name}.py").write_text(example(), encoding="utf-8")
     settings = ["epochs=1", "train_limit=128", "teacher_recipe.epochs=1"]
-    environment = {**os.environ, "BENCH_CACHE": str(tmp_path / "cache"), "COLUMNS": "200"}
-    environment.pop("BENCH_DATA", None)
-    done = subprocess.run(
-        [
-            *[sys.executable, "-m", "bench", "run", "--plugin", str(tmp_path / f"{name}.py")],
-            *["--methods", f"scratch,{name}", "--tasks", "cifar10", "--seeds", "1"],
-            *[f"--set={setting}" for setting in settings],
-            *["--device", "cpu", "--results", str(tmp_path / "results")],
-        ],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
+    said = bench(
+        *["run", "--plugin", tmp_path / f"{name}.py"],
+        *["--methods", f"scratch,{name}", "--tasks", "cifar10", "--seeds", "1"],
+        *[f"--set={setting}" for setting in settings],
+        *["--device", "cpu", "--results", tmp_path / "results"],
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert said.code == 0, said.text
     records, problems = read_records(tmp_path / "results")
     found = {record["cell"]["method"]: record for record in records}
     assert sorted(found) == sorted(["scratch", name]) and not problems

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import bench, python
 
 from bench import BASELINES, METHODS, TASKS
 from bench.errors import BenchError
@@ -45,17 +44,9 @@ def write_method(path: Path, name: str, summary: str = "Say what it does.") -> P
     return path
 
 
-def python(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a fresh interpreter in the project with ``path`` importable."""
-    found = [str(ROOT), *([str(path)] if path else [])]
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(found)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def with_project(folder: Path) -> str:
+    """Return the path on which both the project and ``folder`` are found."""
+    return os.pathsep.join([str(ROOT), str(folder)])
 
 
 def distribution(root: Path, name: str, target: str) -> None:
@@ -73,9 +64,9 @@ def installed(root: Path) -> tuple[list[str], list[str], dict[str, str]]:
         "print(json.dumps([METHODS.names(), METHODS.problems,"
         " {e.name: e.origin for e in entries}]))"
     )
-    done = python("-c", code, path=root)
-    assert done.returncode == 0, done.stderr
-    names, problems, origins = json.loads(done.stdout)
+    done = python("-c", code, PYTHONPATH=with_project(root))
+    assert done.code == 0, done.err
+    names, problems, origins = json.loads(done.out)
     return names, problems, origins
 
 
@@ -105,8 +96,8 @@ def test_listing_imports_no_torch() -> None:
         "assert not heavy, heavy"
     )
     done = python("-c", code)
-    assert done.returncode == 0, done.stderr
-    assert all(count > 0 for count in json.loads(done.stdout))
+    assert done.code == 0, done.err
+    assert all(count > 0 for count in json.loads(done.out))
 
 
 def test_unknown_name_gives_the_nearest_match() -> None:
@@ -158,8 +149,8 @@ def test_plugin_that_takes_an_existing_name_is_refused(tmp_path: Path, discovere
         f"{first} load_plugin(sys.argv[1]); METHODS.names()"
     )
     done = python("-c", code, str(target))
-    assert done.returncode != 0
-    message = done.stderr.strip().splitlines()[-1]
+    assert done.code != 0
+    message = done.err.strip().splitlines()[-1]
     assert "method 'kd' is registered twice" in message
     assert "methods/kd.py:" in message and "again.py:10" in message
 
@@ -229,10 +220,9 @@ def test_entry_points_good_and_broken(tmp_path: Path) -> None:
 def test_method_of_an_entry_point_can_be_used(tmp_path: Path) -> None:
     write_method(tmp_path / "plug_good.py", "from_package")
     distribution(tmp_path, "dd_good", "plug_good:Mine")
-    done = python(
-        "-c", "from bench import METHODS; print(METHODS.get('from_package'))", path=tmp_path
-    )
-    assert "plug_good.Mine" in done.stdout, done.stderr
+    code = "from bench import METHODS; print(METHODS.get('from_package'))"
+    done = python("-c", code, PYTHONPATH=with_project(tmp_path))
+    assert "plug_good.Mine" in done.out, done.err
 
 
 def test_entry_point_that_announces_nothing_is_reported(tmp_path: Path) -> None:
@@ -247,8 +237,8 @@ def test_listing_with_plugins_warns_and_lists_the_rest(tmp_path: Path) -> None:
     (tmp_path / "typo.py").write_text("def broken(:\n")
     good = write_method(tmp_path / "good.py", "good_one")
     plugins = ["--plugin", str(tmp_path / "typo.py"), "--plugin", str(good)]
-    done = python("-m", "bench", "list", "methods", *plugins)
-    assert done.returncode == 0, done.stderr
-    assert "good_one" in done.stdout and "fitnets" in done.stdout
-    assert "typo.py" in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+    done = bench("list", "methods", *plugins)
+    assert done.code == 0, done.err
+    assert "good_one" in done.out and "fitnets" in done.out
+    assert "typo.py" in done.text
+    assert "Traceback" not in done.text

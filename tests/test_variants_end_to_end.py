@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
+import processes
 import pytest
 
 from bench.store import Record, read_records, record_files
@@ -50,18 +47,9 @@ class Halves(Method):
 
 def bench(folder: Path, *arguments: str) -> str:
     """Run ``python -m bench`` in a world of its own; it must succeed."""
-    environment = {**os.environ, "BENCH_CACHE": str(folder / "cache"), "COLUMNS": "200"}
-    environment.pop("BENCH_DATA", None)
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    said = processes.bench(*arguments, BENCH_CACHE=str(folder / "cache"))
+    assert said.code == 0, said.text
+    return said.out
 
 
 def run(folder: Path) -> str:
@@ -163,15 +151,9 @@ def test_a_second_run_runs_nothing(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_more_labels_than_there_are_is_one_line(tmp_path: Path) -> None:
-    command: list[Any] = [sys.executable, "-m", "bench", "run", "--methods", "scratch"]
-    command += ["--tasks", "cifar10:n=9999", "--seeds", "1", "--device", "cpu"]
-    done = subprocess.run(
-        [*command, "--results", str(tmp_path / "results")],
-        cwd=ROOT,
-        env={**os.environ, "BENCH_CACHE": str(tmp_path / "cache"), "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=120,
+    said = processes.bench(
+        *["run", "--methods", "scratch", "--tasks", "cifar10:n=9999", "--seeds", "1"],
+        *["--device", "cpu", "--results", tmp_path / "results"],
     )
-    assert done.returncode == 1
-    assert "BenchError: n=9999 labelled samples, but the training split has" in done.stdout
+    assert said.code == 1
+    assert "BenchError: n=9999 labelled samples, but the training split has" in said.out

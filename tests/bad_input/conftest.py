@@ -13,21 +13,20 @@ import logging
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import ROOT, Said, bench_here
 
-from bench import cli
 from bench.executors.base import Event
 from bench.executors.worker import Job, _do
 from bench.failures import failure, storage_problem
 
-PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "bad-input.md"
-RECORDS = Path(__file__).resolve().parent.parent / "records"
+PAGE = ROOT / "docs" / "bad-input.md"
+RECORDS = ROOT / "tests" / "records"
 TINY = (
     *["--tasks", "cifar10", "--seeds", "1", "--device", "cpu", "--set", "train_limit=16"],
     *["--set", "epochs=1", "--set", "teacher_recipe.epochs=1"],
@@ -84,14 +83,6 @@ class Here:
     def stop(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class Said:
-    """How a command ended and what it wrote."""
-
-    code: int
-    text: str
-
-
 class Desk:
     """Runs commands in an empty folder that holds the results of an earlier run.
 
@@ -113,14 +104,7 @@ class Desk:
 
     def __call__(self, *arguments: str) -> Said:
         """Run the command line with ``arguments``."""
-        self._patch.setattr(sys, "argv", ["bench", *arguments])
-        self._capture.readouterr()
-        try:
-            code = cli.main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        written = self._capture.readouterr()
-        return Said(code, written.out + written.err)
+        return bench_here(self._capture, self._patch, *arguments)
 
     def refuses(self, what: str, *arguments: str, says: Sequence[str], code: int = 2) -> str:
         """Run a command that must fail with one clear line holding ``says``; returns the line.

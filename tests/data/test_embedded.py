@@ -7,8 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from processes import python
 
 from bench.data import embedded
 from bench.data.embedded import build
@@ -276,10 +275,7 @@ def test_normalise() -> None:
 
 def test_neither_module_imports_torch() -> None:
     code = "import sys, bench.data.embedded.build; print('torch' in sys.modules)"
-    root = Path(embedded.__file__).parents[3]
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert python("-c", code).out.strip() == "False"
 
 
 # --- digits --------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from processes import python
 
 from bench.data import hub_refs
 from bench.data.images import decode_images
@@ -69,16 +69,11 @@ def expected(table: pa.Table) -> pa.Table:
     return table.select(["text", "label"])
 
 
-def run_offline(code: str, home: Path, **variables: str) -> Any:
+def run_offline(code: str, home: Path) -> Any:
     """Run ``code`` in a process whose hub is off; returns what it prints, read as JSON."""
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home)} | variables
-    paths = [str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    said = python("-c", code, HF_HUB_OFFLINE="1", HF_HOME=str(home))
+    assert said.code == 0, said.err
+    return json.loads(said.out)
 
 
 # The mirror.
@@ -414,11 +409,7 @@ def test_mirror_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_importing_sources_is_light() -> None:
     code = "import sys, bench.data.sources; print({'datasets', 'torch'} & set(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
-    assert done.stdout.strip() == "set()"
+    assert python("-c", code).out.strip() == "set()"
 
 
 def test_pinned_commits_are_whole() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from processes import python
 
 from bench.measure import energy as energy_module
 from bench.measure import memory as memory_module
@@ -66,10 +65,7 @@ def test_memory_growth_shows_an_allocation() -> None:
     """In a process of its own, as costs are measured: an allocator that has grown shows none."""
     if not memory_module._reset_peak():
         pytest.skip("the kernel's peak cannot be reset here")
-    done = subprocess.run(
-        [sys.executable, "-c", GROWTH], check=True, capture_output=True, text=True
-    )
-    small, large = map(int, done.stdout.split())
+    small, large = map(int, python("-c", GROWTH).out.split())
     assert large >= 60 * 2**20
     assert small < 16 * 2**20
 

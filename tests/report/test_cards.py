@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import python
 
 from bench import METHODS
 from bench.report.cards import read_cards, read_file
@@ -67,4 +66,4 @@ def test_every_method_says_what_it_is(name: str) -> None:
 def test_reading_them_loads_no_torch() -> None:
     code = "import sys; from bench.report.cards import read_cards; assert len(read_cards()) > 10; "
     code += "sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert python("-c", code).code == 0

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from factory import failure, record
+from processes import bench
 
 from bench.errors import BenchError
 from bench.report.compare import Comparison, compare
@@ -165,31 +163,20 @@ def test_unrelated_sets_do_not_change_alarms_at_five_percent_each() -> None:
     assert alarms <= 5
 
 
-def bench(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bench", *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
 def test_the_exit_status_is_for_continuous_integration(tmp_path: Path) -> None:
     for name, shift in (("a", 0.0), ("b", -0.05)):
         for made in runs(shift, noise=int(shift < 0)):
             write_record(tmp_path / name, made)
     worse = bench("compare", "a", "b", cwd=tmp_path)
-    assert worse.returncode == 1, worse.stderr
-    assert "worse: kd on amazon" in worse.stdout
+    assert worse.code == 1, worse.err
+    assert "worse: kd on amazon" in worse.out
     better = bench("compare", "b", "a", "--format", "csv", cwd=tmp_path)
-    assert better.returncode == 0
-    assert better.stdout.splitlines()[1].endswith(",better")
+    assert better.code == 0
+    assert better.out.splitlines()[1].endswith(",better")
     one = bench("compare", "a@0123456", "a@01234567", cwd=tmp_path)
-    assert one.returncode == 0 and "1 same." in one.stdout
+    assert one.code == 0 and "1 same." in one.out
     none = bench("compare", "a@ffff", "b", cwd=tmp_path)
-    assert none.returncode == 2 and "no record of revision 'ffff'" in none.stderr
+    assert none.code == 2 and "no record of revision 'ffff'" in none.err
 
 
 def test_a_revision_has_the_records_that_newer_ones_of_the_same_cells_replace(
@@ -217,12 +204,12 @@ def test_a_table_that_lacks_a_record_says_so_beside_it(
 ) -> None:
     for made in runs(seeds=2):
         broken = write_record(tmp_path / "results", made)
-    assert bench(*words, cwd=tmp_path).returncode == 0
+    assert bench(*words, cwd=tmp_path).code == 0
     broken.write_text("{broken", encoding="utf-8")
     done = bench(*words, cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.count(f"warning: quick/amazon/kd/{broken.name}") == 1
-    assert "warning" not in done.stdout
+    assert done.code == 1
+    assert done.err.count(f"warning: quick/amazon/kd/{broken.name}") == 1
+    assert "warning" not in done.out
 
 
 def test_what_a_comparison_does_not_use_does_not_fail_it(tmp_path: Path) -> None:
@@ -230,8 +217,8 @@ def test_what_a_comparison_does_not_use_does_not_fail_it(tmp_path: Path) -> None
         write_record(tmp_path / "results", made)
     (tmp_path / "results" / "x.cost.json").write_text("{broken", encoding="utf-8")
     done = bench("compare", "results", "results", cwd=tmp_path)
-    assert done.returncode == 0 and not done.stderr
-    assert bench("report", "--task", "amazon", cwd=tmp_path).returncode == 1
+    assert done.code == 0 and not done.err
+    assert bench("report", "--task", "amazon", cwd=tmp_path).code == 1
 
 
 def test_a_revision_must_be_told_well_enough(tmp_path: Path) -> None:

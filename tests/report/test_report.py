@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from factory import failure, record, world
+from processes import python
 
 from bench.errors import BenchError
 from bench.report import write_reports
@@ -204,7 +203,7 @@ def test_importing_and_rendering_needs_no_torch() -> None:
         "import sys, bench.report, bench.report.figures.dots, bench.report.leaderboard; "
         "sys.exit('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert python("-c", code).code == 0
 
 
 def test_rows_that_were_dropped_are_told_under_the_table(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ import json
 import os
 import pickle
 import re
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 from factory import record as make_record
 from PIL import Image
+from processes import python
 
 from bench.report import write_reports
 from bench.report.content import Picture
@@ -253,7 +252,5 @@ def test_tables_alone_load_nothing_that_draws(tmp_path: Path) -> None:
         "from bench.report.parts import build; build(load(Path(sys.argv[1]))); "
         "sys.exit(', '.join({'matplotlib', 'seaborn', 'PIL', 'torch'} & set(sys.modules)) or 0)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], check=False, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    said = python("-c", code, tmp_path)
+    assert (said.code, said.err) == (0, "")

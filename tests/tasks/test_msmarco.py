@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from processes import bench
 
 from bench import BASELINES, METHODS, TASKS, BenchError
 from bench.data.beir import _listed
@@ -432,23 +431,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
 
 def run_cells(base: Path, names: list[str], task: str, *more: str) -> dict[str, dict[str, Any]]:
     write_beir(base / "mirror", two=True)
-    done = subprocess.run(
-        [
-            *[sys.executable, "-m", "bench", "run", "--methods", ",".join(names), "--tasks", task],
-            *["--source", "mirror", "--seeds", "1", "--device", "cpu"],
-            *["--results", str(base / "out"), *more],
-        ],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "BENCH_CACHE": str(base / "cache"),
-            "BENCH_DATA": str(base / "mirror"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
+    said = bench(
+        *["run", "--methods", ",".join(names), "--tasks", task],
+        *["--source", "mirror", "--seeds", "1", "--device", "cpu"],
+        *["--results", base / "out", *more],
+        BENCH_CACHE=str(base / "cache"),
+        BENCH_DATA=str(base / "mirror"),
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert said.code == 0, said.text
     records, problems = read_records(base / "out")
     assert not problems
     found = {record["cell"]["label"]: record for record in records}
