@@ -47,10 +47,12 @@ def parse_retry(text: str) -> frozenset[str]:
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
     """Read ``FIELD=VALUE`` pairs."""
-    found = {}
+    found: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise BenchError(f"cannot read setting '{pair}'", "write FIELD=VALUE, say epochs=2")
+        if found.get(key, value) != value:
+            raise BenchError(f"setting '{key}' is given twice: {found[key]} and {value}")
         found[key] = value
     return found

@@ -232,7 +232,10 @@ def tune(
         int, typer.Option(min=1, help="Trials of each method, its default among them.")
     ] = 12,
     seeds: Annotated[
-        str, typer.Option(help="Seeds of each trial; none that is published later.")
+        str,
+        typer.Option(
+            help="Seeds of each trial, a list ('1000,' is one); none that is published later."
+        ),
     ] = "1000,",
     source: SourceName = None,
     set_: Settings = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +154,7 @@ def tune_methods(suite: Suite, trials: int, running: Running, console: Console) 
     from bench.tuning import tunable, tune
 
     place = open_place(running)
+    running = replace(running, plugins=announce_plugins(running.plugins, console))
     table = Table("task", "method", "trials", "default", "best", box=None, pad_edge=False)
     table.add_column("chosen", overflow="fold")  # cut off it would be of no use
     written, failed, interrupted = [], False, False
@@ -191,11 +192,10 @@ def _plan(suite: Suite, running: Running, console: Console, device: str) -> Plan
     from bench.data.cache import cache_dir
     from bench.plan import Serving, make_plan
 
-    announce_plugins(running.plugins, console)
     plan = make_plan(
         suite,
         device=device,
-        plugins=_resolved(running.plugins),
+        plugins=_resolved(announce_plugins(running.plugins, console)),
         serving=Serving(
             "live" if running.live else "auto", int(running.cache_gb * 2**30), running.check_cache
         ),
@@ -254,14 +254,16 @@ def _ended(summary: Summary, what: str, console: Console) -> int:
     return EXIT_FAILED_CELLS if summary.failed or summary.kept else EXIT_OK
 
 
-def announce_plugins(plugins: Sequence[str], console: Console) -> None:
-    """Import plug-ins; one that fails is named and the rest goes on."""
-    for problem in load_plugins(plugins):
+def announce_plugins(plugins: Sequence[str], console: Console) -> tuple[str, ...]:
+    """Import plug-ins and return those that could be; one that fails is named."""
+    failed = load_plugins(plugins)
+    for problem in failed.values():
         warn(problem, console)
     for registry in registries().values():
         registry.names()
         for problem in registry.problems:
             warn(problem, console)
+    return tuple(each for each in plugins if each not in failed)
 
 
 def warn(problem: str, console: Console) -> None:

@@ -6,9 +6,9 @@ import hashlib
 import json
 import reprlib
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from bench.errors import BenchError, nearest
 
@@ -19,6 +19,22 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_is_a_value(cls, values: Any) -> Any:
+        """Read the word ``none`` as ``None`` where that may be given."""
+        if not isinstance(values, dict):
+            return values
+        optional = {
+            name
+            for name, field in cls.model_fields.items()
+            if type(None) in get_args(field.annotation)
+        }
+        return {
+            name: None if name in optional and value == "none" else value
+            for name, value in values.items()
+        }
 
 
 C = TypeVar("C", bound=Config)
@@ -49,7 +65,10 @@ def build(cls: type[C], options: Mapping[str, Any], what: str) -> C:
             raise BenchError(f"{what} has no option '{path}'", hint) from None
         # shortened: a few lines of YAML aliases can stand for gigabytes
         given = "" if first["type"] == "missing" else f" = {_short.repr(first['input'])}"
-        raise BenchError(f"{what}: {path}{given}: {first['msg'].lower()}") from None
+        # a validator's own words stand as they are, pydantic's begin a sentence
+        own = (first.get("ctx") or {}).get("error")
+        says = str(own) if own else first["msg"][:1].lower() + first["msg"][1:]
+        raise BenchError(f"{what}: {path}{given}: {says}") from None
 
 
 def _fields(cls: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
@@ -94,6 +113,28 @@ def parse_spec(text: str) -> tuple[str, dict[str, str]]:
     if not name:
         raise BenchError(f"no name in '{text}'", "write NAME or NAME:KEY=VALUE")
     return name, options
+
+
+def changed(config: Config, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return those of ``options`` that are no defaults of ``config``, as their values are written.
+
+    One setting has one name in every table: ``temperature=2.0`` is ``temperature=2``, and a
+    default that is written out is no other method.
+    """
+    values, fields = config.model_dump(mode="json"), type(config).model_fields
+    return {
+        name: written(values[name])
+        for name in options
+        if getattr(config, name) != fields[name].get_default(call_default_factory=True)
+    }
+
+
+def written(value: Any) -> str:
+    """Return a value as the command line takes it: ``2``, ``0.5``, ``true``, ``none``."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+    return f"{value:.0f}" if whole else str(value)
 
 
 def label(name: str, options: Mapping[str, Any], *, oracle: bool = False) -> str:

@@ -42,7 +42,8 @@ def list_registered(
     if what == "settings":
         _list_settings(console)
         return
-    table = Table("name", "what it is", "where", box=None, pad_edge=False)
+    table = Table("name", "what it is", box=None, pad_edge=False)
+    table.add_column("where", overflow="fold")  # cut off it would be of no use
     for entry in known[what].entries():
         words = (entry.name, entry.summary, entry.origin)
         table.add_row(*(escape(one_line(word)) for word in words))
@@ -111,7 +112,7 @@ def _list_settings(console: Console) -> None:
         f"Models of texts: {text.KNOWN}.",
         f"Retrievers: {retriever.KNOWN}.",
         f"Generators: of images {build.KNOWN['image']}; of texts {build.KNOWN['text']}.",
-        "Write --set SETTING=VALUE, or TASK:SETTING=VALUE for one task alone.",
+        "Write --set SETTING=VALUE, or for one task alone --tasks TASK:SETTING=VALUE.",
     ):
         console.print(line, markup=False, soft_wrap=True)
 

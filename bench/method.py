@@ -55,7 +55,8 @@ class Stage:
         name: shown in progress and kept in the record.
         share: its part of the cell's epochs, in (0, 1]; the shares of a method add up to 1, so
             that every method takes the same number of optimiser steps.
-        until: train the student only up to this hidden layer (nothing above it is run).
+        until: train the student only up to this hidden layer (nothing above it
+            learns; see :meth:`bench.models.base.Model.forward`).
         evaluate: whether the student is a working model in this stage and may be selected.
         hints: whether the loss needs the hidden states of :meth:`Method.hints` in this stage.
     """
@@ -203,7 +204,7 @@ class Method(nn.Module):
 
         All outputs are float32 (whatever the autocast type) and the teacher's carry no gradient.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no loss")
 
     def clip(self, recipe: float | None) -> float | None:
         """Return the largest gradient norm; the recipe's by default, ``None`` for no limit."""

@@ -11,14 +11,13 @@ from typing import Any
 
 from bench import BASELINES, METHODS, TASKS, registry_of
 from bench.cells import Cell, GeneratorSpec, Objective, TeacherSpec
-from bench.config import build, label, parse_spec
+from bench.config import build, changed, label, parse_spec
 from bench.errors import BenchError, unknown
 from bench.failures import missing_package
+from bench.registry import EVERYTHING
 from bench.source_code import code_hash
 from bench.suites import Suite
 from bench.tasks.base import Origin, SourceKind, Task
-
-EVERYTHING = "all"
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ def _cells(
         codes[cls] = code_hash(cls)
     cell = replace(
         _bare_cell(task, origin, contender, device),
-        label=label(contender.name, contender.options, oracle=oracle),
+        label=label(contender.name, changed(configured, contender.options), oracle=oracle),
         config=config,
         code=codes[cls],
         teacher=spec if signals or getattr(cls, "needs_teacher", False) else None,

@@ -21,7 +21,7 @@ from bench.generators.variants import open_variants
 from bench.method import PROBE_SIZE, Method, Setup
 from bench.models.base import Model, uniform_pairs
 from bench.tasks.base import Data, Task
-from bench.teachers.serve import looks_at_plain_samples, open_signals, teacher_head
+from bench.teachers.serve import open_signals, teacher_head
 from bench.teachers.signals import TeacherSource
 from bench.teachers.store import TeacherFiles
 from bench.training.generation import Generated
@@ -88,9 +88,10 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method, micro_batches: i
         manifest = TeacherFiles.of(cell.task, cell.teacher.key).require()
         pairs = uniform_pairs(student.depth, manifest["depth"])
         layers = [hint for _, hint in method.hints(pairs)]
-        plain = looks_at_plain_samples(method)
         source = task.teacher_source(
-            open_signals(cell, task, data, layers, plain=plain, micro_batches=micro_batches)
+            open_signals(
+                cell, task, data, layers, signals=method.signals, micro_batches=micro_batches
+            )
         )
     if cell.generator is not None:
         generator, generator_manifest = load_generator(cell.generator, task, data)

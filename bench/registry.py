@@ -29,6 +29,7 @@ from typing import Generic, TypeVar
 from bench.errors import BenchError, unknown
 
 T = TypeVar("T")
+EVERYTHING = "all"  # on the command line: every registered name
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,10 @@ class Registry(Generic[T]):
         def decorate(cls: type[T]) -> type[T]:
             origin = _origin(cls)
             _check_name(self.kind, name, origin)
+            if self.kind in ("method", "baseline"):
+                from bench.declared import check_class
+
+                check_class(cls, self.kind, f"{origin}: {self.kind} '{name}'")
             known = self._entries.get(name)
             taken = self._classes.get(name)
             if (known and known.origin != origin) or (taken and _origin(taken) != origin):
@@ -152,6 +157,8 @@ def _check_name(kind: str, name: object, origin: str) -> None:
             f"{origin}: {name!r:.80} is no name for a {kind}",
             "letters, digits and . _ + - (at most 64)",
         )
+    if name == EVERYTHING:
+        raise BenchError(f"{origin}: no {kind} can be called '{name}'", "it stands for all of them")
 
 
 def scan(path: Path, module: str, decorator: str) -> Iterator[Entry]:
@@ -194,14 +201,14 @@ def load_plugin(target: str) -> ModuleType:
         ) from error
 
 
-def load_plugins(targets: Sequence[str]) -> list[str]:
-    """Import each plug-in; returns one line for each that failed, the rest goes on."""
-    problems = []
+def load_plugins(targets: Sequence[str]) -> dict[str, str]:
+    """Import each plug-in; returns one line for each that failed, by target, the rest goes on."""
+    problems = {}
     for target in targets:
         try:
             load_plugin(target)
         except BenchError as error:
-            problems.append(str(error))
+            problems[target] = str(error)
     return problems
 
 

@@ -212,7 +212,6 @@ def _run_method(
         },
         "data": {**record["data"], **counted(task, data)},
         "teacher": teacher_summary(manifest, source.served if source else "none"),
-        "teacher_samples": source.samples if source else 0,
         **batching(prepared),
     }
     if prepared.generator is not None:
@@ -346,4 +345,5 @@ def teacher_summary(manifest: dict[str, Any] | None, served: str) -> dict[str, A
     kept = ("key", "name", "seed", "frozen", "parameters", "best_epoch", "validation", "test")
     # what a teacher of the method's own cost beside the cell
     own = {name: manifest[name] for name in ("objective", "seconds") if manifest.get("objective")}
-    return {**{name: manifest[name] for name in kept}, **own, "served": served}
+    cut = {name: manifest[name] for name in ("micro_batches",) if name in manifest}
+    return {**{name: manifest[name] for name in kept}, **own, **cut, "served": served}

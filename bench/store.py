@@ -151,6 +151,15 @@ def _why(error: Exception) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in ``path``; an empty one where there is none that can be read."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def read_text(path: Path, limit: int) -> str:
     """Return the UTF-8 text of an ordinary file of at most ``limit`` bytes.
 

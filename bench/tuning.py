@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from bench import BASELINES, METHODS, TASKS, registry_of
 from bench.config import build, parse_spec
 from bench.errors import BenchError
-from bench.plan import EVERYTHING, Plan, kind_of
+from bench.plan import Plan, kind_of
+from bench.registry import EVERYTHING
 from bench.store import Record, read_records
 from bench.suites import Suite
 

@@ -131,7 +131,7 @@ class FitNets(HintMethod):
     """Train up to a middle layer on the teacher's hint, then the whole student on KD.
 
     Stage 1: ``½‖u_h − r(v_g)‖²`` summed over channels, mean over batch and positions; no labels,
-    no logits; nothing above the guided layer is run.  Stage 2: ``CE + λ(t)·CE(teacher softened,
+    no logits; nothing above the guided layer learns.  Stage 2: ``CE + λ(t)·CE(teacher softened,
     student softened)`` at ``T``, ``λ`` falling linearly.  The regressor never ships.
     """
 

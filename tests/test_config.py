@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from bench import METHODS
-from bench.config import Config, build, content_hash, label, parse_spec
+from bench.config import Config, build, changed, content_hash, label, parse_spec, written
 from bench.errors import BenchError
 
 WORDS = st.text(string.ascii_letters + string.digits + "_-.", min_size=1, max_size=12)
@@ -38,6 +38,50 @@ class Outer(Config):
 
 def kd(**options: Any) -> Config:
     return build(METHODS.get("kd").Config, options, "method 'kd'")
+
+
+class Asked(Config):
+    rate: float = Field(default=4.0, gt=0)
+    often: bool = False
+    limit: float | None = 5.0
+    kind: str = "none"
+
+    @field_validator("rate")
+    @classmethod
+    def _below(cls, rate: float) -> float:
+        if rate >= 100:
+            raise ValueError("KL needs T below 100, see Eq. 4")
+        return rate
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({"rate": "4"}, {}),
+        ({"rate": "4.0", "often": "no", "limit": "5"}, {}),
+        ({"rate": "2.0"}, {"rate": "2"}),
+        ({"rate": "0.50", "often": "yes"}, {"rate": "0.5", "often": "true"}),
+        ({"limit": "none", "kind": "none"}, {"limit": "none"}),
+    ],
+)
+def test_one_setting_has_one_name(options: dict[str, str], left: dict[str, str]) -> None:
+    made = build(Asked, options, "a test")
+    assert changed(made, options) == left
+    assert build(Asked, left, "a test") == made
+
+
+@given(st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.integers())
+def test_a_value_is_written_as_it_is_read(value: Any) -> None:
+    class One(Config):
+        value: type(value)  # type: ignore[valid-type]
+
+    assert build(One, {"value": written(value)}, "a test").value == value
+
+
+def test_a_validators_own_words_stand_as_they_are() -> None:
+    with pytest.raises(BenchError) as caught:
+        build(Asked, {"rate": 200}, "a test")
+    assert str(caught.value) == "a test: rate = 200: KL needs T below 100, see Eq. 4"
 
 
 @given(WORDS, st.dictionaries(WORDS, VALUES, max_size=4))

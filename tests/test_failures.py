@@ -189,7 +189,7 @@ def test_failing_cells_are_written_down_and_the_rest_goes_on(bench: Bench) -> No
     assert error["message"] == "the process was ended by SIGKILL" and "memory" in error["hint"]
 
     error = records["termless"]["error"]
-    assert error["message"] == "Termless.loss returned no term in stage 'main'"
+    assert error["message"] == "the loss of 'termless' returned no term in stage 'main'"
     error = records["greedy"]["error"]
     assert error["message"] == "method 'greedy' keeps the student as a module of its own"
 

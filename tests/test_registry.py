@@ -133,11 +133,47 @@ def test_broken_plugins_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     problems = load_plugins([*broken, "no_such_plugin_module", str(good)])
     reasons = ["SyntaxError", "no_such_library", "not today", "no such file", "No module named"]
     assert len(problems) == len(reasons)
-    for problem, target, reason in zip(
-        problems, [*broken, "no_such_plugin_module"], reasons, strict=True
-    ):
+    assert list(problems) == [*broken, "no_such_plugin_module"]
+    for (target, problem), reason in zip(problems.items(), reasons, strict=True):
         assert target in problem and reason in problem
     assert "good_one" in METHODS
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("class Mine:\n    pass", "method 'mine' is no subclass of bench.Method"),
+        (
+            "class Mine(Method):\n    class Config:\n        pass",
+            "its Config is no subclass of bench.Config",
+        ),
+        (
+            "class Mine(Method):\n    class Config(pydantic.BaseModel):\n        w: float = 1",
+            "its Config is no subclass of bench.Config",
+        ),
+        ("class Mine(Method):\n    card = 'Ba and Caruana'", "its card is no bench.Card"),
+        ("class Mine(Method):\n    signals = 'logits'", "signals is a str (a set of names)"),
+        (
+            "class Mine(Method):\n    signals = {'logit'}",
+            "unknown mine.py:3: method 'mine': signal 'logit' (did you mean 'logits'?)",
+        ),
+    ],
+)
+def test_a_class_that_cannot_be_planned_is_refused_where_it_is(
+    tmp_path: Path, body: str, says: str
+) -> None:
+    path = tmp_path / "mine.py"
+    header = "import pydantic\nfrom bench import Method, register_method\n"
+    path.write_text(f"{header}@register_method('mine')\n{body}\n")
+    with pytest.raises(BenchError) as caught:
+        load_plugin(str(path))
+    assert says in str(caught.value) and "mine.py:3" in str(caught.value)
+    assert "mine" not in METHODS
+
+
+def test_nothing_can_be_called_what_means_everything(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="no method can be called 'all'"):
+        load_plugin(str(write_method(tmp_path / "mine.py", "all")))
 
 
 @pytest.mark.parametrize("discovered", [True, False])

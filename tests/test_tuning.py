@@ -183,8 +183,8 @@ def test_one_method_with_other_options_given_is_another_study(tmp_path: Path) ->
 def test_a_task_that_ended_is_written_down_although_the_next_fails(
     call: Call, tmp_path: Path
 ) -> None:
-    words = TINY.replace("cifar10", "cifar10,msmarco", 1)
-    said = call(*f"tune --methods fitnets --trials 1 {words} --set epochs=2".split())
+    words = TINY.replace("cifar10", "cifar10,msmarco", 1).replace("epochs=1", "epochs=2", 1)
+    said = call(*f"tune --methods fitnets --trials 1 {words}".split())
     assert said.code == EXIT_USER and "nothing to run" in said.err
     written = [path.name for path in (tmp_path / "tuning").glob("*/*.yaml")]
     assert written == ["cifar10.yaml"]
@@ -261,3 +261,16 @@ def test_wrong_words_are_refused_in_one_line(call: Call, words: str, message: st
     assert said.code == EXIT_USER
     assert message in said.err
     assert said.err.count("\n") == 1
+
+
+def test_a_method_of_a_plug_in_can_be_tuned(
+    call: Call, tmp_path: Path, no_new_methods: None
+) -> None:
+    """It is known before its space is looked up; this one declares none."""
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from bench import Method, register_method\n"
+        "@register_method('mine')\nclass Mine(Method):\n    signals = frozenset()\n"
+    )
+    said = call(*f"tune --methods mine --tasks cifar10 --trials 2 --plugin {plugin}".split())
+    assert said.code == 2 and "method 'mine' declares nothing to tune" in said.err

@@ -136,8 +136,11 @@ class ListSplit(Split):
         return {**inputs, **queries}
 
     def rewritten(self, tokens: Sequence[np.ndarray]) -> ListSplit:
-        """Return the same lists for other queries, one a sample; they lend no negatives."""
-        return ListSplit(
+        """Return the same lists for other queries, one a sample; they lend no negatives.
+
+        Labels are −1: whether a rewritten query still has the same answer, nobody knows.
+        """
+        made = ListSplit(
             TokenTable(tokens, self.queries.pad),
             self.passages,
             query_of=np.arange(len(self)),
@@ -146,6 +149,8 @@ class ListSplit(Split):
             candidates=self.candidates,
             device=self.labels.device,
         )
+        made.labels.fill_(-1)
+        return made
 
     def outputs(
         self, model: Model, view: View | None, hidden: Sequence[int], size: int

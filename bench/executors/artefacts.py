@@ -18,7 +18,7 @@ from typing import Any
 from bench.data.cache import MANIFEST, WEIGHTS, teacher_folder, teacher_identity
 from bench.errors import BenchError
 from bench.locks import locked
-from bench.store import slug, write_atomically
+from bench.store import read_object, slug, write_atomically
 
 Known = frozenset[tuple[str, str]]  # (path, sha256)
 
@@ -129,14 +129,14 @@ def _folders(cache: Path, task: str, teacher_key: str) -> list[tuple[Path, dict[
     found = [teacher] if (teacher / MANIFEST).is_file() else []
     identity = teacher_identity(teacher_key, _sums(teacher).get(WEIGHTS, ""))
     for manifest in sorted((cache / "signals").glob(f"*/{MANIFEST}")):
-        if _read(manifest).get("teacher") == identity:
+        if read_object(manifest).get("teacher") == identity:
             found.append(manifest.parent)
     return [(folder, _sums(folder)) for folder in found]
 
 
 def _sums(folder: Path) -> dict[str, str]:
     """Return the sha256 of a folder's files as its manifest has them, by file name."""
-    sums = _read(folder / MANIFEST).get("sha256")
+    sums = read_object(folder / MANIFEST).get("sha256")
     suffix = ".npy" if folder.parent.name == "signals" else ""
     items = sums.items() if isinstance(sums, dict) else ()
     return {f"{slug(str(name))}{suffix}": str(value) for name, value in items}
@@ -144,18 +144,10 @@ def _sums(folder: Path) -> dict[str, str]:
 
 def _merge(path: Path, data: bytes) -> None:
     """Add the sums of a manifest that arrived to those of the one that is there."""
-    arrived, there = json.loads(data), _read(path)
+    arrived, there = json.loads(data), read_object(path)
     if there.get("teacher") == arrived["teacher"]:
         arrived["sha256"] = {**there.get("sha256", {}), **arrived["sha256"]}
     write_atomically(path, json.dumps(arrived, indent=1, sort_keys=True).encode())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _one_at(folder: Path) -> AbstractContextManager[None]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -16,6 +18,7 @@ from bench.failures import ended, killed, oom_kills
 
 __all__ = ["Event", "LocalExecutor"]
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+LEAVING = 5.0  # seconds that a process may take to end after its last word
 
 
 class LocalExecutor:
@@ -49,7 +52,9 @@ class LocalExecutor:
         receiver, sender = self._context.Pipe(duplex=False)
         wanted = {**(variables or {}), **self._device_for(job)}
         process = self._context.Process(target=run_job, args=(job, sender, wanted), daemon=True)
-        process.start()
+        # the first start starts the server too, which ignores interrupts only once it is up
+        with _interrupts_held():
+            process.start()
         sender.close()
         self._running[receiver] = (job, process)
 
@@ -67,11 +72,11 @@ class LocalExecutor:
             try:
                 kind, value = pipe.recv()
             except Exception:  # closed, or a message cut off where its writer was killed
-                process.join()
+                _end(process)
                 kind, value = "done", self._death(process.exitcode)
             if kind == "done":
                 self._forget(pipe)
-                process.join(timeout=30)
+                _end(process)
             yield Event(job, kind, value)
 
     def interrupt(self) -> None:
@@ -111,4 +116,33 @@ class LocalExecutor:
             return ended("failed", "ProcessDied", message)
         before, self._oom_kills = self._oom_kills, oom_kills()
         by_kernel = (self._oom_kills or 0) > (before or 0) and exit_code == -signal.SIGKILL
-        return killed(signal.Signals(-exit_code).name, by_kernel=by_kernel)
+        return killed(_signal_name(-exit_code), by_kernel=by_kernel)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold interrupts of this thread back for the ``with`` body; what it starts hears none."""
+    multiprocessing.resource_tracker.ensure_running()  # its start would let them through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end(process: BaseProcess) -> None:
+    """Wait for a process that has nothing more to say; one that does not leave is killed.
+
+    A plug-in's thread may keep it alive, which the end of this program would wait for too.
+    """
+    process.join(timeout=LEAVING)
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

@@ -78,7 +78,7 @@ def run_job(job: Job, pipe: Connection, variables: Mapping[str, str] | None = No
         torch.set_num_threads(job.threads)
         from bench.registry import load_plugins
 
-        for problem in load_plugins(job.plugins):
+        for problem in load_plugins(job.plugins).values():
             say("note", {"text": problem})
         outcome = _do(job, lambda entry: say("epoch", entry))
     except stopping.Stopped:

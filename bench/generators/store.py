@@ -15,7 +15,7 @@ from bench.data.cache import cache_dir
 from bench.data.fingerprint import file_sha256
 from bench.errors import BenchError
 from bench.generators.base import GeneratorModule
-from bench.store import slug, write_atomically
+from bench.store import read_object, slug, write_atomically
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class GeneratorFiles:
 
     def read(self) -> dict[str, Any] | None:
         """Return the manifest of a finished, unaltered generator, else ``None``."""
-        manifest = _json(self.manifest)
+        manifest = read_object(self.manifest)
         try:
             intact = manifest["sha256"] == file_sha256(self.weights)
         except (OSError, KeyError):
@@ -105,7 +105,7 @@ class GeneratorFiles:
 
     def read_judgement(self, teacher: str) -> dict[str, Any] | None:
         """Return what the teacher of that identity made of the reconstructions."""
-        found = _json(self._judgement(teacher))
+        found = read_object(self._judgement(teacher))
         manifest = self.read()
         if not found or manifest is None or found.get("sha256") != manifest["sha256"]:
             return None
@@ -120,11 +120,3 @@ class GeneratorFiles:
 
     def _judgement(self, teacher: str) -> Path:
         return self.folder / f"judged-{teacher[:16]}.json"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}

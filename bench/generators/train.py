@@ -86,7 +86,7 @@ def generator_summary(manifest: Mapping[str, Any] | None) -> dict[str, Any] | No
     if manifest is None:
         return None
     kept = ("key", "name", "seed", "fingerprint", "parameters", "epochs", "seconds", "judged")
-    return {name: manifest[name] for name in kept}
+    return {name: manifest[name] for name in (*kept, "micro_batches") if name in manifest}
 
 
 def _task(spec: GeneratorSpec) -> Task:
@@ -140,6 +140,7 @@ def _make(
             "epochs": epochs,
             "parameters": parameter_count(generator),
             "seconds": time.perf_counter() - started,
+            **({"micro_batches": micro_batches} if micro_batches > 1 else {}),
         },
         fingerprint,
     )

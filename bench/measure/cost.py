@@ -14,7 +14,6 @@ import torch
 
 from bench.cells import Cell
 from bench.config import content_hash
-from bench.data.splits import Split
 from bench.environment import environment, revision
 from bench.failures import failure, storage_problem
 from bench.measure.energy import counts_energy, energy
@@ -26,8 +25,7 @@ from bench.method import Method, Stage
 from bench.models.base import Model, parameter_count
 from bench.prepare import Prepared, make_contender, open_task, prepare
 from bench.store import slug, write_atomically
-from bench.tasks.base import Data, Recipe, Task
-from bench.teachers.serve import looks_at_plain_samples, training_views
+from bench.tasks.base import Data, Task
 from bench.training.evaluate import autocast, evaluating
 from bench.training.stage import StageRunner, build_optimizer
 
@@ -121,7 +119,7 @@ def _measure(spec: CostSpec) -> dict[str, Any]:
                 for stage, (timing, found) in zip(stages, measured, strict=True)
             },
             "memory": memory,
-            "energy": _training_energy(prepared, stages[-1], spec),
+            "energy": _training_energy(prepared, stages, spec),
             "flops_per_sample": flops,
         },
         "inference": _inference(deployed, data, task),
@@ -130,7 +128,6 @@ def _measure(spec: CostSpec) -> dict[str, Any]:
             "train_only": parameter_count(method),
             "teacher": prepared.manifest["parameters"] if prepared.manifest else None,
         },
-        "passes": _teacher_passes(spec, data.train, task.preset.recipe, method),
     }
 
 
@@ -203,18 +200,22 @@ def _training_memory(prepared: Prepared, stage: Stage, spec: CostSpec) -> dict[s
     return found
 
 
-def _training_energy(prepared: Prepared, stage: Stage, spec: CostSpec) -> dict[str, float]:
-    """Return joules a sample, where a counter can be read; an empty dictionary otherwise."""
-    if not counts_energy(spec.cell.device):
-        return {}
-    step = _Stepper(prepared, stage)
-    with energy(spec.cell.device) as found:
-        for at in range(spec.steps):
-            step(at)
-        if torch.device(spec.cell.device).type == "cuda":
-            torch.cuda.synchronize(spec.cell.device)
-    samples = spec.steps * step.batch_size
-    return {f"{name}_per_sample": value / samples for name, value in found.items()}
+def _training_energy(
+    prepared: Prepared, stages: Sequence[Stage], spec: CostSpec
+) -> dict[str, float]:
+    """Return joules a sample, weighed by stage; empty where no counter can be read."""
+    total: dict[str, float] = {}
+    for stage in stages if counts_energy(spec.cell.device) else ():
+        step = _Stepper(prepared, stage)
+        with energy(spec.cell.device) as found:
+            for at in range(spec.steps):
+                step(at)
+            if torch.device(spec.cell.device).type == "cuda":
+                torch.cuda.synchronize(spec.cell.device)
+        for name, value in found.items():
+            each = stage.share * value / (spec.steps * step.batch_size)
+            total[f"{name}_per_sample"] = total.get(f"{name}_per_sample", 0.0) + each
+    return total
 
 
 def _step_flops(prepared: Prepared, stages: Sequence[Stage]) -> float:
@@ -259,18 +260,3 @@ def _inference(model: Model, data: Data, task: Task) -> dict[str, Any]:
         "flops_per_sample": flops,
         **further,
     }
-
-
-def _teacher_passes(spec: CostSpec, train: Split, recipe: Recipe, method: Method) -> int:
-    """Return teacher passes over the training split that one cell asks for, when nobody shares.
-
-    Live that is one an epoch; the cache is filled once for each view, and a static split has one.
-    """
-    if spec.mode == "none":
-        return 0
-    if spec.mode == "live":
-        return recipe.epochs
-    if train.static:
-        return 1
-    plain = looks_at_plain_samples(method)
-    return len(training_views(spec.cell.seed, recipe, plain=plain))

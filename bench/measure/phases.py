@@ -1,4 +1,4 @@
-"""Wall time by phase: data, teacher, step, evaluation."""
+"""Wall time by phase: data, teacher, generated inputs, step."""
 
 from __future__ import annotations
 

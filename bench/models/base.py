@@ -39,7 +39,8 @@ class Model(nn.Module):
             inputs: tensors by name, first axis ``N``.
             hidden: layers whose feature maps to return.
             until: stop after this layer: logits and embedding are then ``None`` and nothing above
-                it is touched, batch statistics included.
+                it changes, batch statistics included.  Images are run no further; an encoder from
+                transformers runs on to its end, which is timed with it.
         """
         raise NotImplementedError
 

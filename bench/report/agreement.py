@@ -19,7 +19,7 @@ import numpy as np
 from bench.data.cache import cache_dir
 from bench.errors import BenchError
 from bench.report.frame import CEILING, teacher_copy
-from bench.store import DAMAGED, Record, record_path, write_atomically
+from bench.store import DAMAGED, Record, read_object, record_path, write_atomically
 
 SPLIT = "best_test"
 
@@ -113,10 +113,4 @@ def _share(student: np.ndarray | None, teacher: np.ndarray | None) -> float | No
 
 
 def _read(path: Path) -> dict[str, float]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return (
-        {k: v for k, v in found.items() if isinstance(v, float)} if isinstance(found, dict) else {}
-    )
+    return {name: value for name, value in read_object(path).items() if isinstance(value, float)}

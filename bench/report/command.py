@@ -16,6 +16,8 @@ from bench.report.select import Choice, load, render_choice
 
 def print_tables(results: Path, choice: Choice, out: Path | None, console: Console) -> int:
     """Print the chosen tables, or write them to the file ``out``; returns the exit status."""
+    if out is not None and out.is_dir():
+        raise BenchError(f"--out '{out}' is a folder", "a file to write")
     context = load(results)
     written = render_choice(context, choice)
     if out is None:

@@ -29,7 +29,8 @@ COLUMNS = [
     *IDENTITY,
     *["family", "title", "limits", "classes", "direction", "method", "kind", "status"],
     *["test_best", "test_last", "validation_best", "best_epoch"],
-    *["deployed", "train_only", "train_seconds", "peak_memory", "agreement", "micro_batches"],
+    *["deployed", "train_only", "train_seconds", "peak_memory", "agreement"],
+    *["micro_batches", "taught_in_parts"],
     *["data_name", "fingerprint", "rows_train", "rows_validation", "rows_test", "dropped"],
     *["teacher_name", "teacher_score", "teacher_copy", "device_name", "torch", "revision"],
     *["error_class", "error_message", "finished", "key"],
@@ -222,8 +223,15 @@ def _cost(record: Record) -> dict[str, Any]:
         "train_only": finite(parameters.get("train_only")),
         "train_seconds": finite((record.get("timings") or {}).get("train_s")),
         "peak_memory": finite((record.get("memory") or {}).get("peak_rss_bytes")),
-        "micro_batches": finite((record.get("batching") or {}).get("micro_batches")) or 1.0,
+        "micro_batches": _parts(record.get("batching")),
+        # what trained apart from the cell and may have run out of memory by itself
+        "taught_in_parts": max(_parts(record.get(name)) for name in ("teacher", "generator")) > 1,
     }
+
+
+def _parts(found: Any) -> float:
+    """Return into how many parts each batch was cut, by a part of a record."""
+    return (finite(found.get("micro_batches")) if isinstance(found, dict) else None) or 1.0
 
 
 def _data(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def publish(results: Path, out: Path, *, predictions: bool = False) -> Publicati
     """
     source, target = results.resolve(), out.resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
-        raise BenchError(f"'{out}' and '{results}' lie within each other", "choose another --out")
+        raise BenchError(f"'{out}' and '{results}' lie within each other", "choose another folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not _ours(out):
         raise BenchError(f"'{out}' holds something else", "choose a new or empty folder")
     context = load(results)

@@ -53,13 +53,18 @@ def _set_apart(section: Section) -> list[str]:
 
 def _cut(section: Section) -> list[str]:
     """Name the results whose batches were cut into parts because memory ran out."""
-    cut = section.cells[(section.cells.status == "ok") & (section.cells.micro_batches > 1)]
-    if cut.empty:
-        return []
-    named = (f"{row.label} (seed {row.seed})" for row in cut.itertuples())
+    finished = section.cells[section.cells.status == "ok"]
+    cut = finished[finished.micro_batches > 1]
+    taught = finished[finished.taught_in_parts.astype(bool)]
+    who = {
+        "": sorted(f"{row.label} (seed {row.seed})" for row in cut.itertuples()),
+        "the teacher or generator of ": distinct(taught.label),
+    }
     return [
-        f"Memory ran out for {', '.join(sorted(named))}: run with each batch cut into parts, "
+        f"Memory ran out for {what}{', '.join(names)}: trained with each batch cut into parts, "
         "the same effective batch, but batch statistics of the parts."
+        for what, names in who.items()
+        if names
     ]
 
 

@@ -46,7 +46,7 @@ def open_signals(
     data: Data,
     layers: Sequence[int],
     *,
-    plain: bool = False,
+    signals: frozenset[str] = frozenset({"logits"}),
     micro_batches: int = 1,
 ) -> TeacherSource:
     """Return the cell's teacher source, filling the cache when it is not there yet.
@@ -56,7 +56,7 @@ def open_signals(
         task: its task.
         data: the task's data, on the device.
         layers: hidden teacher layers the method needs in some stage.
-        plain: whether it looks at un-augmented samples in a fit-time pass.
+        signals: what of the teacher the method learns from.
         micro_batches: into how many parts the batches are cut that fill the cache.
     """
     spec = cell.teacher
@@ -67,7 +67,7 @@ def open_signals(
     if cell.signals == "live":
         return live
     serve = partial(
-        _cached, cell, task, data, layers, live, plain=plain, micro_batches=micro_batches
+        _cached, cell, task, data, layers, live, signals=signals, micro_batches=micro_batches
     )
     cached = serve()
     if cached is None:
@@ -99,12 +99,12 @@ def fill_signals(
     depth = task.build_model(task.preset.student, data=data).depth
     pairs = uniform_pairs(depth, manifest["depth"])
     layers: set[int] = set()
-    plain = False
+    signals: frozenset[str] = frozenset()
     for each in spec.cells:
         method = make_contender(each)
         if isinstance(method, Method):
             layers |= {hint for _, hint in method.hints(pairs)}
-            plain |= looks_at_plain_samples(method)
+            signals |= method.signals
     teacher = cell.teacher
     live = LiveTeacher(lambda: _load(teacher, task, data), task.preset.teacher_recipe.precision)
 
@@ -119,7 +119,7 @@ def fill_signals(
         data,
         sorted(layers),
         live,
-        plain=plain,
+        signals=signals,
         report=progress,
         micro_batches=micro_batches,
     )
@@ -133,15 +133,22 @@ def _cached(
     layers: Sequence[int],
     live: LiveTeacher,
     *,
-    plain: bool,
+    signals: frozenset[str],
     report: Callable[[int, int], None] = lambda done, total: None,
     micro_batches: int = 1,
 ) -> CachedTeacher | None:
-    """Return the cached source, filled; ``None`` when it would pass the limit."""
+    """Return the cached source, filled; ``None`` where every batch would be served live.
+
+    That is where the outputs would pass the limit, and where they would not be looked at: a method
+    that matches feature maps alone gets those of augmented images from the teacher itself.
+    """
     assert cell.teacher is not None
     static = data.train.static
+    if not static and not signals & {"logits", "embedding"}:
+        return None
     kept = layers if static else ()  # feature maps of augmented views are served live
-    views = training_views(cell.seed, task.preset.recipe, plain=plain)
+    # a method that learns from embeddings may look at un-augmented ones before training
+    views = training_views(cell.seed, task.preset.recipe, plain="embedding" in signals)
     precision = task.preset.teacher_recipe.precision
     teacher = identity_of(cell.teacher.task, cell.teacher.key)
     folder = find(
@@ -161,11 +168,6 @@ def _cached(
         return None
     device, part = data.train.labels.device, data.train.part
     return CachedTeacher(folder, device, live=live, static=static, part=part)
-
-
-def looks_at_plain_samples(method: Method) -> bool:
-    """Return whether a method makes a fit-time pass over un-augmented embeddings."""
-    return "embedding" in method.signals
 
 
 def _load(spec: TeacherSpec, task: Task, data: Data) -> Model:

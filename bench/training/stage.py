@@ -213,15 +213,9 @@ class StageRunner:
                 # dropout of the student is the same for every method of a seed
                 place = (epoch, at, number) if number else (epoch, at)
                 torch.manual_seed(stream_seed(self.setting.seed, "dropout", *place))
-                terms = {**self._terms(batch, guide, progress)}
+                terms = {**_checked(self._terms(batch, guide, progress), self.method, self.stage)}
                 if extra is not None:
                     terms |= self._generated_terms(*extra, progress)
-                if not terms:
-                    raise BenchError(
-                        f"{type(self.method).__name__}.loss returned no term in stage "
-                        f"'{self.stage.name}'",
-                        "return at least one named scalar",
-                    )
                 if len(parts) > 1:
                     share = len(part) / len(index)
                     terms = {name: value * share for name, value in terms.items()}
@@ -270,3 +264,32 @@ class StageRunner:
         return self.method.generated_loss(
             batch=batch, student=output.float(), teacher=guide, progress=progress
         )
+
+
+def _checked(terms: object, method: Method, stage: Stage) -> Mapping[str, Tensor]:
+    """Return what a loss gave when it can be descended; named scalars of which one has a gradient.
+
+    Raises:
+        BenchError: naming the method and what it gave.
+    """
+    if not isinstance(terms, Mapping):
+        problem = f"a {type(terms).__name__}" if terms is not None else "nothing"
+    elif not terms:
+        problem = "no term"
+    elif bad := [name for name, value in terms.items() if not _is_term(name, value)]:
+        value = terms[bad[0]]
+        shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+        problem = f"{bad[0]!r}: a {type(value).__name__}{shape}"
+    elif not any(value.requires_grad for value in terms.values()):
+        problem = "terms without a gradient"
+    else:
+        return terms
+    name = getattr(method, "name", type(method).__name__)
+    raise BenchError(
+        f"the loss of '{name}' returned {problem} in stage '{stage.name}'",
+        "a mapping of names to scalar tensors",
+    )
+
+
+def _is_term(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor) and value.dim() == 0

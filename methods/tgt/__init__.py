@@ -73,10 +73,7 @@ class TGT(KD):
         ("w_ce", 0.0, 1.0, "linear"),
         ("w_kd", 0.1, 1.0, "linear"),
         ("w_gen", 0.1, 2.0, "log"),
-        ("sigma", 0.1, 1.0, "log"),
-        ("steps", 1, 5, "int"),
-        ("step_size", 0.03, 0.5, "log"),
-        ("radius", 0.1, 1.0, "log"),
+        ("sigma", 0.1, 1.0, "log"),  # of mode=random, the default
     )
     card = Card(
         title="TGT",

@@ -33,6 +33,7 @@ CASES = [
     ("run --set batch_size=-4", ["recipe.batch_size = '-4'"]),
     ("run --set recipe.learning_rate=inf", ["recipe.learning_rate = 'inf'", "finite"]),
     ("run --set train_limit=0", ["train_limit = '0'"]),
+    ("run --set epochs=1 --set epochs=2", ["setting 'epochs' is given twice: 1 and 2"]),
     ("run --device tpu", ["no device 'tpu'", "auto, cpu, cuda or cuda:N"]),
     ("run --device cuda:99", ["cuda:99"]),
     ("run --source web", ["source = 'web'", "embedded"]),
@@ -51,6 +52,8 @@ CASES = [
     ("rum", ["rum", "run"]),
     ("list metods", ["unknown list 'metods'", "did you mean 'methods'?"]),
     ("report --results nothing", ["no records under nothing", "a folder that 'bench run' wrote"]),
+    ("report --out results", ["--out 'results' is a folder"]),
+    ("publish . --results results", ["lie within each other", "choose another folder"]),
     ("report --reports taken", ["'taken' cannot be written", "use --reports"]),
     ("doctor --device tpu", ["no device 'tpu'"]),
 ]

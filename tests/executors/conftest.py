@@ -24,6 +24,7 @@ PLUGIN = '''"""A method that says where it runs and waits there."""
 import multiprocessing
 import os
 import signal
+import threading
 import time
 
 import torch.nn.functional as F
@@ -65,6 +66,14 @@ class Killing(Waiting):
     def setup(self, context):
         os.kill(multiprocessing.parent_process().pid, signal.SIGKILL)
         time.sleep(60)
+
+
+@register_method("staying")
+class Staying(Waiting):
+    """Leave a thread behind that outlives the job."""
+
+    def setup(self, context):
+        threading.Thread(target=time.sleep, args=(600,)).start()
 '''
 TINY = {"train_limit": 64, "epochs": 2, "teacher_recipe.epochs": 1}
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from bench.commands import Running
 from bench.errors import BenchError
-from bench.executors import open_place, parse_devices, visible_devices
+from bench.executors import local, open_place, parse_devices, visible_devices
+from bench.executors.base import Event
 from bench.executors.local import LocalExecutor
+from bench.runner import jobs_for
 
 from .conftest import Tiny
 
@@ -25,6 +29,26 @@ def test_every_device_has_one_cell_at_a_time(tiny: Tiny) -> None:
         assert there[device] in (0, 1)
         most = max(most, sum(there.values()))
     assert most == 2, "both devices are used at once"
+
+
+def test_a_process_that_does_not_leave_is_ended(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "LEAVING", 0.5)
+    executor = LocalExecutor(1)
+    (job,) = jobs_for(tiny.plan("staying"), set(), results=tiny.base / "results", threads=1)
+    executor.submit(job)
+    (process,) = (process for _, process in executor._running.values())
+    heard: list[Event] = []
+    while executor.running:
+        heard += executor.events(60)
+    assert heard[-1].kind == "done" and heard[-1].value["status"] == "ok"
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("code", "named"), [(-15, "SIGTERM"), (-35, "signal 35")])
+def test_the_signal_that_ended_a_process_is_named(code: int, named: str) -> None:
+    assert named in LocalExecutor(1)._death(code)["error"]["message"]
 
 
 def test_devices_are_named_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:

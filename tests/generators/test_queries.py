@@ -84,6 +84,9 @@ def test_rewritten_lists_keep_their_candidates_and_lend_none() -> None:
     assert "foreign" not in inputs and "foreign" in split.batch(index, View(0, 0)).inputs
     for name in ("passage_ids", "passage_mask", "real"):
         assert inputs[name].equal(split.batch(index).inputs[name])
+    # nobody knows whether the answer is still one
+    assert made.batch(index).labels.tolist() == [-1, -1]
+    assert split.batch(index).labels.tolist() == [0, 0]
     assert made.part != split.part  # other queries must not get these ones' scores
 
 

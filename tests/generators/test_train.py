@@ -125,7 +125,7 @@ def test_damaged_weights_are_made_again(spec) -> None:
     assert all(value.equal(after[name]) for name, value in before.items())
 
 
-@pytest.mark.parametrize("text", ["[]", '{"sha256": 3}'])
+@pytest.mark.parametrize("text", ["[]", '{"sha256": 3}', "[" * 200_000], ids=len)
 def test_a_damaged_manifest_or_judgement_counts_for_nothing(spec, text: str) -> None:
     manifest = ensure_generator(spec)
     files = GeneratorFiles.of(spec.task, spec.key)

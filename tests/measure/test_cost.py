@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from rich.console import Console
 
 from bench import runner
 from bench.drive import Summary
-from bench.measure.cost import CostSpec, _teacher_passes, cost_path, measure_cost
-from bench.plan import Plan, Serving, make_plan
-from bench.prepare import make_contender, open_task
+from bench.measure import cost
+from bench.measure.cost import CostSpec, cost_path, measure_cost
+from bench.plan import Plan, make_plan
 from bench.progress import Progress
 from bench.store import read_costs
 from bench.suites import Suite
+from bench.teachers.train import ensure_teacher
 
 METHODS = ["scratch", "gpd_scratch"]
 
@@ -68,20 +70,32 @@ def test_phases_of_a_step_without_a_teacher(measured: dict[str, dict[str, Any]])
             assert all(seconds > 0 for seconds in stage["phases_s"].values())
 
 
-def test_teacher_passes_are_one_a_view_and_texts_have_one_view() -> None:
-    def passes(task: str, method: str, mode: str) -> int:
-        suite = Suite(methods=[method], tasks=[task], preset="quick", seeds=[0])
-        (cell,) = make_plan(suite, device="cpu", serving=Serving(signals=mode)).cells
-        opened = open_task(cell)
-        train, recipe = opened.load().train, opened.preset.recipe
-        return _teacher_passes(CostSpec(cell), train, recipe, make_contender(cell))
+def test_energy_is_weighed_by_stage_like_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A counter that ticks once a step reads one joule a step, in each stage."""
+    steps: list[str] = []
+    plain = cost._Stepper.__call__
 
-    assert passes("cifar10:epochs=3", "scratch", "auto") == 0
-    assert passes("cifar10:epochs=3", "kd", "live") == passes("cifar10:epochs=3", "kd", "auto") == 3
-    assert passes("cifar10:epochs=3", "rkd", "auto") == 4  # and the plain samples
-    assert passes("cifar10:epochs=3:recipe.views=2", "kd", "auto") == 2
-    assert passes("amazon:epochs=3", "kd", "auto") == passes("amazon:epochs=3", "rkd", "auto") == 1
-    assert passes("amazon:epochs=3", "kd", "live") == 3
+    def counted(self: Any, at: int) -> None:
+        steps.append("step")
+        plain(self, at)
+
+    @contextmanager
+    def ticking(device: str) -> Iterator[dict[str, float]]:
+        before, found = len(steps), dict[str, float]()
+        yield found
+        found["cpu_j"] = float(len(steps) - before)
+
+    monkeypatch.setattr(cost._Stepper, "__call__", counted)
+    monkeypatch.setattr(cost, "counts_energy", lambda device: True)
+    monkeypatch.setattr(cost, "energy", ticking)
+    (cell,) = planned(["fitnets:hint_share=0.25"]).cells
+    assert cell.teacher is not None
+    ensure_teacher(cell.teacher)
+    spec = CostSpec(cell, steps=2, warmup=1)
+    found = cost._measure(spec)["training"]
+    assert found["stages"].keys() == {"hint", "distil"}
+    batch = cell.preset_values["recipe"]["batch_size"]
+    assert found["energy"] == {"cpu_j_per_sample": pytest.approx(1 / batch)}
 
 
 def test_the_record_is_where_it_belongs_and_can_be_read(

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench import METHODS
 from bench.cells import Cell
+from bench.data.cache import cache_dir
 from bench.data.fingerprint import file_sha256
 from bench.plan import Serving, make_plan
 from bench.prepare import open_task
@@ -101,3 +103,13 @@ def test_passes_before_training_are_cut_like_the_batches(monkeypatch: pytest.Mon
     monkeypatch.setattr(Split, "evaluation_order", spied)
     prepare(cell, task, task.load(), make_contender(cell), 4)  # type: ignore[arg-type]
     assert sizes and set(sizes) == {task.preset.evaluation_batch // 4}
+
+
+def test_nothing_is_kept_for_a_method_that_never_looks_at_it() -> None:
+    """Feature maps of augmented images come from the teacher itself, at every batch."""
+    cell = planned(methods=("fitnets_joint",))
+    task = open_task(cell)
+    signals = METHODS.get("fitnets_joint").signals
+    assert open_signals(cell, task, task.load(), [1], signals=signals).served == "live"
+    assert not list((cache_dir() / "signals").rglob("*.npy"))
+    assert isinstance(open_signals(cell, task, task.load(), [1]), CachedTeacher)

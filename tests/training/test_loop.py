@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from worlds import DISTILLING
 
+from bench import METHODS
 from bench.config import Config
 from bench.data.splits import Split
 from bench.errors import BenchError
@@ -338,3 +339,33 @@ def test_a_rate_that_is_far_too_high_is_a_divergence_not_a_result(image_world) -
         image_world.run("scratch", learning_rate=1e30, clip=None, epochs=3)
     assert "epoch" in caught.value.message
     assert isinstance(caught.value, BenchError)
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        (lambda ce: None, "returned nothing in stage 'main'"),
+        (lambda ce: ce.mean(), "returned a Tensor"),
+        (lambda ce: {}, "returned no term"),
+        (lambda ce: {"ce": 0.5}, "returned 'ce': a float"),
+        (lambda ce: {"ce": ce}, "returned 'ce': a Tensor of shape (16,)"),
+        (lambda ce: {1: ce.mean()}, "returned 1: a Tensor of shape ()"),
+        (lambda ce: {"ce": ce.mean().detach()}, "returned terms without a gradient"),
+    ],
+)
+def test_a_loss_that_cannot_be_descended_is_said_to_be_one(
+    image_world, monkeypatch: pytest.MonkeyPatch, returned: Any, says: str
+) -> None:
+    def loss(self: Method, *, batch: Any, student: Any, **others: Any) -> Any:
+        return returned(F.cross_entropy(student.scores, batch.labels, reduction="none"))
+
+    monkeypatch.setattr(METHODS.get("kd"), "loss", loss)
+    with pytest.raises(BenchError) as caught:
+        image_world.run("kd")
+    assert str(caught.value).startswith("the loss of 'kd' returned") and says in str(caught.value)
+
+
+def test_a_method_without_a_loss_is_named(image_world, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METHODS.get("kd"), "loss", Method.loss)
+    with pytest.raises(NotImplementedError, match="KD defines no loss"):
+        image_world.run("kd")

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from torch import Tensor, nn
 
+from bench.plan import make_plan
 from bench.prepare import Prepared
-from bench.run_cell import batching
+from bench.report import write_reports
+from bench.run_cell import batching, run_cell
+from bench.suites import Suite
+from bench.teachers.train import ensure_teacher
 
 if TYPE_CHECKING:
     from worlds import World
+
+TINY = {"train_limit": 64, "recipe.epochs": 1, "teacher_recipe.epochs": 1}
 
 
 def trained(world: World, parts: int, new_method: Any, **changes: Any) -> dict[str, Tensor]:
@@ -63,3 +70,15 @@ def test_the_record_says_what_was_cut(image_world: World, text_world: World) -> 
         assert said["batching"]["batch_size"] == size and said["batching"]["micro_batches"] == 3
         assert said["batching"]["micro_batch_size"] == -(-size // 3)
         assert ("BatchNorm" in said["batching"]["note"]) is norms
+
+
+def test_the_record_and_the_report_name_a_teacher_trained_in_parts(tmp_path: Path) -> None:
+    suite = Suite(methods=("kd",), tasks=("cifar10",), seeds=(0,), overrides=TINY)
+    (cell,) = make_plan(suite, device="cpu").cells
+    assert cell.teacher is not None
+    ensure_teacher(cell.teacher, micro_batches=4)
+    made = run_cell(cell, tmp_path / "results")
+    assert made["teacher"]["micro_batches"] == 4 and "batching" not in made
+    write_reports(tmp_path / "results", tmp_path / "reports")
+    page = (tmp_path / "reports" / "leaderboard.md").read_text(encoding="utf-8")
+    assert "Memory ran out for the teacher or generator of kd: trained with each batch cut" in page

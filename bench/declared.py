@@ -1,0 +1,30 @@
+"""What the class of a method or a baseline declares, checked when it is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any
+
+from bench.baseline import Baseline
+from bench.config import Config
+from bench.errors import BenchError, unknown
+from bench.method import Card, Method
+
+SIGNALS = ("embedding", "generator", "head", "hidden", "logits")
+
+
+def check_class(cls: Any, kind: str, who: str) -> None:
+    """Raise :class:`BenchError`, which begins with ``who``, for a class that cannot be planned."""
+    if not issubclass(cls, Method if kind == "method" else (Method, Baseline)):
+        raise BenchError(f"{who} is no subclass of bench.{kind.capitalize()}")
+    if not (isinstance(cls.Config, type) and issubclass(cls.Config, Config)):
+        raise BenchError(f"{who}: its Config is no subclass of bench.Config")
+    if not isinstance(getattr(cls, "card", Card("")), Card):
+        raise BenchError(f"{who}: its card is no bench.Card")
+    signals: Any = getattr(cls, "signals", frozenset())
+    for name, value in (("signals", signals), ("families", cls.families)):
+        if not isinstance(value, Set):
+            raise BenchError(f"{who}: {name} is a {type(value).__name__}", "a set of names")
+    for signal in signals:
+        if signal not in SIGNALS:
+            raise unknown(f"{who}: signal", signal, SIGNALS)
