@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from bench import BASELINES, METHODS
+from bench import BASELINES, METHODS, TASKS
 
 PREFIX = "bench_plugin_"
 
 
 def forget_plug_ins() -> None:
     """Take out what plug-in files have registered, and the modules they were loaded as."""
-    for registry in (METHODS, BASELINES):
+    for registry in (METHODS, BASELINES, TASKS):
         for name, entry in list(registry._entries.items()):
             if entry.module.startswith(PREFIX):
                 registry._entries.pop(name)
