@@ -43,7 +43,7 @@ def list_registered(
         _list_settings(console)
         return
     table = Table("name", "what it is", box=None, pad_edge=False)
-    table.add_column("where", overflow="fold")  # cut off it would be of no use
+    table.add_column("where", no_wrap=True)  # a place that is cut or broken cannot be copied
     for entry in known[what].entries():
         words = (entry.name, entry.summary, entry.origin)
         table.add_row(*(escape(one_line(word)) for word in words))
