@@ -11,13 +11,20 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from bench.config import written
+
 BOUNDS = {
     "exclusiveMinimum": "> {}",
     "minimum": "≥ {}",
     "exclusiveMaximum": "< {}",
     "maximum": "≤ {}",
 }
-NAMES = {"number": "number", "integer": "whole number", "boolean": "true or false"}
+NAMES = {
+    "number": "number",
+    "integer": "whole number",
+    "boolean": "true or false",
+    "null": "none",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def settings_of(cls: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
         if inner is not None:
             yield from settings_of(inner, f"{prefix}{name}.")
             continue
-        default = "" if field.default is PydanticUndefined else _word(field.default)
+        default = "" if field.default is PydanticUndefined else written(field.default)
         allowed = _allowed(schema["properties"][name])
         yield Setting(prefix + name, default, allowed, meanings.get(name, ""))
 
@@ -73,17 +80,10 @@ def _inner(annotation: Any) -> type[BaseModel] | None:
 def _allowed(schema: dict[str, Any]) -> str:
     """Return in words what a JSON schema of one value allows."""
     if "enum" in schema:
-        return " or ".join(map(_word, schema["enum"]))
+        return " or ".join(map(written, schema["enum"]))
     if "anyOf" in schema:
-        return " or ".join(_allowed(each) for each in schema["anyOf"] if each.get("type") != "null")
+        return " or ".join(_allowed(each) for each in schema["anyOf"])
     if schema.get("type") == "array":
         return f"list: {_allowed(schema.get('items', {}))}"
     bounds = [words.format(schema[name]) for name, words in BOUNDS.items() if name in schema]
     return " ".join([NAMES.get(schema.get("type", ""), "text"), ", ".join(bounds)]).strip()
-
-
-def _word(value: Any) -> str:
-    """Return ``value`` as it is written on the command line."""
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

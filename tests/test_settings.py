@@ -41,6 +41,7 @@ class Outer(BaseModel):
     kind: Literal["a", "b"] = "a"
     inner: Inner | None = None
     places: tuple[float, ...] = ()
+    limit: float | None = None
 
 
 def test_each_setting_is_told_with_default_bounds_and_meaning() -> None:
@@ -50,6 +51,7 @@ def test_each_setting_is_told_with_default_bounds_and_meaning() -> None:
         Setting("kind", "a", "a or b", ""),
         Setting("inner.rate", "", "number > 0, ≤ 1", "how fast; two lines of it."),
         Setting("places", "()", "list: number", ""),
+        Setting("limit", "none", "number or none", ""),
     ]
 
 
