@@ -9,8 +9,7 @@ from bench.baseline import Baseline
 from bench.config import Config
 from bench.errors import BenchError, unknown
 from bench.method import Card, Method
-
-SIGNALS = ("embedding", "generator", "head", "hidden", "logits")
+from bench.tasks.base import Task
 
 
 def check_class(cls: Any, kind: str, who: str) -> None:
@@ -25,6 +24,5 @@ def check_class(cls: Any, kind: str, who: str) -> None:
     for name, value in (("signals", signals), ("families", cls.families)):
         if not isinstance(value, Set):
             raise BenchError(f"{who}: {name} is a {type(value).__name__}", "a set of names")
-    for signal in signals:
-        if signal not in SIGNALS:
-            raise unknown(f"{who}: signal", signal, SIGNALS)
+    for signal in sorted(signals - Task.signals):
+        raise unknown(f"{who}: signal", signal, sorted(Task.signals))

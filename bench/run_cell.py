@@ -345,5 +345,5 @@ def teacher_summary(manifest: dict[str, Any] | None, served: str) -> dict[str, A
     kept = ("key", "name", "seed", "frozen", "parameters", "best_epoch", "validation", "test")
     # what a teacher of the method's own cost beside the cell
     own = {name: manifest[name] for name in ("objective", "seconds") if manifest.get("objective")}
-    cut = {name: manifest[name] for name in ("micro_batches",) if name in manifest}
+    cut = {name: manifest[name] for name in manifest.keys() & {"micro_batches"}}
     return {**{name: manifest[name] for name in kept}, **own, **cut, "served": served}

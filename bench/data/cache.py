@@ -11,7 +11,8 @@ from bench.errors import BenchError
 from bench.store import slug
 
 APPLICATION = "distillation-bench"
-MANIFEST, WEIGHTS = "manifest.json", "model.safetensors"  # of a teacher; signals have the first
+MANIFEST = "manifest.json"  # of all that is kept in the cache
+WEIGHTS = "model.safetensors"  # of a teacher
 
 
 def cache_dir() -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from bench.data.cache import cache_dir
+from bench.data.cache import MANIFEST, cache_dir
 from bench.data.fingerprint import file_sha256
 from bench.errors import BenchError
 from bench.generators.base import GeneratorModule
@@ -35,7 +35,7 @@ class GeneratorFiles:
 
     @property
     def manifest(self) -> Path:
-        return self.folder / "manifest.json"
+        return self.folder / MANIFEST
 
     def read(self) -> dict[str, Any] | None:
         """Return the manifest of a finished, unaltered generator, else ``None``."""

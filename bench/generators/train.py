@@ -86,7 +86,7 @@ def generator_summary(manifest: Mapping[str, Any] | None) -> dict[str, Any] | No
     if manifest is None:
         return None
     kept = ("key", "name", "seed", "fingerprint", "parameters", "epochs", "seconds", "judged")
-    return {name: manifest[name] for name in (*kept, "micro_batches") if name in manifest}
+    return {name: manifest[name] for name in (*kept, *manifest.keys() & {"micro_batches"})}
 
 
 def _task(spec: GeneratorSpec) -> Task:
