@@ -85,7 +85,7 @@ def run_all(
         workers=workers,
         threads=threads,
         results=results,
-        plugins=tuple(plugin or ()),
+        plugins=_plugins(plugin),
         cache_gb=cache_gb,
         retry=retry,
         cell_timeout=cell_timeout,
@@ -158,7 +158,7 @@ def run(
         workers=workers,
         threads=threads,
         results=results,
-        plugins=tuple(plugin or ()),
+        plugins=_plugins(plugin),
         cache_gb=cache_gb,
         live=live,
         check_cache=check_cache,
@@ -198,7 +198,7 @@ def profile(
         workers=1,
         threads=threads,
         results=results,
-        plugins=tuple(plugin or ()),
+        plugins=_plugins(plugin),
         cache_gb=cache_gb,
     )
     raise typer.Exit(measure(suite, running, console))
@@ -220,7 +220,7 @@ def reproduce(
     """
     from bench.commands import reproduce_record
 
-    raise typer.Exit(reproduce_record(record, device, threads, tuple(plugin or ()), console))
+    raise typer.Exit(reproduce_record(record, device, threads, _plugins(plugin), console))
 
 
 @app.command()
@@ -263,7 +263,7 @@ def tune(
         workers=workers,
         threads=threads,
         results=results,
-        plugins=tuple(plugin or ()),
+        plugins=_plugins(plugin),
         cache_gb=cache_gb,
     )
     raise typer.Exit(tune_methods(suite, trials, running, console))
@@ -291,7 +291,8 @@ def list_parts(
     from bench.arguments import split_names
     from bench.inquiries import list_registered
 
-    list_registered(what, tuple(plugin or ()), console, split_names(of))
+    _plugins(plugin)
+    list_registered(what, console, split_names(of))
 
 
 @app.command()
@@ -447,6 +448,12 @@ def _suite(
         "overrides": parse_settings(settings or []),
     }
     return build(Suite, values, "the command line")
+
+
+def _plugins(given: list[str] | None) -> tuple[str, ...]:
+    from bench.commands import use_plugins
+
+    return use_plugins(given or (), console)
 
 
 def _report(results: Path, reports: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,11 @@ STOPPED = "stopped; what was finished is kept, the same command goes on from the
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """How to run: on what, how many at once, where records go, how teachers are served."""
+    """How to run: on what, how many at once, where records go, how teachers are served.
+
+    Args:
+        plugins: what :func:`use_plugins` returned.
+    """
 
     device: str
     workers: int | None
@@ -136,12 +140,11 @@ def reproduce_record(
     from bench.progress import Progress
     from bench.reproduce import reproduce
 
-    announce_plugins(plugins, console)
     return reproduce(
         path,
         device=choose_device(device),
         threads=threads,
-        plugins=_resolved(plugins),
+        plugins=plugins,
         progress=Progress(console),
         say=lambda line: console.print(one_line(line), markup=False, soft_wrap=True),
     )
@@ -154,7 +157,6 @@ def tune_methods(suite: Suite, trials: int, running: Running, console: Console) 
     from bench.tuning import tunable, tune
 
     place = open_place(running)
-    running = replace(running, plugins=announce_plugins(running.plugins, console))
     table = Table("task", "method", "trials", "default", "best", box=None, pad_edge=False)
     table.add_column("chosen", overflow="fold")  # cut off it would be of no use
     written, failed, interrupted = [], False, False
@@ -195,7 +197,7 @@ def _plan(suite: Suite, running: Running, console: Console, device: str) -> Plan
     plan = make_plan(
         suite,
         device=device,
-        plugins=_resolved(announce_plugins(running.plugins, console)),
+        plugins=running.plugins,
         serving=Serving(
             "live" if running.live else "auto", int(running.cache_gb * 2**30), running.check_cache
         ),
@@ -254,8 +256,12 @@ def _ended(summary: Summary, what: str, console: Console) -> int:
     return EXIT_FAILED_CELLS if summary.failed or summary.kept else EXIT_OK
 
 
-def announce_plugins(plugins: Sequence[str], console: Console) -> tuple[str, ...]:
-    """Import plug-ins and return those that could be; one that fails is named."""
+def use_plugins(plugins: Sequence[str], console: Console) -> tuple[str, ...]:
+    """Import plug-ins; one that fails is named.
+
+    Returns:
+        Those that could be imported, files by their whole paths: workers start elsewhere.
+    """
     failed = load_plugins(plugins)
     for problem in failed.values():
         warn(problem, console)
@@ -263,17 +269,17 @@ def announce_plugins(plugins: Sequence[str], console: Console) -> tuple[str, ...
         registry.names()
         for problem in registry.problems:
             warn(problem, console)
-    return tuple(each for each in plugins if each not in failed)
+    return tuple(
+        str(Path(each).resolve()) if each.endswith(".py") else each
+        for each in plugins
+        if each not in failed
+    )
 
 
 def warn(problem: str, console: Console) -> None:
     """Print a warning as one line; names in it may be a stranger's."""
     line = one_line(problem, 1000)
     console.print(f"warning: {line}", style="yellow", markup=False, soft_wrap=True)
-
-
-def _resolved(plugins: Sequence[str]) -> tuple[str, ...]:
-    return tuple(str(Path(name).resolve()) if name.endswith(".py") else name for name in plugins)
 
 
 def check_writable(folder: Path) -> None:

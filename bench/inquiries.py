@@ -11,16 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import BASELINES, METHODS, TASKS, registry_of
-from bench.commands import announce_plugins, registries
+from bench.commands import registries
 from bench.errors import EXIT_OK, EXIT_USER, BenchError, unknown
 from bench.privacy import one_line
 from bench.settings import settings_of
 from bench.suites import Suite
 
 
-def list_registered(
-    what: str, plugins: Sequence[str], console: Console, only: Sequence[str] = ()
-) -> None:
+def list_registered(what: str, console: Console, only: Sequence[str] = ()) -> None:
     """Print a table of what is registered, or of what can be set.
 
     Args:
@@ -29,7 +27,6 @@ def list_registered(
     Raises:
         BenchError: for an unknown list or name, and for names where the list is whole.
     """
-    announce_plugins(plugins, console)
     known = registries()
     narrowed = {"presets": _list_presets, "options": _list_options}
     if what in narrowed:

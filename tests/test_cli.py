@@ -287,7 +287,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
         ("--threads 3", "threads", 3),
         ("--workers 2", "workers", 2),
         ("--results there", "results", Path("there")),
-        ("--plugin one.py --plugin two", "plugins", ("one.py", "two")),
+        ("--plugin math --plugin gone.py --plugin json", "plugins", ("math", "json")),
         ("--executor ray", "executor", "ray"),
         ("--devices cuda:0", "devices", "cuda:0"),
         ("--address auto", "address", "auto"),
@@ -323,6 +323,16 @@ def test_all_runs_a_preset_then_measures_each_cost_once_then_reports(
     )
     assert costed == suite and how == {"once": True} and running.results == Path("r")
     assert reported == [(Path("r"), Path("p"))] * 2
+
+
+def test_a_plugin_that_fails_is_named_once_however_much_is_asked_for(
+    call: Call, asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "fine.py").write_text("")
+    monkeypatch.setattr("bench.commands.write_report", lambda *_: 0)
+    said = call("all", "--plugin", "gone.py", "--plugin", "fine.py")
+    assert (said.out + said.err).count("cannot be imported") == 1
+    assert [running.plugins for _, running, _ in asked] == [(str(tmp_path / "fine.py"),)] * 2
 
 
 def test_profile_measures_every_task_in_one_process(call: Call, asked: Asked) -> None:
