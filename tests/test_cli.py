@@ -22,8 +22,6 @@ from bench.suites import Suite
 if TYPE_CHECKING:
     from conftest import Call, Said
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 def refused(said: Said, *parts: str) -> None:
     """Check that a command was refused in one line that holds ``parts``."""

@@ -15,7 +15,6 @@ import pytest
 from bench import TASKS
 from bench.store import read_predictions, read_records, record_files
 
-ROOT = Path(__file__).resolve().parent.parent
 METHODS = ["scratch", "kd", "fitnets", "fitnets_joint", "label_smoothing", "teacher"]
 OVERRIDES = {"epochs": "2", "train_limit": "128", "teacher_recipe.epochs": "1"}
 

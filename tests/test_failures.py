@@ -14,7 +14,6 @@ from processes import session, start, wait_for
 
 from bench.store import read_records, record_files
 
-ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--tasks", "cifar10", "--seeds", "1", "--device", "cpu", "--set", "train_limit=64"]
 PLUGIN = '''"""Methods that fail in the ways methods fail."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from processes import ROOT
 
 from bench.report.frame import collect
 from bench.report.rates import rate_families
@@ -17,7 +18,6 @@ from bench.report.sections import sections
 from bench.stats import difference_interval
 from bench.store import Record, read_record, read_records
 
-ROOT = Path(__file__).resolve().parents[1]
 FINDINGS = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
 LIMITS = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
 # what others are held against, beside another row of the same method

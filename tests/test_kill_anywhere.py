@@ -25,7 +25,6 @@ from processes import session, start, wait_for
 
 from bench.store import read_predictions, read_records
 
-ROOT = Path(__file__).resolve().parent.parent
 GRID = [
     *["run", "--methods", "scratch,kd,fitnets", "--tasks", "cifar10", "--seeds", "1"],
     *["--device", "cpu", "--workers", "2", "--set", "train_limit=64", "--set", "epochs=6"],

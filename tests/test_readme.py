@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 import typer
-from processes import bench
+from processes import ROOT, bench
 
 from bench import BASELINES, METHODS, TASKS, cli
 from bench.arguments import parse_seeds, split_names
 from bench.config import parse_spec
 from bench.store import read_records
 
-ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 if not README.is_file():
     pytest.skip("README.md is not there yet", allow_module_level=True)

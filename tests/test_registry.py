@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import bench, python
+from processes import ROOT, bench, python
 
 from bench import BASELINES, METHODS, TASKS
 from bench.errors import BenchError
 from bench.registry import Registry, load_plugin, load_plugins
 
-ROOT = Path(__file__).resolve().parent.parent
 METHOD = '''"""A method in a file of its own."""
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import ROOT
 
 from bench import BASELINES, METHODS
 from bench.config import build, parse_spec
@@ -16,7 +17,6 @@ from bench.registry import Registry
 from bench.store import read_record
 from bench.suites import Suite, read_suite
 
-ROOT = Path(__file__).parents[1]
 SHIPPED = sorted((ROOT / "suites").rglob("*.yaml"))
 PUBLISHED = [path for path in SHIPPED if path.parent.name == "published"]
 YAML = """

@@ -9,7 +9,6 @@ import pytest
 
 from bench.store import Record, read_records, record_files
 
-ROOT = Path(__file__).resolve().parent.parent
 FEW, TAIL = "cifar10:n=100", "cifar10:imbalance=10"
 OUTSIDE = "cifar10:n=100:teacher_data=all"
 PLUGIN = '''"""KD on labelled and unlabelled inputs."""

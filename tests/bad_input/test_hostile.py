@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from plug_ins import forget_plug_ins
+from processes import ROOT
 
 from bench import METHODS, TASKS, privacy
 from bench.errors import BenchError
@@ -21,7 +22,6 @@ from bench.failures import failure
 from bench.store import read_record
 
 GROUP = "Hostile names"
-ROOT = Path(__file__).resolve().parent.parent.parent
 RECORD = json.loads((ROOT / "tests" / "records" / "schema-1.json").read_text())
 NAMES = {
     "a path": "../../../evil",

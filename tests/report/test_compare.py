@@ -12,7 +12,6 @@ from bench.report.content import Context
 from bench.report.frame import collect
 from bench.store import Record, write_record
 
-ROOT = Path(__file__).resolve().parents[2]
 NOISE = [0.001, -0.002, 0.0015, -0.0005, 0.002, -0.001]
 
 

@@ -24,7 +24,6 @@ from bench.store import read_predictions, read_records
 from bench.suites import Suite
 from bench.tasks.retrieval import RetrievalTask, samples, taught
 
-ROOT = Path(__file__).resolve().parents[2]
 SOME = (
     "river stone market winter garden copper window violin desert ladder harbor engine forest "
     "candle mirror bridge tunnel castle rocket pepper saddle turtle anchor basket"
