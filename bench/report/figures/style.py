@@ -23,7 +23,7 @@ from bench.report.sections import Section
 
 HASH_SALT = "distillation-bench"
 DPI = 130
-GREY, PALE = "#555555", "#777777"
+GREY = "#555555"
 _STYLE: dict[Any, Any] = {  # matplotlib types its keys one by one
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
