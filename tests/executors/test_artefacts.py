@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from bench.teachers.store import TeacherFiles
 
 KEY = "a" * 64
 TEACHER = Path("teachers") / f"cifar10-{KEY[:16]}"
-Fill = Callable[..., Path]
 
 
 def teacher(cache: Path, weights: bytes = b"weights") -> None:
