@@ -31,7 +31,7 @@ def table_files(context: Context, parts: Iterable[Part]) -> dict[str, bytes]:
         files |= _formats(table)
     files["tables/all.tex"] = latex_document(f"{table.name}.tex" for table in tables)
     files["tables/scores.csv"] = _csv(scores(context.sections))
-    files["tables/cells.csv"] = _csv(context.frame)
+    files["tables/cells.csv"] = _csv(context.frame.drop(columns="settings"))
     # whatever a stranger wrote, no file holds a control character
     return {path: harmless(written).encode() for path, written in files.items()}
 

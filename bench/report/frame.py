@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.config import written
 from bench.privacy import one_line
 from bench.report.presets import joined
 from bench.report.text import first_line, without_paths
@@ -35,7 +37,7 @@ COLUMNS = [
     *["teacher_name", "teacher_score", "teacher_copy", "device_name", "torch", "revision"],
     *["error_class", "error_message", "finished", "key"],
     *["not_like_for_like", "own_teacher_score", "own_teacher_seconds", "recipe"],
-    *["learning_rate", "teacher_seed"],
+    *["learning_rate", "teacher_seed", "version", "settings"],
 ]
 FURTHER = "further_"  # prefix of the columns of further held-out splits
 LARGEST = 1e12  # no score is beyond it
@@ -181,7 +183,26 @@ def _asked(record: Record) -> dict[str, Any]:
         "recipe": _recipe(recipe),
         "learning_rate": finite(recipe.get("learning_rate")),
         "teacher_seed": finite(cell.get("teacher_seed")),
+        "version": _version(cell),
+        "settings": _flat(values if isinstance(values, dict) else {}),
     }
+
+
+def _version(cell: Mapping[str, Any]) -> str:
+    """Return a short name for the code and the whole options of the cell's method."""
+    told = json.dumps([cell.get("code"), cell.get("config")], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return what a cell was run with, by dotted name; where data came from is told elsewhere."""
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif f"{prefix}{name}" != "source":
+            flat[f"{prefix}{name}"] = written(value)
+    return flat
 
 
 def _came_out(record: Record, metric: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.report.frame import CEILING, MARK, REFERENCE
+from bench.report.frame import CEILING, MARK, REFERENCE, shown
 from bench.report.groups import WORTHWHILE_GAP, Group
 from bench.report.lines import Line
 from bench.report.sections import Section, distinct
@@ -18,6 +18,8 @@ def remarks(section: Section) -> list[str]:
     """Return what a reader must know before believing the section's order, one sentence each."""
     return [
         *_gap(section),
+        *_settings(section),
+        *_versions(section),
         *_copies(section),
         *_without_parameters(section),
         *_noise(section),
@@ -83,9 +85,9 @@ def _gap(section: Section) -> list[str]:
         how = "does not beat the plain student here"
     else:
         how = "hardly beats the plain student here"
-    shown = number(lead, section.metric, signed=True)
+    by = number(lead, section.metric, signed=True)
     points = " points" if scale(section.metric) == 100.0 else ""
-    return [f"The teacher {how} ({shown}{points}), so this table says little about distillation."]
+    return [f"The teacher {how} ({by}{points}), so this table says little about distillation."]
 
 
 def _copies(section: Section) -> list[str]:
@@ -128,6 +130,53 @@ def _with_seeds(cells: pd.DataFrame, among: pd.DataFrame) -> str:
                 f"{label} (seed {seeds})" if len(part) == 1 else f"{label} (seeds {seeds})"
             )
     return ", ".join(named)
+
+
+def _settings(section: Section) -> list[str]:
+    """Name the settings and the data that differ though the preset's name is the same.
+
+    That happens where a preset or a mirror was changed and some methods alone were run again.
+    """
+    ok = section.cells[section.cells.status == "ok"]
+    names = sorted({name for settings in ok.settings for name in settings})
+    columns = {
+        shown(name): ok.settings.map(lambda each, name=name: each.get(name)) for name in names
+    }
+    columns["the data's fingerprint"] = ok.fingerprint.replace("", None).str[:12]
+    told = []
+    for name, values in columns.items():
+        known = values.dropna()  # a record from before a setting says nothing of it
+        if known.nunique() > 1:
+            rows = [
+                f"{shown(str(value))} ({_with_seeds(ok.loc[same.index], ok)})"
+                for value, same in known.groupby(known)
+            ]
+            told.append(f"{name} is {' and '.join(rows)}")
+    if not told:
+        return []
+    return [
+        f"Not all rows were run alike: {'; '.join(told)}. A difference between them is not the "
+        "methods' alone."
+    ]
+
+
+def _versions(section: Section) -> list[str]:
+    """Name the rows whose seeds ran different code of a method, or other options of it."""
+    ok = section.cells[section.cells.status == "ok"]
+    mixed = []
+    for label, row in ok.groupby("label"):
+        if row.version.nunique() > 1:
+            runs = [
+                ", ".join(str(seed) for seed in sorted(same.seed))
+                for _, same in sorted(row.groupby("version"), key=lambda each: min(each[1].seed))
+            ]
+            mixed.append(f"{label} (seeds {' and '.join(runs)})")
+    if not mixed:
+        return []
+    return [
+        f"Not one method: the code or the default options changed between seeds of "
+        f"{'; '.join(mixed)}. Run the older ones again."
+    ]
 
 
 def _without_parameters(section: Section) -> list[str]:
@@ -212,8 +261,6 @@ def caption(section: Section) -> str:
     ]
     if len(devices) > 2:
         parts.append("Run on more than one machine, so the times do not compare")
-    if len(distinct(ok.fingerprint)) > 1:
-        parts.append("The fingerprints of the data differ between these records")
     return ". ".join(part[0].upper() + part[1:] for part in parts if part) + "."
 
 
