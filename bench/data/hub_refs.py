@@ -39,7 +39,7 @@ AMAZON_REVIEWS = DatasetRef(
 SENTIMENT140 = DatasetRef(
     name="stanfordnlp/sentiment140",
     revision="refs/convert/parquet",
-    columns=("text", "user", "sentiment"),
+    columns=("text", "sentiment"),
     files={
         "train": "sentiment140/train/*.parquet",
         "test": "sentiment140/test/*.parquet",

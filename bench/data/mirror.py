@@ -50,8 +50,8 @@ class Mirror:
         return files_fingerprint(self.root, files)
 
     def revision(self, ref: DatasetRef) -> str:
-        """Return what the hub has; a mirror does not say which commit it was made from."""
-        return ref.revision
+        """Return nothing: a mirror does not say which commit it was made from."""
+        return ""
 
     def problem(self, ref: DatasetRef, splits: Sequence[str]) -> str | None:
         """Look for files and columns; the data itself is not read."""

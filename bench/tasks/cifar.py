@@ -173,13 +173,13 @@ class CifarTask(ImageTask):
             )
         from bench.data.sources import open_source
 
-        reference = self.reference()
+        source, reference = open_source(self.source), self.reference()
         return Origin(
             self.source,
             self.hub_name(),
             "",
-            reference.revision,
-            open_source(self.source).fingerprint(reference, ("train", "test")),
+            source.revision(reference),
+            source.fingerprint(reference, ("train", "test")),
         )
 
     def hub_name(self) -> str:

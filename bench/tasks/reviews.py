@@ -10,6 +10,7 @@ import numpy as np
 from bench import register_task
 from bench.data import columns
 from bench.data.order import fixed_order
+from bench.errors import BenchError
 from bench.tasks.base import Origin, Preset, Recipe
 from bench.tasks.image import carve
 from bench.tasks.text import GENERATOR_RECIPE, Texts, TextTask
@@ -90,6 +91,7 @@ class ReviewTask(TextTask):
     embedded_name: ClassVar[str]
     embedded_limits: ClassVar[str]
     slice_limits: ClassVar[str]
+    hub_limits: ClassVar[str] = ""
 
     def reference(self) -> DatasetRef:
         """Return the hub set."""
@@ -145,7 +147,7 @@ class ReviewTask(TextTask):
         return Origin(
             self.source,
             reference.name,
-            self.slice_limits if self.source == "mirror" else "",
+            self.slice_limits if self.source == "mirror" else self.hub_limits,
             source.revision(reference),
             source.fingerprint(reference, self.splits(source)),
         )
@@ -215,6 +217,7 @@ class Amazon5(ReviewTask):
         "and 1.5 of 4; reviews of five products"
     )
     slice_limits = "read from a mirror, whose rows may be a slice; 3 stars are rare"
+    hub_limits = "one category of the set alone, All Beauty; 3 stars are rare"
 
     def embedded_labels(self, rating: np.ndarray) -> np.ndarray:
         return np.asarray(np.digitize(rating, (-1.5, -0.5, 0.5, 1.5)), dtype=np.int64)
@@ -280,6 +283,11 @@ class Sentiment140(ReviewTask):
     def read(self, source: Source) -> Texts:
         training, test = self.splits(source)
         rows, labels = self._two_class(source, training)
+        if len(rows) <= self.second_test:
+            raise BenchError(
+                f"{self.reference().name}, {training}: {len(rows)} positive and negative rows",
+                f"more than {self.second_test:,}, which are held out as a second test",
+            )
         order = fixed_order(len(rows))
         held, kept = order[: self.second_test], np.sort(order[self.second_test :])
         found = split_off_validation(

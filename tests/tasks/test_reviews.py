@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench import TASKS
+from bench.data.hub_refs import AMAZON_REVIEWS
+from bench.errors import BenchError
 from bench.tasks.reviews import by_product, join
 
 
@@ -88,7 +90,6 @@ def test_sentiment140_drops_neutral_rows_and_holds_a_second_test_out(
     def tweets(count: int, labels: tuple[int, ...], word: str) -> dict[str, list[object]]:
         return {
             "text": [f"{word} {row}" for row in range(count)],
-            "user": [""] * count,
             "sentiment": [labels[row % len(labels)] for row in range(count)],
         }
 
@@ -113,6 +114,24 @@ def test_sentiment140_drops_neutral_rows_and_holds_a_second_test_out(
     assert "test 1" not in labels
     data = cls("small", source="mirror").load()
     assert list(data.held_out()) == ["validation", "test", "test_random"]
+
+
+def test_too_few_tweets_for_the_second_test_are_refused(mirror: Path) -> None:
+    rows = {"text": ["a", "b", "c"] * 700, "sentiment": [0, 4, 2] * 700}
+    write(mirror, "stanfordnlp/sentiment140", "train", rows)
+    write(mirror, "stanfordnlp/sentiment140", "test", rows)
+    with pytest.raises(BenchError, match=r"train: 1400 positive and negative rows .*2,000"):
+        TASKS.get("sentiment140")("small", source="mirror").load()
+
+
+def test_a_mirror_claims_no_commit_and_the_hubs_category_is_named(mirror: Path) -> None:
+    rows = {"rating": [1, 5], "title": ["a", "b"], "text": ["", ""], "parent_asin": ["x", "y"]}
+    for split in ("train", "validation", "test"):
+        write(mirror, "McAuley-Lab/Amazon-Reviews-2023", split, rows)
+    amazon = TASKS.get("amazon-5")
+    assert amazon("small", source="mirror").origin().revision == ""  # type: ignore[attr-defined]
+    assert "All Beauty" in amazon.hub_limits  # type: ignore[attr-defined]
+    assert "All_Beauty" in str(AMAZON_REVIEWS.files)
 
 
 def test_join_survives_missing_parts() -> None:
