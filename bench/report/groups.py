@@ -83,7 +83,8 @@ class Group:
     def gains(self) -> dict[str, dict[str, float]]:
         """Return gains over the plain student in points, by method and column.
 
-        Tasks whose metric is no share are left out: their gains are on no common scale.
+        Rows that lack a seed are left out, and tasks whose metric is no share: their gains are on
+        no common scale.
         """
         found: dict[str, dict[str, float]] = {}
         for section in self.sections:
@@ -92,7 +93,7 @@ class Group:
             for line in section.lines:
                 if line.label in self.aside:
                     continue
-                if line.gain is not None and line.trained_student:
+                if line.gain is not None and line.trained_student and line.complete and line.paired:
                     found.setdefault(line.label, {})[self.column(section)] = 100 * line.gain.mean
         return found
 

@@ -135,6 +135,8 @@ def _overview_cell(line: Line | None, section: Section, missing: str) -> Value:
     shown = text.gain(line.gain, section.metric)
     if not line.complete:
         shown += f" ({line.ok}/{line.planned} seeds)"
+    elif line.gain and line.trained_student and not line.paired:
+        shown += " (unpaired)"
     return Value(shown, line.gain.mean if line.gain else None)
 
 

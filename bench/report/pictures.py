@@ -30,7 +30,7 @@ def gain_map(group: Group) -> Iterator[Picture]:
             f"gains-{group.slug}",
             partial(draw, "heat", group),
             f"Mean gain over the plain student, method by task, {group.where}",
-            "Mean paired gains in points; grey is not there.",
+            "Mean paired gains in points of rows with all seeds; grey is not there.",
         )
 
 

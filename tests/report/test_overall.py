@@ -279,3 +279,15 @@ def test_variants_of_one_task_count_once_in_the_ranks() -> None:
     (found,) = [part for part in parts if part.title == "Across tasks"]
     assert "Tasks amazon, " not in str(found.tables[0].source)
     assert any("several tables" in str(block) for block in found.blocks)
+
+
+def test_a_row_that_lacks_seeds_or_was_run_once_is_on_no_map_and_marked_in_the_overview() -> None:
+    records = []
+    for task in ("amazon", "cifar10"):
+        records += [*runs("scratch", 0.5, task=task), *runs("kd", 0.6, task=task)]
+        records += [record("rkd", 0, 0.9, task=task), record("label_smoothing", 0, 0.8, task=task)]
+    (group,) = Context(collect(records).frame).groups
+    assert list(group.gains) == ["kd"]
+    shown = rows(table(records, "overview"))
+    assert shown["rkd"][0] == "+40.00 (1/3 seeds)"
+    assert shown["label_smoothing"][0] == "+30.00 (unpaired)"
