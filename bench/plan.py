@@ -17,7 +17,7 @@ from bench.failures import missing_package
 from bench.registry import EVERYTHING
 from bench.source_code import code_hash
 from bench.suites import Suite
-from bench.tasks.base import Origin, SourceKind, Task
+from bench.tasks.base import Origin, SourceKind, Task, spelt
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def open_tasks(suite: Suite) -> Iterable[Task]:
     """
     for name, options in task_specs(suite):
         cls = TASKS.get(name)
-        overrides = {**suite.overrides, **options}
+        overrides = {**spelt(suite.overrides), **spelt(options)}
         yield cls(suite.preset, source=choose_source(name, suite), overrides=overrides)
 
 

@@ -16,7 +16,7 @@ def joined(preset: str, overrides: Mapping[str, Any]) -> str:
 
 def changed(overrides: Mapping[str, Any]) -> list[str]:
     """Return the changed settings, such as ``["epochs=2"]``, by name."""
-    return [f"{name}={overrides[name]}" for name in sorted(overrides)]
+    return [f"{name}={_written(overrides[name])}" for name in sorted(overrides)]
 
 
 def taken_apart(name: str) -> tuple[str, list[str]]:
@@ -28,3 +28,8 @@ def taken_apart(name: str) -> tuple[str, list[str]]:
 def told(preset: str, settings: Sequence[str]) -> str:
     """Return a preset with its changed settings in words, such as ``quick with epochs=2``."""
     return f"{preset} with {', '.join(settings)}" if settings else preset
+
+
+def _written(value: Any) -> str:
+    """Return a value as the command line takes it; a list's with commas."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

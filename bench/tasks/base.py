@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from bench.config import Config, build, leaves
+from bench.config import Config, build, leaves, written
 from bench.errors import BenchError, unknown
 from bench.tasks.variants import OPTIONS, Variant
 
@@ -198,8 +199,9 @@ class Task:
         if preset not in self.presets:
             raise unknown(f"preset (task '{self.name}')", preset, self.presets)
         self.preset_name = preset
-        self.overrides = spelt(overrides or {})
-        self.preset = override(self.presets[preset], self.overrides, f"task '{self.name}'")
+        given = spelt(overrides or {})
+        self.preset = override(self.presets[preset], given, f"task '{self.name}'")
+        self.overrides = changed(self.presets[preset], self.preset, given)
         self.variant = Variant.of(self.preset.model_dump())
         if self.variant:
             if not self.has_variants:
@@ -303,9 +305,40 @@ def spelt(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
     >>> spelt({"recipe.epochs": 4, "recipe.clip": 1})
     {'epochs': 4, 'recipe.clip': 1}
+
+    Raises:
+        BenchError: for a setting that is given in two spellings.
     """
-    short = {f"recipe.{name}": name for name in SHORT}
-    return {short.get(path, path): value for path, value in overrides.items()}
+    full = {path: f"recipe.{path}" if path in SHORT else path for path in overrides}
+    for path, other in itertools.permutations(overrides, 2):
+        if f"{full[path]}.".startswith(f"{full[other]}."):
+            raise BenchError(f"settings '{other}' and '{path}' are one and the same", "give one")
+    return {_short(path): value for path, value in overrides.items()}
+
+
+def changed(preset: Preset, made: Preset, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of ``overrides`` that make ``made`` out of ``preset``, as values are written.
+
+    One setting has one name in every table: ``1e-1`` is ``0.1``, and the preset's own value that
+    is written out is no other preset.
+    """
+    before, now = (dict(leaves(each.model_dump(mode="json"))) for each in (preset, made))
+    found: dict[str, Any] = {}
+    for path, value in overrides.items():
+        full = f"recipe.{path}" if path in SHORT else path
+        if full in before and full not in now:  # a whole recipe where the preset has none
+            found[path] = value
+            continue
+        for name in (name for name in now if f"{name}.".startswith(f"{full}.")):
+            if name not in before or now[name] != before[name]:
+                # a list stays one: not every field reads it from a text
+                listed = isinstance(now[name], list)
+                found[_short(name)] = now[name] if listed else written(now[name])
+    return found
+
+
+def _short(path: str) -> str:
+    return next((name for name in SHORT if path == f"recipe.{name}"), path)
 
 
 def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
