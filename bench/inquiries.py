@@ -97,8 +97,8 @@ def _list_settings(console: Console) -> None:
     general = {each.path for each in settings_of(Preset)}
     table = Table("setting", "allowed", "meaning", box=None, pad_edge=False)
     for each in settings_of(RetrievalPreset):
-        if each.path.startswith(("teacher_recipe.", "generator_recipe.")):
-            continue
+        if each.path.startswith(("teacher_recipe.", "generator_recipe.")) or each.path == "source":
+            continue  # a source is asked for by --source
         meaning = each.meaning if each.path in general else f"{each.meaning} Retrieval only."
         table.add_row(*(escape(word) for word in (each.path, each.allowed, meaning)))
     console.print(table)

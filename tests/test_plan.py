@@ -368,6 +368,11 @@ def test_a_task_named_twice_is_planned_once() -> None:
         ({"overrides": {"epochs": 0}}, r"task 'cifar10': recipe\.epochs = 0"),
         ({"overrides": {"train_limit": "many"}}, "task 'cifar10': train_limit = 'many'"),
         ({"source": "mirror"}, "BENCH_DATA is not set"),
+        (
+            {"overrides": {"source": "embedded"}},
+            r"task 'cifar10': 'source' is no setting \(use --source\)",
+        ),
+        ({"tasks": ["cifar10:source=embedded"]}, r"'source' is no setting \(use --source\)"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )

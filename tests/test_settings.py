@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from pydantic import BaseModel, Field
@@ -13,6 +13,9 @@ from bench.errors import BenchError
 from bench.settings import Setting, settings_of
 from bench.tasks.base import Recipe
 from bench.tasks.retrieval import RetrievalPreset
+
+if TYPE_CHECKING:
+    from conftest import Call
 
 
 class Inner(BaseModel):
@@ -76,3 +79,9 @@ def test_milestones_can_be_written_on_a_command_line() -> None:
 
 def test_every_setting_of_a_preset_says_what_it_means() -> None:
     assert all(each.meaning for each in settings_of(RetrievalPreset))
+
+
+def test_a_source_is_asked_for_by_its_own_option(call: Call) -> None:
+    said = call("list", "settings")
+    names = [line.split()[0] for line in said.out.splitlines() if line.strip()]
+    assert "student" in names and "source" not in names

@@ -348,6 +348,8 @@ def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
     """
     values = preset.model_dump()
     for path, value in overrides.items():
+        if path == "source":  # BENCH_DATA would overrule it
+            raise BenchError(f"{what}: 'source' is no setting", "use --source")
         target = values
         *parents, leaf = ("recipe", path) if path in SHORT else path.split(".")
         for parent in parents:
@@ -361,4 +363,4 @@ def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
 
 
 def _paths(preset: Preset) -> list[str]:
-    return [path for path, _ in leaves(preset.model_dump())]
+    return [path for path, _ in leaves(preset.model_dump()) if path != "source"]
