@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench import register_task
+from bench.errors import BenchError
 from bench.tasks.base import Origin, Recipe
 from bench.tasks.retrieval import RetrievalPreset, RetrievalTask, limited
 from bench.tasks.text import GENERATOR_RECIPE
@@ -127,14 +128,22 @@ class MSMarco(RetrievalTask):
 
     presets: ClassVar = PRESETS
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if self.source == "embedded" and "dataset" in self.overrides:
+            raise BenchError(
+                f"task '{self.name}': dataset={self.preset.dataset} cannot be read from embedded "
+                "data",
+                "use --source mirror or hub",
+            )
+
     def judged(self) -> Judged:
         return self._judged
 
     @cached_property
     def _judged(self) -> Judged:
-        if self.source == "embedded":
-            return documentation()
-        return limited(self._reader().read(), self.preset.held_out_limit)
+        whole = documentation() if self.source == "embedded" else self._reader().read()
+        return limited(whole, self.preset.held_out_limit)
 
     def origin(self) -> Origin:
         if self.source == "embedded":

@@ -110,6 +110,21 @@ def test_embedded_splits_share_no_query_and_no_answer() -> None:
     assert origin.name == "embedded documentation search" and "numpy 2.4.6" in origin.revision
 
 
+def test_embedded_queries_are_limited_as_others_are() -> None:
+    whole, few = task().judged(), task(held_out_limit="8").judged()
+    assert few.passages == whole.passages and few.queries["train"] == whole.queries["train"]
+    for split in ("validation", "test"):
+        assert len(few.queries[split]) == len(few.relevant[split]) == 8
+        assert set(few.queries[split]) < set(whole.queries[split])
+
+
+def test_another_set_is_not_read_from_embedded_data(mirror: Path) -> None:
+    with pytest.raises(BenchError, match="dataset=BeIR/scifact cannot be read from embedded data"):
+        task(dataset="BeIR/scifact")
+    assert task("quick", "mirror", dataset="BeIR/scifact").preset.dataset == "BeIR/scifact"
+    assert task("paper", "embedded").source == "embedded"  # the preset's own is nobody's wish
+
+
 def test_mirror_splits_share_no_query_and_no_answer(mirror: Path) -> None:
     judged = task("small", "mirror").judged()
     check_nothing_leaks(judged)
