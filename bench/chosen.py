@@ -10,6 +10,7 @@ import yaml
 
 from bench import TASKS
 from bench.config import parse_spec
+from bench.plan import choose_source
 from bench.report.names import file_name
 from bench.report.presets import changed, joined, told
 from bench.report.text import NOTHING, escape, metric_name, number, table, unit
@@ -43,8 +44,10 @@ def write_chosen(path: Path, suite: Suite, studies: Sequence[Study], task: str) 
         "preset": suite.preset,
         "seeds": list(PUBLISHED_SEEDS),
     }
-    if suite.source:
-        values["source"] = suite.source
+    # BENCH_DATA may not be set when it is run
+    source = choose_source(parse_spec(task)[0], suite)
+    if source:
+        values["source"] = source
     if suite.overrides:
         values["overrides"] = dict(suite.overrides)
     head = "# Chosen on validation data by 'bench tune'; run it with: python -m bench run FILE\n"

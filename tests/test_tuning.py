@@ -180,6 +180,32 @@ def test_one_method_with_other_options_given_is_another_study(tmp_path: Path) ->
     assert "\n| kd:w_kd=0.5 " in path.with_suffix(".md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("mirror", "asked", "written"),
+    [
+        ({"preset": "small"}, {}, "mirror"),
+        ({"preset": "small"}, {"source": "hub"}, "hub"),
+        ({"preset": "quick"}, {}, None),  # on embedded data, which the preset takes by itself
+        (None, {"preset": "small"}, None),
+    ],
+)
+def test_a_mirror_that_was_tuned_on_stands_in_the_suite(
+    mirror: dict[str, str] | None,
+    asked: dict[str, str],
+    written: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("BENCH_DATA", raising=False)
+    studies, _ = studied(tmp_path, by_temperature, 1)
+    if mirror is not None:
+        monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    given = {"tasks": ("cifar10:n=100",), "seeds": (1000,), **(mirror or {}), **asked}
+    path = tmp_path / "chosen.yaml"
+    write_chosen(path, build(Suite, given, "the test"), studies, "cifar10:n=100")
+    assert read_suite(path).source == written
+
+
 def test_a_task_that_ended_is_written_down_although_the_next_fails(
     call: Call, tmp_path: Path
 ) -> None:
