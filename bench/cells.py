@@ -46,6 +46,7 @@ class TeacherSpec:
         device: device type.
         checkpoint: sha256 of the file its weights come from; empty when it is trained here.
         objective: what trains it for one method alone; ``None`` for the task's common teacher.
+        task_code: hash of the task's source; empty for the suite's own tasks.
     """
 
     task: str
@@ -58,6 +59,7 @@ class TeacherSpec:
     device: str
     checkpoint: str = ""
     objective: Objective | None = None
+    task_code: str = ""
 
     @property
     def key(self) -> str:
@@ -78,6 +80,8 @@ class TeacherSpec:
             parts.append(self.checkpoint)
         if self.objective:
             parts.append(asdict(self.objective))
+        if self.task_code:
+            parts.append({"task_code": self.task_code})
         return content_hash([*parts, _kind(self.device)])
 
     def overridden(self) -> dict[str, Any]:
@@ -104,6 +108,7 @@ class GeneratorSpec:
         seed: the generator's own seed, the same for all student seeds.
         device: device type.
         judge: the teacher whose accuracy on reconstructions is measured; shapes nothing.
+        task_code: hash of the task's source; empty for the suite's own tasks.
     """
 
     task: str
@@ -116,6 +121,7 @@ class GeneratorSpec:
     seed: int
     device: str
     judge: TeacherSpec
+    task_code: str = ""
 
     @property
     def key(self) -> str:
@@ -133,6 +139,8 @@ class GeneratorSpec:
         # of retrieval, whose generator writes queries
         shaping |= {name: values[name] for name in ("dataset", "query_length") if name in values}
         parts = [GENERATORS, self.task, shaping, self.source, self.fingerprint, self.vocabulary]
+        if self.task_code:
+            parts.append({"task_code": self.task_code})
         return content_hash([*parts, self.seed, _kind(self.device)])
 
     @property
@@ -171,6 +179,8 @@ class Cell:
             is of the kind "oracle".
         not_like_for_like: the card's remark of that name, for the reports.
         generator: the generator it needs, or ``None``.
+        task_code: hash of the task's source; empty for the suite's own tasks, whose code the
+            protocol's version covers.
     """
 
     kind: str
@@ -198,6 +208,7 @@ class Cell:
     oracle: bool = False
     not_like_for_like: str = ""
     generator: GeneratorSpec | None = None
+    task_code: str = ""
 
     @property
     def key(self) -> str:
@@ -214,11 +225,15 @@ class Cell:
         if self.variant.teacher_data == "all":
             # for all methods: a table of its own needs a reference of its own
             preset["teacher_data"] = "all"
-        parts = {} if self.generator is None else {"generator": [self.generator.key, variants]}
+        parts: dict[str, Any] = {}
+        if self.generator is not None:
+            parts["generator"] = [self.generator.key, variants]
         if self.teacher is None and preset.get("mined_negatives"):
             mining, training = (self.preset_values[f"{of}recipe"] for of in ("teacher_", ""))
             if mining["precision"] != training["precision"]:  # which is in the key already
                 parts["mined"] = [mining["precision"]]
+        if self.task_code:
+            parts["task_code"] = self.task_code
         return content_hash(
             {
                 **parts,
@@ -263,6 +278,7 @@ class Cell:
             "config": dict(self.config),
             "code": self.code,
             "task": self.full_task,
+            **({"task_code": self.task_code} if self.task_code else {}),
             "preset": self.preset,
             # a variant is another task, not another size of it
             "overrides": {k: v for k, v in self.overrides.items() if k not in OPTIONS},

@@ -236,6 +236,7 @@ def _bare_cell(task: Task, origin: Origin, contender: Contender, device: str) ->
         seed=0,
         teacher=None,
         device=device,
+        task_code=_task_code(type(task)),
     )
 
 
@@ -260,6 +261,7 @@ def _teacher(
         device=device,
         checkpoint=_checkpoint_sha256(task),
         objective=_objective(cls, config, task),
+        task_code=_task_code(type(task)),
     )
 
 
@@ -298,7 +300,13 @@ def _generator(task: Task, teacher: TeacherSpec) -> GeneratorSpec:
         seed=teacher.seed,
         device=teacher.device,
         judge=teacher,
+        task_code=teacher.task_code,
     )
+
+
+def _task_code(cls: type[Task]) -> str:
+    """Return the hash of the source of a task that is not the suite's own."""
+    return "" if cls.__module__.startswith("bench.") else code_hash(cls)
 
 
 def _checkpoint_sha256(task: Task) -> str:

@@ -97,6 +97,8 @@ def differs_before(record: Mapping[str, Any], cell: Cell, threads: int) -> list[
         then = record["cell"]
         if cell.code != then.get("code"):
             notes.append("the method's code has been changed since")
+        if cell.task_code != then.get("task_code", ""):
+            notes.append("the task's code has been changed since, or was not recorded")
         if cell.origin["fingerprint"] != (record.get("data") or {}).get("fingerprint"):
             notes.append("the data is not the same")
         teacher = (record.get("teacher") or {}).get("key")

@@ -1,4 +1,4 @@
-"""What of a method's source code counts when it is asked whether a cell has been run."""
+"""What of a method's or task's source counts when it is asked whether a cell has been run."""
 
 from __future__ import annotations
 

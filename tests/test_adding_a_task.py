@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from plug_ins import forget_plug_ins
 from processes import ROOT
 
 from bench.cells import Cell
@@ -76,6 +78,35 @@ def test_other_data_makes_other_cells_and_variants_come_with_the_family(shapes: 
     np.savez(shapes.with_suffix(".npz"), **kept)
     (after,) = planned(shapes, "shapes")
     assert after.key != before.key and after.teacher.key != before.teacher.key
+
+
+def test_other_code_makes_other_cells_teachers_and_generators(shapes: Path, tmp_path: Path) -> None:
+    code = shapes.read_text(encoding="utf-8")
+
+    def keys(name: str, code: str) -> list[str]:
+        plugin = tmp_path / name / "shapes.py"
+        plugin.parent.mkdir()
+        plugin.write_text(code, encoding="utf-8")
+        shutil.copy(shapes.with_suffix(".npz"), plugin.parent)
+        forget_plug_ins()
+        load_plugin(str(plugin))
+        suite = Suite(methods=("scratch", "tgt"), tasks=("shapes",), seeds=(0,))
+        scratch, tgt = make_plan(suite, device="cpu", plugins=(str(plugin),)).cells
+        assert tgt.teacher and tgt.generator
+        assert scratch.described()["task_code"] == scratch.task_code
+        return [scratch.key, tgt.key, tgt.teacher.key, tgt.generator.key]
+
+    before = keys("one", code)
+    assert keys("two", code.replace("# validation:", "# held out:")) == before
+    after = keys("three", code.replace("carve(labels, 0.1)", "carve(labels, 0.2)"))
+    assert not set(before) & set(after)
+
+
+def test_the_suites_own_tasks_have_no_code_in_their_keys() -> None:
+    suite = Suite(methods=("kd",), tasks=("cifar10", "amazon", "msmarco"), seeds=(0,))
+    for cell in make_plan(suite, device="cpu").cells:
+        assert cell.teacher and cell.task_code == cell.teacher.task_code == ""
+        assert "task_code" not in cell.described()
 
 
 def test_data_that_is_gone_is_said(shapes: Path) -> None:
