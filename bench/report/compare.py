@@ -28,8 +28,9 @@ Verdict = Literal[
     "only A",
     "only B",
     "no common seeds",
+    "seeds gone",
 ]
-BAD = frozenset({"worse", "failing", "only A", "no common seeds"})
+BAD = frozenset({"worse", "failing", "only A", "no common seeds", "seeds gone"})
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,8 @@ def _verdict(change: Change, tolerance: float | None) -> Verdict:
     if a.scores == b.scores:
         return "same"
     judged = _judged(held, change.metric, tolerance)
+    if judged not in BAD and a.scores.keys() - b.scores.keys():
+        return "seeds gone"
     fixed = a.failed > b.failed and b.ok > a.ok
     return "fixed" if fixed and judged not in BAD else judged
 

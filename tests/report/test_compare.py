@@ -147,6 +147,16 @@ def test_results_without_a_common_seed_do_not_pass_in_silence(more: int) -> None
     assert found.worse
 
 
+def test_seeds_that_are_gone_do_not_pass_in_silence() -> None:
+    found = held(runs(seeds=5), runs(seeds=2))
+    assert [change.verdict for change in found.changes] == ["seeds gone"]
+    assert found.worse
+    assert verdicts(runs(seeds=5), runs(seeds=2), tolerance=1.0) == ["seeds gone"]
+    assert verdicts(runs(seeds=7), runs(0.03, seeds=6, noise=2)) == ["seeds gone"]
+    assert verdicts(runs(seeds=5), runs(-0.03, seeds=2), tolerance=1.0) == ["worse"]
+    assert verdicts(runs(seeds=2), runs(seeds=5)) == ["too few seeds"]  # more of them is no loss
+
+
 def test_unrelated_sets_do_not_change_alarms_at_five_percent_each() -> None:
     """Many comparisons without a difference: Holm's correction keeps alarms of the whole rare."""
     import numpy as np
