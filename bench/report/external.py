@@ -129,6 +129,10 @@ def _from_csv(path: Path, data: bytes, mark: Mapping[str, str]) -> list[Record]:
     records: list[Record] = []
     lines: dict[str, int] = {}
     try:
+        heads = list(reader.fieldnames or ())
+        twice = next((name for name in heads if heads.count(name) > 1), None)
+        if twice is not None:
+            raise BenchError(f"{path.name}: column '{twice}' is there twice", "each column once")
         for values in reader:
             line = reader.line_num
             if None in values or None in values.values():

@@ -103,6 +103,14 @@ def test_a_bad_line_is_named_and_nothing_is_written(
     assert not (tmp_path / "results").exists()
 
 
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "paper.csv"
+    path.write_text("task,method,seed,score,score\ncifar10,kd,0,0.7,0.9\n", encoding="utf-8")
+    with pytest.raises(BenchError, match="column 'score' is there twice"):
+        import_results(path, "A", tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
 def test_other_bad_input(tmp_path: Path) -> None:
     def refused(path: Path, said: str, origin: str = "A") -> None:
         with pytest.raises(BenchError, match=said):
