@@ -201,7 +201,7 @@ _LATEX = {
 def latex_escape(shown: object) -> str:
     """Make ``shown`` inert in LaTeX: one line, no command, nothing a plain engine cannot set.
 
-    Accents are dropped and other letters beyond ASCII are written by their code point.
+    Accents are dropped and all else beyond ASCII is written by its code point.
     """
     return "".join(_latex_character(character) for character in " ".join(str(shown).split()))
 
@@ -211,9 +211,11 @@ def _latex_character(character: str) -> str:
         return _LATEX[character]
     if " " <= character <= "~":
         return character
-    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-    # a control character is its own plain form
-    return latex_escape(plain) if plain not in ("", character) else f"U+{ord(character):04X}"
+    # a letter with accents alone: ½ is not 12, and ≠ is not =
+    base, *marks = list(unicodedata.normalize("NFD", character))
+    if marks and base.isascii() and base.isalpha() and all(map(unicodedata.combining, marks)):
+        return base
+    return f"U+{ord(character):04X}"
 
 
 def latex_document(tables: Iterable[str]) -> str:

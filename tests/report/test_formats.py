@@ -90,6 +90,18 @@ def test_latex_leaves_no_active_character() -> None:
     assert latex_escape("\n a \t b") == "a b"
 
 
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        *[("é", "e"), ("Ǖ", "U"), ("ệ", "e"), ("n²", "n$^2$")],
+        *[("≠", "U+2260"), ("½", "U+00BD"), ("10⁵", "10U+2075"), ("kd¹", "kdU+00B9")],
+        *[("ﬁ", "U+FB01"), ("\x07", "U+0007"), ("中", "U+4E2D")],
+    ],
+)
+def test_latex_drops_accents_and_changes_no_meaning(given: str, written: str) -> None:
+    assert latex_escape(given) == written
+
+
 def test_latex_has_the_structure_of_a_booktabs_table() -> None:
     lines = latex_table(TABLE).splitlines()
     places = [lines.index(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")]
