@@ -57,6 +57,7 @@ def suite_of(record: Mapping[str, Any]) -> Suite:
     ]
     if lacking or "external" in record:
         raise BenchError("the record is not of a run of this suite", "one that 'bench run' wrote")
+    _check_shape(record)
     hidden = [name for name, value in cell["options"].items() if _hides(value)]
     hidden += [name for name, value in leaves(cell["preset_values"]) if _hides(value)]
     if hidden:
@@ -76,6 +77,15 @@ def suite_of(record: Mapping[str, Any]) -> Suite:
     suite = build(Suite, asked, "the record's cell")
     changed = {name: then for name, (then, _) in changed_values(record, suite).items()}
     return suite.model_copy(update={"overrides": {**suite.overrides, **changed}})
+
+
+def _check_shape(record: Mapping[str, Any]) -> None:
+    """Raise :class:`BenchError` for what would come out only while, or after, the cell is run."""
+    if not isinstance(record["cell"].get("overrides") or {}, dict):
+        raise BenchError("the record's cell.overrides is no object", "names with their values")
+    epochs = record.get("epochs") or []
+    if not isinstance(epochs, list) or not all(isinstance(epoch, dict) for epoch in epochs):
+        raise BenchError("the record's epochs are no list of objects", "one object an epoch")
 
 
 def changed_values(record: Mapping[str, Any], suite: Suite) -> dict[str, tuple[Any, Any]]:

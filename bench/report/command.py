@@ -26,7 +26,11 @@ def print_tables(results: Path, choice: Choice, out: Path | None, console: Conso
     else:
         from bench.store import write_atomically
 
-        write_atomically(out, written.encode())
+        try:
+            write_atomically(out, written.encode())
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            message = f"--out '{out}' cannot be written: {error.strerror}"
+            raise BenchError(message, "a file to write") from error
         console.print(f"written: {out}", markup=False, soft_wrap=True)
     return _say_problems(context)
 

@@ -101,9 +101,15 @@ def import_results(path: Path, origin: str, results: Path, *, replace: bool = Fa
     root = results / FOLDER / hashlib.sha256(name.encode()).hexdigest()[:12]
     for record in records:
         there = record_path(root, record)
-        if there.exists() and not replace and read_record(there)["metrics"] != record["metrics"]:
+        if replace or not there.exists():
+            continue
+        if read_record(there).get("metrics") != record.get("metrics"):  # a failed cell has none
             raise BenchError(f"'{there.name}' was imported before and differs", "use --replace")
-    return [write_record(root, record) for record in records]
+    try:
+        return [write_record(root, record) for record in records]
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        message = f"'{results}' cannot be written: {error.strerror}"
+        raise BenchError(message, "use --results") from error
 
 
 def _from_record(path: Path, mark: Mapping[str, str]) -> Record:

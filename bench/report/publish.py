@@ -42,8 +42,8 @@ def publish(results: Path, out: Path, *, predictions: bool = False) -> Publicati
         predictions: publish the saved predictions too, which are large.
 
     Raises:
-        BenchError: ``out`` holds something else, lies within ``results`` or holds it, or there
-            are no records.
+        BenchError: ``out`` holds something else, lies within ``results`` or holds it, or cannot
+            be written, or there are no records.
     """
     source, target = results.resolve(), out.resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
@@ -59,7 +59,11 @@ def publish(results: Path, out: Path, *, predictions: bool = False) -> Publicati
         "badge.svg": badge(context).encode(),
         ".nojekyll": b"",
     }
-    paths, _ = write_files(out, made)
+    try:
+        paths, _ = write_files(out, made)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        message = f"'{out}' cannot be written: {error.strerror}"
+        raise BenchError(message, "choose another folder") from error
     return Publication(context, paths)
 
 

@@ -40,3 +40,23 @@ def test_import_takes_in_a_table_once_and_replaces_when_told(call: Call, tmp_pat
     (tmp_path / "paper.csv").write_text("task,method,seed,score\ncifar10,kd,0,0.8\n")
     assert call(*words).code == 2
     assert call(*words, "--replace").code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("report", "--task", "amazon", "--out", "afile/x.md"),
+        ("publish", "afile/sub"),
+        ("import", "paper.csv", "--origin", "A Paper", "--results", "afile"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_file_where_a_folder_is_needed_is_told_in_one_line(
+    call: Call, results: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "afile").write_text("mine")
+    (tmp_path / "paper.csv").write_text("task,method,seed,score\ncifar10,kd,0,0.7\n")
+    said = call(*words)
+    assert said.code == 2
+    assert "cannot be written" in said.err and said.err.count("\n") == 1
+    assert (tmp_path / "afile").read_text() == "mine"

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from factory import record, runs_of
+from factory import failure, record, runs_of
 
 from bench.errors import BenchError
 from bench.report import write_reports
@@ -61,6 +61,16 @@ def test_importing_twice_changes_nothing_and_a_different_number_needs_to_be_mean
     assert len(read_records(results)[0]) == 2
     import_results(table, "B", results)
     assert len(read_records(results)[0]) == 4
+
+
+def test_a_failed_record_may_be_imported_twice(tmp_path: Path) -> None:
+    made = failure("kd", 0, "no")
+    path = write_record(tmp_path / "theirs", made)
+    results = tmp_path / "results"
+    assert import_results(path, "A", results) == import_results(path, "A", results)
+    write_record(tmp_path / "theirs", {**made, "metrics": record("kd", 0, 0.8)["metrics"]})
+    with pytest.raises(BenchError, match="imported before and differs"):
+        import_results(path, "A", results)
 
 
 def test_a_record_of_another_machine_is_marked_and_cannot_pass_for_ours(tmp_path: Path) -> None:
