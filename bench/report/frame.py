@@ -42,6 +42,8 @@ COLUMNS = [
 FURTHER = "further_"  # prefix of the columns of further held-out splits
 LARGEST = 1e12  # no score is beyond it
 UNKNOWN_DEVICE = "unknown device"
+# what reading the fields of a malformed record may raise
+MALFORMED = (AttributeError, LookupError, TypeError, ValueError, OverflowError)
 MARK = "†"  # beside a method that must not be read as like for like
 
 
@@ -98,7 +100,7 @@ def collect(records: Iterable[Record], agreement: Mapping[str, float] | None = N
     for record in records:
         try:
             rows.append({**_row(record), "agreement": agreement.get(str(record["key"]))})
-        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+        except MALFORMED as error:
             name = str(record.get("key"))[:12]
             problems.append(f"record {name}: malformed ({type(error).__name__}: {error})")
     malformed = len(problems)
@@ -123,6 +125,15 @@ def collect(records: Iterable[Record], agreement: Mapping[str, float] | None = N
     extra = sorted({name for row in chosen for name in row} - set(COLUMNS))
     frame = pd.DataFrame({name: _column(chosen, name) for name in (*COLUMNS, *extra)})
     return Collected(frame, len(rows) - len(chosen), sorted(problems), malformed)
+
+
+def usable(record: Record) -> bool:
+    """Return whether :func:`collect` can use ``record`` at all."""
+    try:
+        _row(record)
+    except MALFORMED:
+        return False
+    return True
 
 
 def _column(rows: Iterable[Mapping[str, Any]], name: str) -> pd.Series:

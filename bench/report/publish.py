@@ -13,9 +13,13 @@ import bench
 from bench.errors import BenchError
 from bench.report import render
 from bench.report.content import Context
+from bench.report.costs import usable_costs
 from bench.report.files import SUMS, read_sums, write_files
+from bench.report.frame import usable
+from bench.report.sample_files import showable
 from bench.report.sections import distinct
 from bench.report.select import load
+from bench.store import read_record, record_files
 
 README = """# Distillation Bench: published results
 
@@ -72,14 +76,34 @@ def _ours(out: Path) -> bool:
 
 
 def _records(source: Path, predictions: bool) -> dict[str, bytes]:
-    """Return records and cost records by path; links that lead elsewhere are left out."""
-    kinds = (".json", ".npz") if predictions else (".json", ".each.npz")
+    """Return by path the records that the report could use, and what lies beside them.
+
+    Links that lead elsewhere are left out, and whatever is hidden.
+    """
+    paths = [path for path in source.rglob("*.cost.json") if _usable(path)]
+    for path in filter(_usable, record_files(source)):
+        samples = path.with_suffix(".samples.json")
+        paths += [path, path.with_suffix(".each.npz")]
+        paths += [samples] if showable(samples) else []
+        paths += [path.with_suffix(".npz")] if predictions else []
     found = {}
-    for path in sorted(source.rglob("*")):
+    for path in sorted(paths):
+        name = path.relative_to(source)
         inside = path.is_file() and path.resolve().is_relative_to(source)
-        if inside and path.name.endswith(kinds) and not path.name.startswith("."):
-            found[f"results/{path.relative_to(source).as_posix()}"] = path.read_bytes()
+        if inside and not any(part.startswith(".") for part in name.parts):
+            found[f"results/{name.as_posix()}"] = path.read_bytes()
     return found
+
+
+def _usable(path: Path) -> bool:
+    """Return whether the report took the record, or cost record, in ``path``."""
+    try:
+        record = read_record(path)
+    except BenchError:
+        return False
+    if path.name.endswith(".cost.json"):
+        return bool(usable_costs([record])[0])
+    return usable(record)
 
 
 def citation(context: Context) -> str:

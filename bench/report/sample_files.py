@@ -24,6 +24,10 @@ SCHEMA = 1
 MOST_BYTES = 20 * 2**20
 MOST_SAMPLES = 64
 MOST_PIXELS = 2**20  # of one image
+# what reading a file that is not as it should be may raise
+UNUSABLE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,20 @@ def read_samples(results: Path) -> tuple[list[Samples], list[str]]:
     for path in sorted(results.rglob("*.samples.json")):
         try:
             found.append(parse(json.loads(read_text(path, MOST_BYTES))))
-        except (
-            OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError,
-            RecursionError,
-        ) as error:  # fmt: skip
+        except UNUSABLE as error:
             where = path.relative_to(results).as_posix()
             what = text.without_paths(text.first_line(str(error)))
             problems.append(f"{where}: no readable samples: {type(error).__name__}: {what}")
     return found, problems
+
+
+def showable(path: Path) -> bool:
+    """Return whether the sample file ``path`` can be shown."""
+    try:
+        parse(json.loads(read_text(path, MOST_BYTES)))
+    except UNUSABLE:
+        return False
+    return True
 
 
 def parse(values: Mapping[str, Any]) -> Samples:

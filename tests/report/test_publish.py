@@ -77,6 +77,30 @@ def test_a_link_out_of_the_results_is_not_published(results: Path, tmp_path: Pat
     assert "results/link.json" not in everything(tmp_path / "site")
 
 
+def test_only_what_the_report_used_is_published(results: Path, tmp_path: Path) -> None:
+    kept = sorted(results.rglob("seed1-*.json"))[0]
+    made = json.loads(kept.read_text(encoding="utf-8"))
+    malformed = write_record(results, {**made, "key": "0" * 64, "parameters": [1]})
+    (results / ".leases").mkdir()
+    (results / ".leases" / "a.json").write_text("{}", encoding="utf-8")
+    (results / ".old").mkdir()
+    (results / ".old" / "seed.json").write_bytes(kept.read_bytes())
+    (results / "private.json").write_text("{}", encoding="utf-8")
+    (results / "b.cost.json").write_text("{}", encoding="utf-8")
+    kept.with_suffix(".each.npz").write_bytes(b"scores")
+    kept.with_suffix(".samples.json").write_text("{}", encoding="utf-8")
+    (kept.parent / "stray.each.npz").write_bytes(b"scores")
+    publish(results, tmp_path / "site", predictions=True)
+    files = {name for name in everything(tmp_path / "site") if name.startswith("results/")}
+    beside = kept.with_suffix(".each.npz").relative_to(results).as_posix()
+    records = [path for path in results.rglob("seed?-*.json") if ".samples" not in path.name]
+    taken = {path.relative_to(results).as_posix() for path in records if path != malformed}
+    assert {name for name in files if name.endswith(".json")} == {
+        f"results/{name}" for name in (*taken, "a.cost.json")
+    }
+    assert {name for name in files if name.endswith(".each.npz")} == {f"results/{beside}"}
+
+
 def test_a_folder_with_something_else_is_left_alone(results: Path, tmp_path: Path) -> None:
     out = tmp_path / "site"
     out.mkdir()
