@@ -24,9 +24,12 @@ from bench.store import read_record, record_files
 README = """# Distillation Bench: published results
 
 `index.html` is the page, `leaderboard.md` the same as text, `tables/` and `figures/` for papers,
-`results/` the records that all of it is rendered from (one JSON file a cell). Check that nothing
-changed on the way with `sha256sum --check SHA256SUMS`, and render it again with
-`python -m bench report --results results --reports again`.
+`results/` the records that it is rendered from (one JSON file a cell). Only the agreement of
+student and teacher is read off saved predictions, large `.npz` files that are here where they
+were published with `--predictions`. Check that nothing changed on the way with
+`sha256sum --check SHA256SUMS`, and render it again with
+`python -m bench report --results results --reports again`; without the predictions the agreement
+is then left out.
 """
 
 

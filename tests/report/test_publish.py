@@ -70,6 +70,13 @@ def test_predictions_only_when_asked_for(results: Path, tmp_path: Path) -> None:
     assert sum(name.endswith(".npz") for name in everything(tmp_path / "site")) == 1
 
 
+def test_the_readme_says_what_needs_the_predictions(results: Path, tmp_path: Path) -> None:
+    publish(results, tmp_path / "site")
+    told = " ".join((tmp_path / "site" / "README.md").read_text(encoding="utf-8").split())
+    assert "Only the agreement of student and teacher is read off saved predictions" in told
+    assert "records that all of it is rendered from" not in told
+
+
 def test_a_link_out_of_the_results_is_not_published(results: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.json").write_text("{}", encoding="utf-8")
     (results / "link.json").symlink_to(tmp_path / "secret.json")
