@@ -89,7 +89,7 @@ def _closed(line: Line, section: Section) -> Value:
     if line.closed is not None:
         shown = f"{line.closed * 100:.0f}"
         return Value("0" if shown == "-0" else shown, line.closed)
-    no_gap = line.gain is not None and section.teacher is not None
+    no_gap = line.gain is not None and line.teacher is not None
     return Value("no gap" if no_gap else text.NOTHING)
 
 

@@ -344,8 +344,13 @@ def _tell_teachers_apart(rows: list[dict[str, Any]]) -> None:
         first = min(row["teacher_seed"] for row in taught)
         for row in taught:
             if row["teacher_seed"] != first:
-                row["label"] += f" (teacher seed {row['teacher_seed']:g})"
+                row["label"] += teacher_mark(row["teacher_seed"])
                 row["teacher_score"] = None
+
+
+def teacher_mark(seed: float) -> str:
+    """Return what the label of a row ends in that another teacher taught than the table's own."""
+    return f" (teacher seed {seed:g})"
 
 
 def _table(row: Mapping[str, Any]) -> tuple[str, ...]:

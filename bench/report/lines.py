@@ -61,6 +61,7 @@ class Line:
         gain: over the reference, positive is better; None without a reference.
         paired: whether the gain was taken seed by seed, or between two means.
         closed: share of the teacher gap, None where there is no gap.
+        teacher: mean score of the teacher that the gap is measured to; None where it is not known.
         versus: held against the plain student and against plain distillation, by their names.
         agreement: share of test samples on which student and teacher predict the same.
         further: spread on further held-out splits, by split name.
@@ -81,6 +82,7 @@ class Line:
     gain: Gain | None
     paired: bool
     closed: float | None
+    teacher: float | None
     versus: Mapping[str, Versus]
     agreement: Spread | None
     deployed: float | None
@@ -193,6 +195,7 @@ def line_of(
         gain=gain,
         paired=paired,
         closed=closed,
+        teacher=teacher,
         versus=versus,
         agreement=_spread(ok, "agreement"),
         deployed=_median(ok, "deployed"),

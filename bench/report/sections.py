@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.frame import CEILING, FURTHER, REFERENCE
+from bench.report.frame import CEILING, FURTHER, REFERENCE, teacher_mark
 from bench.report.lines import Line, Row, by_seed, corrected, hold, line_of, present
 from bench.report.names import file_name
 from bench.report.presets import taken_apart, told
@@ -177,7 +177,10 @@ def section_of(cells: pd.DataFrame) -> Section:
     # Which seeds were meant to run is read off the methods; only a baseline may have just one.
     compared = cells[(cells.kind == "method") | (cells.label == REFERENCE)]
     seeds = {int(seed) for seed in compared.seed}
-    lines = [line_of(rows[label], seeds, scores, ceiling, direction) for label in sorted(rows)]
+    lines = [
+        line_of(part, seeds, scores, _teacher_of(part, scores, ceiling), direction)
+        for _, part in sorted(rows.items())
+    ]
 
     def place(line: Line) -> tuple[bool, float, str]:
         score = improvement(line.best.mean, 0.0, direction) if line.best else 0.0
@@ -197,3 +200,14 @@ def section_of(cells: pd.DataFrame) -> Section:
         cells=cells,
         rows=rows,
     )
+
+
+def _teacher_of(
+    part: Sequence[Row], scores: Mapping[str, Mapping[int, float]], own: float | None
+) -> float | None:
+    """Return the mean score of the teacher that taught ``part``: ``own``, or that of its mark."""
+    label, seed = str(part[0]["label"]), part[0]["teacher_seed"]
+    if seed is None or not label.endswith(mark := teacher_mark(seed)):
+        return own
+    found = scores.get(CEILING + mark)
+    return mean_and_sd(found.values()).mean if found else None

@@ -260,6 +260,22 @@ def test_a_second_teacher_and_a_plain_student_without_parameters_are_what_they_a
     assert "beats the best trained student, scratch with 70.00" in page
 
 
+def test_the_gap_of_another_teachers_rows_is_the_gap_to_that_teacher() -> None:
+    def of_second(made: Record) -> Record:
+        made["cell"]["teacher_seed"] = 1
+        return made
+
+    plain = [*runs("scratch", [0.5]), *runs("kd", [0.6]), record("teacher", 0, 0.9, teacher=None)]
+    taught = of_second(record("kd", 0, 0.6, finished="2025-03-02T10:00:00+00:00"))
+    page = render([*plain, taught])
+    assert cells(page, "kd")[5] == "25"
+    assert cells(page, "kd (teacher seed 1)")[4:6] == ["+10.00", "-"]  # its teacher has no row
+    page = render([*plain, taught, of_second(record("teacher", 0, 0.8))])
+    assert cells(page, "kd")[5] == "25"
+    assert cells(page, "kd (teacher seed 1)")[5] == "33"
+    assert cells(page, "*teacher (teacher seed 1)*")[5] == "100"
+
+
 def test_seeds_are_counted_where_rows_are_held_against_each_other() -> None:
     page = render([*runs("scratch", [0.7] * 5), *runs("kd", [0.8, 0.81, 0.79])])
     assert "3 seeds: too few for tests (5 are needed)." in page  # and scratch is bold
