@@ -301,12 +301,10 @@ def check_writable(folder: Path) -> None:
 def write_report(results: Path, reports: Path, console: Console) -> int:
     """Render the reports and say where they are; returns the exit status."""
     from bench.report import write_reports
+    from bench.store import writing
 
-    try:
+    with writing(f"'{reports}'", "use --reports"):
         summary = write_reports(results, reports)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        message = f"'{reports}' cannot be written: {error.strerror}"
-        raise BenchError(message, "use --reports") from error
     for problem in summary.problems:
         warn(problem, console)
     console.print(f"{summary.records} records rendered:")

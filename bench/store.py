@@ -16,6 +16,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,19 @@ def samples_path(root: Path, record: Mapping[str, Any]) -> Path:
 def each_path(root: Path, record: Mapping[str, Any]) -> Path:
     """Return where what single test samples scored belongs: small, unlike the predictions."""
     return record_path(root, record).with_suffix(".each.npz")
+
+
+@contextmanager
+def writing(what: str, hint: str) -> Iterator[None]:
+    """Refuse a place that cannot be written in one line; a full disk is not caught here.
+
+    Raises:
+        BenchError: for a file where a folder is needed, or the other way round, or no permission.
+    """
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise BenchError(f"{what} cannot be written: {error.strerror}", hint) from error
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:

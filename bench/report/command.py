@@ -24,13 +24,10 @@ def print_tables(results: Path, choice: Choice, out: Path | None, console: Conso
         # as it is: a table that is piped on must not be wrapped or coloured
         console.file.write(written)
     else:
-        from bench.store import write_atomically
+        from bench.store import write_atomically, writing
 
-        try:
+        with writing(f"--out '{out}'", "a file to write"):
             write_atomically(out, written.encode())
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            message = f"--out '{out}' cannot be written: {error.strerror}"
-            raise BenchError(message, "a file to write") from error
         console.print(f"written: {out}", markup=False, soft_wrap=True)
     return _say_problems(context)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.report import text
 from bench.report.content import Block, Bullets, Context, Table, Text, Value
-from bench.report.frame import UNKNOWN_DEVICE, finite, preset_name, shown, shown_label
+from bench.report.frame import MALFORMED, UNKNOWN_DEVICE, finite, preset_name, shown, shown_label
 from bench.report.lines import Line
 from bench.report.sections import Section
 from bench.store import Record
@@ -89,7 +89,7 @@ def usable_costs(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
             shown_label(record["cell"])
             cost({str(record["teacher_served"]): record})
             usable.append(record)
-        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+        except MALFORMED as error:
             name = str(record.get("key"))[:12]
             problems.append(f"cost record {name}: malformed ({type(error).__name__}: {error})")
     return usable, problems

@@ -20,7 +20,7 @@ from bench.errors import BenchError
 from bench.report.frame import collect
 from bench.report.rows import OURS
 from bench.report.text import UNBOUNDED_METRICS
-from bench.store import SCHEMA, Record, read_record, record_path, write_record
+from bench.store import SCHEMA, Record, read_record, record_path, write_record, writing
 
 FOLDER = "external"
 MOST_BYTES = 50 * 2**20
@@ -105,11 +105,8 @@ def import_results(path: Path, origin: str, results: Path, *, replace: bool = Fa
             continue
         if read_record(there).get("metrics") != record.get("metrics"):  # a failed cell has none
             raise BenchError(f"'{there.name}' was imported before and differs", "use --replace")
-    try:
+    with writing(f"'{results}'", "use --results"):
         return [write_record(root, record) for record in records]
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        message = f"'{results}' cannot be written: {error.strerror}"
-        raise BenchError(message, "use --results") from error
 
 
 def _from_record(path: Path, mark: Mapping[str, str]) -> Record:

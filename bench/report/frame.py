@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.config import written
+from bench.config import leaves, written
 from bench.privacy import one_line
 from bench.report.presets import joined
 from bench.report.text import first_line, without_paths
@@ -43,7 +43,14 @@ FURTHER = "further_"  # prefix of the columns of further held-out splits
 LARGEST = 1e12  # no score is beyond it
 UNKNOWN_DEVICE = "unknown device"
 # what reading the fields of a malformed record may raise
-MALFORMED = (AttributeError, LookupError, TypeError, ValueError, OverflowError)
+MALFORMED = (
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+)
 MARK = "†"  # beside a method that must not be read as like for like
 
 
@@ -178,7 +185,8 @@ def _asked(record: Record) -> dict[str, Any]:
     """Return what cell it is."""
     cell = record["cell"]
     values = cell.get("preset_values")
-    recipe = values.get("recipe") if isinstance(values, dict) else None
+    values = values if isinstance(values, dict) else {}
+    recipe = values.get("recipe")
     recipe = recipe if isinstance(recipe, dict) else {}
     return {
         # whose results these are; nothing imported ever stands in one table with our own
@@ -195,7 +203,8 @@ def _asked(record: Record) -> dict[str, Any]:
         "learning_rate": finite(recipe.get("learning_rate")),
         "teacher_seed": finite(cell.get("teacher_seed")),
         "version": _version(cell),
-        "settings": _flat(values if isinstance(values, dict) else {}),
+        # where the data came from is told elsewhere
+        "settings": {name: written(v) for name, v in leaves(values) if name != "source"},
     }
 
 
@@ -203,17 +212,6 @@ def _version(cell: Mapping[str, Any]) -> str:
     """Return a short name for the code and the whole options of the cell's method."""
     told = json.dumps([cell.get("code"), cell.get("config")], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:12]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return what a cell was run with, by dotted name; where data came from is told elsewhere."""
-    flat: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        elif f"{prefix}{name}" != "source":
-            flat[f"{prefix}{name}"] = written(value)
-    return flat
 
 
 def _came_out(record: Record, metric: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from bench.report.frame import usable
 from bench.report.sample_files import showable
 from bench.report.sections import distinct
 from bench.report.select import load
-from bench.store import read_record, record_files
+from bench.store import read_record, record_files, writing
 
 README = """# Distillation Bench: published results
 
@@ -66,11 +66,8 @@ def publish(results: Path, out: Path, *, predictions: bool = False) -> Publicati
         "badge.svg": badge(context).encode(),
         ".nojekyll": b"",
     }
-    try:
+    with writing(f"'{out}'", "choose another folder"):
         paths, _ = write_files(out, made)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        message = f"'{out}' cannot be written: {error.strerror}"
-        raise BenchError(message, "choose another folder") from error
     return Publication(context, paths)
 
 

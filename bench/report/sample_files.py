@@ -88,7 +88,7 @@ def read_samples(results: Path) -> tuple[list[Samples], list[str]]:
     found, problems = [], []
     for path in sorted(results.rglob("*.samples.json")):
         try:
-            found.append(parse(json.loads(read_text(path, MOST_BYTES))))
+            found.append(_read(path))
         except UNUSABLE as error:
             where = path.relative_to(results).as_posix()
             what = text.without_paths(text.first_line(str(error)))
@@ -99,10 +99,14 @@ def read_samples(results: Path) -> tuple[list[Samples], list[str]]:
 def showable(path: Path) -> bool:
     """Return whether the sample file ``path`` can be shown."""
     try:
-        parse(json.loads(read_text(path, MOST_BYTES)))
+        _read(path)
     except UNUSABLE:
         return False
     return True
+
+
+def _read(path: Path) -> Samples:
+    return parse(json.loads(read_text(path, MOST_BYTES)))
 
 
 def parse(values: Mapping[str, Any]) -> Samples:

@@ -309,9 +309,8 @@ def spelt(overrides: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         BenchError: for a setting that is given in two spellings.
     """
-    full = {path: f"recipe.{path}" if path in SHORT else path for path in overrides}
     for path, other in itertools.permutations(overrides, 2):
-        if f"{full[path]}.".startswith(f"{full[other]}."):
+        if f"{_full(path)}.".startswith(f"{_full(other)}."):
             raise BenchError(f"settings '{other}' and '{path}' are one and the same", "give one")
     return {_short(path): value for path, value in overrides.items()}
 
@@ -325,7 +324,7 @@ def changed(preset: Preset, made: Preset, overrides: Mapping[str, Any]) -> dict[
     before, now = (dict(leaves(each.model_dump(mode="json"))) for each in (preset, made))
     found: dict[str, Any] = {}
     for path, value in overrides.items():
-        full = f"recipe.{path}" if path in SHORT else path
+        full = _full(path)
         if full in before and full not in now:  # a whole recipe where the preset has none
             found[path] = value
             continue
@@ -337,8 +336,12 @@ def changed(preset: Preset, made: Preset, overrides: Mapping[str, Any]) -> dict[
     return found
 
 
+def _full(path: str) -> str:
+    return f"recipe.{path}" if path in SHORT else path
+
+
 def _short(path: str) -> str:
-    return next((name for name in SHORT if path == f"recipe.{name}"), path)
+    return next((name for name in SHORT if path == _full(name)), path)
 
 
 def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
@@ -351,7 +354,7 @@ def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
         if path == "source":  # BENCH_DATA would overrule it
             raise BenchError(f"{what}: 'source' is no setting", "use --source")
         target = values
-        *parents, leaf = ("recipe", path) if path in SHORT else path.split(".")
+        *parents, leaf = _full(path).split(".")
         for parent in parents:
             if not isinstance(target.get(parent), dict):
                 raise unknown(f"setting ({what})", path, [*_paths(preset), *SHORT])

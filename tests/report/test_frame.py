@@ -145,7 +145,12 @@ def _cell_is_text(made: Record) -> None:
     made["cell"] = "kd"
 
 
-@pytest.mark.parametrize("damage", [_without_metric, _sideways, _cell_is_text])
+def _too_deep(made: Record) -> None:
+    for _ in range(5_000):
+        made["cell"]["preset_values"] = {"a": made["cell"].get("preset_values")}
+
+
+@pytest.mark.parametrize("damage", [_without_metric, _sideways, _cell_is_text, _too_deep])
 def test_a_malformed_record_is_a_problem_not_a_crash(damage: object) -> None:
     made = record(seed=1)
     assert callable(damage)
