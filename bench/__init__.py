@@ -18,18 +18,21 @@ from bench.registry import Registry
 
 if TYPE_CHECKING:
     from bench.baseline import Baseline
-    from bench.method import Card, Method, Progress, Setup, Stage
+    from bench.card import Card
+    from bench.method import Method, Progress, Setup, Stage
     from bench.tasks.base import Task
     from bench.types import Batch, Output
 
 __version__ = "0.1.0"
 
 METHODS: Registry[Method] = Registry("method", "methods", "distillation_bench.methods")
-BASELINES: Registry[Any] = Registry("baseline", "baselines", "distillation_bench.baselines")
+BASELINES: Registry[Method | Baseline] = Registry(
+    "baseline", "baselines", "distillation_bench.baselines"
+)
 TASKS: Registry[Task] = Registry("task", "bench.tasks", "distillation_bench.tasks")
 
 
-def registry_of(kind: str) -> Registry[Any]:
+def registry_of(kind: str) -> Registry[Method] | Registry[Method | Baseline]:
     """Return where a contender of ``kind``, ``"method"`` or ``"baseline"``, is registered."""
     return METHODS if kind == "method" else BASELINES
 
@@ -41,7 +44,7 @@ register_task = TASKS.register
 _LAZY = {
     "Baseline": "bench.baseline",
     "Batch": "bench.types",
-    "Card": "bench.method",
+    "Card": "bench.card",
     "Method": "bench.method",
     "Output": "bench.types",
     "Progress": "bench.method",

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from bench import config as configuration
+from bench.card import Card
 
 if TYPE_CHECKING:
-    from bench.method import Card
     from bench.tasks.base import Task
 
 
@@ -46,7 +46,13 @@ class Baseline:
     seeded: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
     families: ClassVar[frozenset[str]] = frozenset({"image", "text", "retrieval"})
-    card: ClassVar[Card]
+    card: ClassVar[Card] = Card(title="")
+    # what a method may have beside these, and no such baseline has
+    signals: ClassVar[frozenset[str]] = frozenset()
+    own_teacher: ClassVar[None] = None
+    space: ClassVar[tuple[tuple[Any, ...], ...]] = ()
+    oracle: ClassVar[bool] = False
+    needs_generator: ClassVar[bool] = False
 
     def __init__(self, config: configuration.Config) -> None:
         self.config = config

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.config import content_hash
 from bench.privacy import public
-from bench.tasks.base import Preset
+from bench.tasks.base import Preset, SourceKind
 from bench.tasks.variants import OPTIONS, Variant
 
 # Raised whenever the training loop, the data handling or the metrics change what a cell measures.
@@ -53,7 +53,7 @@ class TeacherSpec:
     preset: str
     overrides: Mapping[str, Any]
     preset_values: Mapping[str, Any]
-    source: str
+    source: SourceKind
     fingerprint: str
     seed: int
     device: str
@@ -84,10 +84,6 @@ class TeacherSpec:
             parts.append({"task_code": self.task_code})
         return content_hash([*parts, _kind(self.device)])
 
-    def overridden(self) -> dict[str, Any]:
-        """Return the overrides as a plain dictionary."""
-        return dict(self.overrides)
-
     @property
     def full_task(self) -> str:
         """Return the task's name with the variant that the teacher learned from."""
@@ -115,7 +111,7 @@ class GeneratorSpec:
     preset: str
     overrides: Mapping[str, Any]
     preset_values: Mapping[str, Any]
-    source: str
+    source: SourceKind
     fingerprint: str
     vocabulary: str
     seed: int
@@ -193,7 +189,7 @@ class Cell:
     preset: str
     overrides: Mapping[str, Any]
     preset_values: Mapping[str, Any]
-    source: str
+    source: SourceKind
     task_info: Mapping[str, Any]
     origin: Mapping[str, Any]
     seed: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -34,6 +34,9 @@ from bench.options import (
     Where,
     Workers,
 )
+
+if TYPE_CHECKING:
+    from bench.suites import Suite
 
 ABOUT = """Which knowledge-distillation method should I use, and what does it cost?
 
@@ -144,7 +147,7 @@ def run(
 
     if suite is not None:
         _refuse_beside_a_suite(context)
-    chosen: Any = (
+    chosen = (
         read_suite(suite)
         if suite is not None
         else _suite(methods, tasks, preset, seeds, teacher_seed, source, set_)
@@ -433,7 +436,7 @@ def _suite(
     teacher_seed: int,
     source: str | None,
     settings: list[str] | None,
-) -> Any:
+) -> Suite:
     from bench.arguments import parse_seeds, parse_settings, split_names
     from bench.config import build
     from bench.suites import Suite

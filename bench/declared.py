@@ -6,9 +6,10 @@ from collections.abc import Set
 from typing import Any
 
 from bench.baseline import Baseline
+from bench.card import Card
 from bench.config import Config
 from bench.errors import BenchError, unknown
-from bench.method import Card, Method
+from bench.method import Method
 from bench.tasks.base import Task
 
 
@@ -18,11 +19,10 @@ def check_class(cls: Any, kind: str, who: str) -> None:
         raise BenchError(f"{who} is no subclass of bench.{kind.capitalize()}")
     if not (isinstance(cls.Config, type) and issubclass(cls.Config, Config)):
         raise BenchError(f"{who}: its Config is no subclass of bench.Config")
-    if not isinstance(getattr(cls, "card", Card("")), Card):
+    if not isinstance(cls.card, Card):
         raise BenchError(f"{who}: its card is no bench.Card")
-    signals: Any = getattr(cls, "signals", frozenset())
-    for name, value in (("signals", signals), ("families", cls.families)):
+    for name, value in (("signals", cls.signals), ("families", cls.families)):
         if not isinstance(value, Set):
             raise BenchError(f"{who}: {name} is a {type(value).__name__}", "a set of names")
-    for signal in sorted(signals - Task.signals):
+    for signal in sorted(cls.signals - Task.signals):
         raise unknown(f"{who}: signal", signal, sorted(Task.signals))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import config as configuration
+from bench.card import Card
 from bench.models.base import Model
 from bench.types import Batch, Output
 
@@ -25,26 +26,6 @@ if TYPE_CHECKING:
     from bench.generators.base import Generator
 
 PROBE_SIZE = 8  # samples of :attr:`Setup.probe`
-
-
-@dataclass(frozen=True)
-class Card:
-    """Where a method comes from and what of it is our choice, shown in the reports.
-
-    Attributes:
-        title: the name used in print.
-        paper: authors, year and arXiv number.
-        confirmed: what follows the primary source.
-        choices: what the source leaves open and was chosen here.
-        not_like_for_like: why its scores must not be read beside the others' as they stand, a
-            phrase with a verb ("retrains the teacher …"); marked in every table.
-    """
-
-    title: str
-    paper: str = ""
-    confirmed: tuple[str, ...] = ()
-    choices: tuple[str, ...] = ()
-    not_like_for_like: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,6 +135,8 @@ class Method(nn.Module):
         signals: what it needs of the teacher: any of "logits", "embedding", "hidden", "head",
             "generator"; empty for a method without a teacher.
         families: the task families it works on.
+        seeded: whether the result depends on the seed; if not, it is run once.
+        needs_teacher: whether the teacher must be there first, although no signal of it is asked.
         own_teacher: for a method that needs a teacher trained its own way: the method that trains
             it, in place of plain supervision, on the task's teacher model by the teacher's recipe.
             Its options take their values from this method's options of the same names.
@@ -168,6 +151,8 @@ class Method(nn.Module):
     families: ClassVar[frozenset[str]] = frozenset({"image", "text", "retrieval"})
     card: ClassVar[Card] = Card(title="")
     own_teacher: ClassVar[type[Method] | None] = None
+    seeded: ClassVar[bool] = True
+    needs_teacher: ClassVar[bool] = False
     space: ClassVar[tuple[tuple[Any, ...], ...]] = ()
 
     def __init__(self, config: configuration.Config) -> None:

@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from bench import BASELINES, METHODS, TASKS, registry_of
+from bench.baseline import Baseline
 from bench.cells import Cell, GeneratorSpec, Objective, TeacherSpec
 from bench.config import build, changed, label, parse_spec
 from bench.errors import BenchError, unknown
 from bench.failures import missing_package
+from bench.method import Method
 from bench.registry import EVERYTHING
 from bench.source_code import code_hash
 from bench.suites import Suite
 from bench.tasks.base import Origin, SourceKind, Task, spelt
+
+Contended = type[Method] | type[Baseline]
 
 
 @dataclass(frozen=True)
@@ -178,29 +182,28 @@ def _cells(
         plan.notes.extend(unsuited)
         return
     config = configured.model_dump(mode="json")
-    oracle = bool(getattr(instance, "oracle", False))
-    signals = bool(getattr(cls, "signals", ()))
+    signals = bool(cls.signals)
     spec = _teacher(task, origin, cls, config, suite.teacher_seed, device)
-    generator = _generator(task, spec) if getattr(instance, "needs_generator", False) else None
+    generator = _generator(task, spec) if instance.needs_generator else None
     if cls not in codes:  # a method's modules are read once for all tasks and seeds
         codes[cls] = code_hash(cls)
     cell = replace(
         _bare_cell(task, origin, contender, device),
-        label=label(contender.name, changed(configured, contender.options), oracle=oracle),
+        label=label(contender.name, changed(configured, contender.options), oracle=instance.oracle),
         config=config,
         code=codes[cls],
-        teacher=spec if signals or getattr(cls, "needs_teacher", False) else None,
+        teacher=spec if signals or cls.needs_teacher else None,
         uses_signals=signals,
-        trained=hasattr(cls, "signals"),
-        oracle=oracle,
-        not_like_for_like=cls.card.not_like_for_like if hasattr(cls, "card") else "",
+        trained=issubclass(cls, Method),
+        oracle=instance.oracle,
+        not_like_for_like=cls.card.not_like_for_like,
         generator=generator,
     )
-    seeds = suite.seeds if getattr(cls, "seeded", True) else suite.seeds[:1]
+    seeds = suite.seeds if cls.seeded else suite.seeds[:1]
     yield from (replace(cell, seed=seed) for seed in seeds)
 
 
-def _unsuited(cls: type[Any], contender: Contender, task: Task) -> list[str] | None:
+def _unsuited(cls: Contended, contender: Contender, task: Task) -> list[str] | None:
     """Return why ``cls`` is not for ``task``, None where it is.
 
     A method for other tasks that nobody named is left out without a word.
@@ -208,7 +211,7 @@ def _unsuited(cls: type[Any], contender: Contender, task: Task) -> list[str] | N
     if task.family not in cls.families:
         note = f"'{contender.name}' is not for {task.family} tasks: not on {task.name}"
         return [note] if contender.named else []
-    lacking = sorted(getattr(cls, "signals", frozenset()) - task.signals)
+    lacking = sorted(cls.signals - task.signals)
     if lacking:
         return [
             f"'{contender.name}' needs the teacher's {', '.join(lacking)}, which {task.family} "
@@ -243,7 +246,7 @@ def _bare_cell(task: Task, origin: Origin, contender: Contender, device: str) ->
 def _teacher(
     task: Task,
     origin: Origin,
-    cls: type[Any],
+    cls: Contended,
     config: Mapping[str, Any],
     seed: int,
     device: str,
@@ -265,16 +268,16 @@ def _teacher(
     )
 
 
-def _objective(cls: type, config: Mapping[str, Any], task: Task) -> Objective | None:
+def _objective(cls: Contended, config: Mapping[str, Any], task: Task) -> Objective | None:
     """Return what trains the method's own teacher, if it has one.
 
     A frozen encoder is not retrained: the method then meets the common teacher and says so.
     """
-    own = getattr(cls, "own_teacher", None)
+    own = cls.own_teacher
     if own is None or task.preset.frozen_teacher:
         return None
     options = {name: config[name] for name in own.Config.model_fields}
-    return Objective(cls.name, options, code_hash(own))  # type: ignore[attr-defined]
+    return Objective(cls.name, options, code_hash(own))
 
 
 def _generator(task: Task, teacher: TeacherSpec) -> GeneratorSpec:

@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import TASKS, registry_of
-from bench.baseline import Baseline
 from bench.cells import Cell
-from bench.config import build
 from bench.data.unlabelled import Unlabelled
 from bench.errors import BenchError
 from bench.generators.base import GeneratorModule
@@ -28,22 +25,6 @@ from bench.training.generation import Generated
 from bench.training.loop import Setting
 from bench.training.stage import part_size
 from bench.training.streams import stream_seed
-
-
-def open_task(cell: Cell) -> Task:
-    """Return the cell's task."""
-    return TASKS.get(cell.task)(
-        cell.preset,
-        source=cell.source,  # type: ignore[arg-type]
-        overrides=cell.overrides,
-    )
-
-
-def make_contender(cell: Cell) -> Method | Baseline:
-    """Return the cell's method or baseline, configured."""
-    cls = registry_of(cell.kind).get(cell.method)
-    contender: Method | Baseline = cls(build(cls.Config, cell.config, cell.method))
-    return contender
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,14 @@ from bench.generators.train import generator_summary, held_out
 from bench.method import Method
 from bench.metrics.groups import group_accuracy
 from bench.models.base import parameter_count
-from bench.prepare import Prepared, make_contender, open_task, prepare
+from bench.opening import make_contender, open_task
+from bench.prepare import Prepared, prepare
 from bench.store import (
     EACH,
     SCHEMA,
     Record,
     each_path,
+    read_predictions,
     record_path,
     write_predictions,
     write_record,
@@ -313,8 +315,6 @@ def _scored(
     best_epoch: int | None,
 ) -> dict[str, Any]:
     """Save predictions beside the record, read them back and score what was read."""
-    from bench.store import read_predictions
-
     path = record_path(results, record).with_suffix(".npz")
     each = task.each(predictions["best_test"], data.test.labels.cpu().numpy())
     if each is not None:

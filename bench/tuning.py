@@ -27,7 +27,9 @@ from bench.suites import Suite
 if TYPE_CHECKING:
     import optuna
 
+    from bench.baseline import Baseline
     from bench.cells import Cell
+    from bench.method import Method
     from bench.runner import Summary
 
 TOGETHER = 4  # trials of a method that are asked for before their scores are told
@@ -228,13 +230,13 @@ def _study(spec: str, suite: Suite) -> Study:
     return Study(name, given, task.direction, space, {knob[0]: config[knob[0]] for knob in space})
 
 
-def _class(name: str) -> Any:
+def _class(name: str) -> type[Method] | type[Baseline]:
     return registry_of(kind_of(name)).get(name)
 
 
 def _space(name: str) -> Sequence[tuple[Any, ...]]:
     """Return what may be varied; a baseline that trains nothing has no such attribute."""
-    return getattr(_class(name), "space", ())
+    return _class(name).space
 
 
 def _label(spec: str, plan: Plan) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
+from bench.cli import GRID_OPTIONS
 from bench.commands import Running, say_if_emulated
+from bench.drive import Summary
 from bench.environment import bfloat16_support
 from bench.errors import EXIT_OK, EXIT_USER
 from bench.plan import make_plan
@@ -134,11 +137,6 @@ def test_unknown_option_and_command_name_the_nearest(call: Call) -> None:
         assert said.code == EXIT_USER
         assert wrong in said.err and near in said.err
         assert "Traceback" not in said.out + said.err
-
-
-def test_options_beside_a_suite_file_are_refused(call: Call, tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("tasks: [no-such-task]\n")
-    refused(call("run", "mine.yaml", "--seeds", "1"), "--seeds")
 
 
 def test_results_path_that_is_a_file_is_refused(call: Call, tmp_path: Path) -> None:
@@ -352,3 +350,26 @@ def test_the_policy_of_a_run_is_what_was_asked_for() -> None:
         cell_timeout=5.0,
     )
     assert running.policy() == Policy(frozenset({"oom", "failed"}), 5.0)
+
+
+def test_cells_that_are_kept_are_told_with_the_way_to_run_them(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Summary(kept=Counter(oom=2))
+    monkeypatch.setattr("bench.runner.run_plan", lambda *_, **__: kept)
+    said = call("run", "--methods", "scratch", "--tasks", "cifar10", "--device", "cpu")
+    assert said.code == 1
+    assert "2 ended as 'oom' before and were not run again (--retry oom runs them)." in said.out
+
+
+GIVEN = {
+    **{"methods": "kd", "tasks": "cifar10", "preset": "quick", "seeds": "1"},
+    **{"teacher_seed": "1", "source": "hub", "set_": "epochs=1"},
+}
+
+
+@pytest.mark.parametrize("name", GRID_OPTIONS)
+def test_what_a_suite_file_says_is_said_nowhere_else(call: Call, tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine.yaml").write_text("tasks: [no-such-task]\n")
+    flag = "--" + name.strip("_").replace("_", "-")
+    refused(call("run", "mine.yaml", flag, GIVEN[name]), f"{flag} is given beside a suite file")

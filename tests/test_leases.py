@@ -53,12 +53,9 @@ def test_silent_lease_expires_by_the_observers_clock(tmp_path: Path, moment: flo
 def test_sign_of_life_keeps_a_lease(tmp_path: Path) -> None:
     with leases(tmp_path, beat=0.05) as one, leases(tmp_path, expiry=1.5) as two:
         assert one.acquire("a")
-        # as if of another machine, where only signs of life tell
-        owner = json.loads((tmp_path / ".leases" / "a.lease").read_text())
-        for _ in range(20):
+        for _ in range(20):  # longer than a silent lease would live
             assert not two.acquire("a")
             time.sleep(0.1)
-        assert owner["pid"] == os.getpid()
         assert not one.lost()
 
 

@@ -265,7 +265,9 @@ def test_entry_point_that_announces_nothing_is_reported(tmp_path: Path) -> None:
     (tmp_path / "plug_package" / "__init__.py").write_text("from plug_package.inner import Mine\n")
     distribution(tmp_path, "ee_reexport", "plug_package:Mine")
     names, problems, _ = installed(tmp_path)
-    assert "inner" in names or any("ee_reexport" in problem for problem in problems)
+    assert "inner" not in names
+    (problem,) = [each for each in problems if "ee_reexport" in each]
+    assert "registers no method in its own file" in problem
 
 
 def test_listing_with_plugins_warns_and_lists_the_rest(tmp_path: Path) -> None:
@@ -277,3 +279,17 @@ def test_listing_with_plugins_warns_and_lists_the_rest(tmp_path: Path) -> None:
     assert "good_one" in done.out and "fitnets" in done.out
     assert "typo.py" in done.text
     assert "Traceback" not in done.text
+
+
+def test_a_name_that_its_file_does_not_register_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "parts_elsewhere").mkdir()
+    (tmp_path / "parts_elsewhere" / "one.py").write_text(
+        "from bench import register_method\n"
+        "if False:\n    @register_method('one')\n    class One: ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    registry: Registry[Any] = Registry("method", "parts_elsewhere", "no.such.group")
+    with pytest.raises(BenchError, match=r"'one' is announced in .*one\.py:3 but"):
+        registry.get("one")

@@ -121,9 +121,7 @@ def test_what_differs_is_said(call: Call, record: Path, tmp_path: Path) -> None:
     assert int(same) == int(of) - 1  # the altered one
 
 
-def test_what_an_earlier_run_left_is_not_gone_on_from(
-    call: Call, record: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_an_earlier_run_left_is_not_gone_on_from(call: Call, record: Path) -> None:
     from bench.training.checkpoint import checkpoint_path
 
     (cell,) = plan_of(json.loads(record.read_text()), device="cpu").cells

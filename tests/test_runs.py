@@ -141,17 +141,14 @@ class Runs:
         plan = make_plan(suite, device="cpu", plugins=(str(self.plugin),))
         said = io.StringIO()
         console = Console(file=said, width=300, force_terminal=False)
-        try:
-            summary = run_plan(
-                plan,
-                results=results or self.results,
-                workers=workers,
-                threads=1,
-                progress=Progress(console),
-                policy=Policy(**policy),
-            )
-        finally:
-            self.said = said.getvalue()
+        summary = run_plan(
+            plan,
+            results=results or self.results,
+            workers=workers,
+            threads=1,
+            progress=Progress(console),
+            policy=Policy(**policy),
+        )
         return summary, said.getvalue()
 
     def record(self, method: str) -> dict[str, Any]:
@@ -346,7 +343,7 @@ def runs_key(results: Path) -> str:
 # Altered caches are named and made again.
 
 
-def test_altered_cache_files_are_named_and_made_again(runs: Runs, own_cache: Path) -> None:
+def test_altered_cache_files_are_named_and_made_again(runs: Runs) -> None:
     cache = cache_of_workers()
     runs("kd")
     expected = runs.record("kd")
@@ -364,7 +361,7 @@ def test_altered_cache_files_are_named_and_made_again(runs: Runs, own_cache: Pat
     assert runs.record("kd")["metrics"] == expected["metrics"]
 
 
-def test_another_copy_of_a_teacher_speaks_for_itself(runs: Runs, own_cache: Path) -> None:
+def test_another_copy_of_a_teacher_speaks_for_itself(runs: Runs) -> None:
     """Trained again by another number of threads, it has the same key and other weights."""
     import safetensors.torch
 

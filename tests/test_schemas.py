@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import ROOT
 
 from bench.errors import BenchError
 from bench.report.costs import collect_costs, usable_costs
 from bench.report.frame import collect
 from bench.store import SCHEMA, read_record, read_records, write_record
 
-FOLDER = Path(__file__).resolve().parent / "records"
-ROOT = FOLDER.parent.parent
+FOLDER = ROOT / "tests" / "records"
 # What the report must make of the version's record, whatever the schema is by now.
 MEANING: dict[int, dict[str, Any]] = {
     1: {

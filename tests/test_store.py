@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bench.store import (
     read_record,
     read_records,
     record_path,
+    remove_leftovers,
     slug,
     write_atomically,
     write_predictions,
@@ -179,3 +181,14 @@ def test_pickled_predictions_are_refused(tmp_path: Path) -> None:
     np.savez(path, best_test=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle=False"):
         read_predictions(path)
+
+
+def test_what_killed_writers_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    names = (".x.json.1.tmp", ".y.json.2.tmp", "seed0.json")
+    old, young, record = (tmp_path / "a" / name for name in names)
+    old.parent.mkdir()
+    for path in (old, young, record):
+        path.touch()
+    os.utime(old, (0, time.time() - 7200))
+    assert remove_leftovers(tmp_path) == 1
+    assert not old.exists() and young.exists() and record.exists()

@@ -47,7 +47,7 @@ def test_every_method_declares_a_space_that_holds_its_default(name: str) -> None
             build(cls.Config, {option: str(value)}, name)
 
 
-def test_a_space_is_no_part_of_the_code_that_made_a_record(tmp_path: Path) -> None:
+def test_a_space_is_no_part_of_the_code_that_made_a_record() -> None:
     source = Path(inspect.getfile(METHODS.get("kd"))).read_text()
     module = ast.parse(source)
     varied = ast.parse(

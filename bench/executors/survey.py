@@ -80,7 +80,7 @@ def _data_name(cell: Cell) -> str:
 
 
 def _fingerprint(cell: Cell) -> str:
-    from bench.prepare import open_task
+    from bench.opening import open_task
 
     try:
         task = open_task(cell)

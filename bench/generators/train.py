@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench import TASKS
 from bench.cells import GeneratorSpec
 from bench.config import Config
 from bench.data.splits import Split
@@ -22,6 +21,7 @@ from bench.generators.store import GeneratorFiles
 from bench.locks import locked
 from bench.method import Method, Progress
 from bench.models.base import Model, parameter_count
+from bench.opening import open_task
 from bench.tasks.base import Data, Task
 from bench.teachers.store import identity_of
 from bench.teachers.train import load_teacher
@@ -53,7 +53,7 @@ def ensure_generator(
         manifest = files.read()
         judged = files.read_judgement(identity_of(spec.judge.task, spec.judge.key))
         if manifest is None or judged is None:
-            task = _task(spec)
+            task = open_task(spec)
             data = task.load(spec.device)
             if manifest is None:
                 manifest = _make(spec, task, data, files, report, micro_batches)
@@ -87,14 +87,6 @@ def generator_summary(manifest: Mapping[str, Any] | None) -> dict[str, Any] | No
         return None
     kept = ("key", "name", "seed", "fingerprint", "parameters", "epochs", "seconds", "judged")
     return {name: manifest[name] for name in (*kept, *manifest.keys() & {"micro_batches"})}
-
-
-def _task(spec: GeneratorSpec) -> Task:
-    return TASKS.get(spec.task)(
-        spec.preset,
-        source=spec.source,  # type: ignore[arg-type]
-        overrides=dict(spec.overrides),
-    )
 
 
 def _make(

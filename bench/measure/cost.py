@@ -23,7 +23,8 @@ from bench.measure.phases import Phases
 from bench.measure.timing import Timing, time_calls
 from bench.method import Method, Stage
 from bench.models.base import Model, parameter_count
-from bench.prepare import Prepared, make_contender, open_task, prepare
+from bench.opening import make_contender, open_task
+from bench.prepare import Prepared, prepare
 from bench.store import slug, write_atomically
 from bench.tasks.base import Data, Task
 from bench.training.evaluate import autocast, evaluating

@@ -120,7 +120,7 @@ def _cards(context: Context, found: Sequence[Row]) -> list[Shown]:
             card=known.get(method, MethodCard(method, method)),
             anchor=of_method[0].anchor,
             rows=of_method,
-            cost=_cost(context, of_method),
+            cost=_cost(of_method),
             generators=_generators(context, of_method),
         )
         for method, of_method in sorted(by_method.items())
@@ -148,7 +148,7 @@ def _generators(context: Context, of_method: Sequence[Row]) -> list[str]:
     return sorted(told)
 
 
-def _cost(context: Context, of_method: Sequence[Row]) -> str:
+def _cost(of_method: Sequence[Row]) -> str:
     """Say what a method costs beside the plain student, as the median over tasks."""
     measured = [row for row in of_method if row.slowdown is not None]
     slower = [row.slowdown for row in measured if row.slowdown is not None]

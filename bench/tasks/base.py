@@ -279,10 +279,6 @@ class Task:
         """Return the name with the variant in it: ``cifar10:n=250``."""
         return self.variant.named(self.name)
 
-    def title(self) -> str:
-        """Return the task's name in tables: which task on which data."""
-        return f"{self.full_name} · {self.origin().name}"
-
     def of_teacher(self) -> Task:
         """Return the task that the teacher is trained on: this one, or the whole of it."""
         if self.variant.teacher_data != "all":

@@ -18,6 +18,7 @@ from bench.tasks.base import Data, Preset, Task
 if TYPE_CHECKING:
     from bench.data.bm25 import BM25
     from bench.data.judged import Judged
+    from bench.data.negatives import Negatives
     from bench.data.retrieval import TokenTable
     from bench.models.base import Model
     from bench.teachers.signals import TeacherSource
@@ -96,7 +97,7 @@ class RetrievalTask(Task):
     def judged(self) -> Judged:
         """Return the collection with its judgements; read once."""
 
-    def negatives(self) -> Any:
+    def negatives(self) -> Negatives:
         """Return what a list is made of."""
         from bench.data.negatives import Negatives
 

@@ -15,6 +15,7 @@ from bench.data.splits import View
 from bench.method import Method
 from bench.models.base import Model, uniform_pairs
 from bench.models.fold import for_inference
+from bench.opening import make_contender, open_task
 from bench.tasks.base import Data, Recipe, Task
 from bench.teachers.fill import Views, fill, find, forget
 from bench.teachers.signals import CachedTeacher, LiveTeacher, StaleSignals, TeacherSource, check
@@ -89,8 +90,6 @@ def fill_signals(
     spec: SignalsSpec, report: Callable[[dict[str, Any]], None], *, micro_batches: int = 1
 ) -> dict[str, Any]:
     """Fill the cache for the cells of ``spec`` in one pass a view, a batch in so many parts."""
-    from bench.prepare import make_contender, open_task
-
     cell = spec.cells[0]
     task = open_task(cell)
     data = task.load(cell.device)

@@ -12,13 +12,14 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from bench import METHODS, TASKS
+from bench import METHODS
 from bench.cells import TeacherSpec
 from bench.config import Config, build
 from bench.errors import BenchError
 from bench.locks import locked
 from bench.method import PROBE_SIZE, Method, Setup
 from bench.models.base import Model, parameter_count
+from bench.opening import open_task
 from bench.stats import improvement
 from bench.supervised import Supervised
 from bench.tasks.base import Data, Task
@@ -75,11 +76,7 @@ def _train(
     spec: TeacherSpec, files: TeacherFiles, report: Report, micro_batches: int
 ) -> dict[str, Any]:
     started = time.perf_counter()
-    task = TASKS.get(spec.task)(
-        spec.preset,
-        source=spec.source,  # type: ignore[arg-type]
-        overrides=spec.overridden(),
-    )
+    task = open_task(spec)
     data = task.load(spec.device)
     model = _fresh(spec, task, data)
     taught = Taught(model, 0, 0)

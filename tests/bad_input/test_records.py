@@ -11,6 +11,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from processes import ROOT
 
 from bench.report.content import Context
 from bench.report.files import table_files
@@ -20,7 +21,7 @@ from bench.report.parts import build
 from bench.report.select import load
 
 GROUP = "Records"
-FOLDER = Path(__file__).resolve().parent.parent / "records"
+FOLDER = ROOT / "tests" / "records"
 GOOD = json.loads((FOLDER / "schema-1.json").read_text())
 COST = json.loads((FOLDER / "schema-1.cost.json").read_text())
 

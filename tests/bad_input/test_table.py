@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 import pytest
+from processes import ROOT
 
 pytestmark = pytest.mark.skipif("BAD_INPUT_TABLE" in os.environ, reason="the page is being written")
-PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "bad-input.md"
+PAGE = ROOT / "docs" / "bad-input.md"
 
 
 def test_page_has_at_least_sixty_cases_and_tells_no_folder_of_a_machine() -> None:

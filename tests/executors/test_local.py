@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from bench.errors import BenchError
 from bench.executors import local, open_place, parse_devices, visible_devices
 from bench.executors.base import Event
 from bench.executors.local import LocalExecutor
+from bench.executors.worker import Job
 from bench.runner import jobs_for
 
 from .conftest import Tiny
@@ -92,3 +95,19 @@ def test_options_that_contradict_each_other_are_refused(
     values = {"device": "auto", "workers": None, "threads": 1, "results": tiny.base, **options}
     with pytest.raises(BenchError, match=complaint):
         open_place(Running(**values))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("after", "status"), [(1, "oom"), (0, "failed")])
+def test_a_kill_that_the_kernel_counted_is_out_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, status: str
+) -> None:
+    counts = iter([0, after])
+    monkeypatch.setattr("bench.executors.local.oom_kills", lambda: next(counts))
+    executor = LocalExecutor(1)
+    executor.submit(Job("one", "one", work=None, results=tmp_path, threads=1))  # type: ignore[arg-type]
+    (process,) = multiprocessing.active_children()
+    process.kill()
+    events: list[Event] = []
+    while executor.running:
+        events += executor.events(timeout=1.0)
+    assert (events[-1].kind, events[-1].value["status"]) == ("done", status)

@@ -23,8 +23,9 @@ from bench.generators.base import GeneratorModule
 from bench.generators.train import ensure_generator
 from bench.generators.variants import open_variants
 from bench.method import Progress
+from bench.opening import make_contender, open_task
 from bench.plan import make_plan
-from bench.prepare import make_contender, open_task, prepare
+from bench.prepare import prepare
 from bench.run_cell import run_cell
 from bench.store import record_files, samples_path
 from bench.suites import Suite

@@ -256,7 +256,7 @@ def test_the_regressor_is_trained_in_stage_one_and_dropped_in_stage_two(
     assert differing(seen[1], seen[3]) == []
 
 
-def test_stage_one_asks_for_neither_labels_nor_logits(image_world, new_method) -> None:
+def test_stage_one_asks_for_neither_labels_nor_logits(new_method) -> None:
     method = new_method("fitnets")
     method.guided, method.hint, method.regressor = 0, 1, nn.Identity()
     map_ = torch.randn(2, 3, 4, 4)

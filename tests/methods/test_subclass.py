@@ -233,7 +233,7 @@ def test_a_cell_with_its_own_teacher_from_end_to_end(tmp_path: Path) -> None:
 
 
 def _opened(cell: Cell) -> tuple[Any, Any]:
-    from bench.prepare import open_task
+    from bench.opening import open_task
 
     task = open_task(cell)
     return task, task.load("cpu")

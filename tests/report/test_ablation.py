@@ -275,7 +275,7 @@ def test_names_cannot_leave_the_folder_or_the_page(tmp_path: Path) -> None:
             assert "<x>" not in path.read_text(encoding="utf-8")
 
 
-def test_names_too_long_for_a_file_stay_apart(tmp_path: Path) -> None:
+def test_names_too_long_for_a_file_stay_apart() -> None:
     records = grid(task="x" * 300 + "a") + grid(task="x" * 300 + "b")
     names = [block.name for block in (*part(records).tables, *part(records).pictures)]
     assert len(set(names)) == 4

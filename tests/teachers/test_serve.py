@@ -13,8 +13,8 @@ from bench import METHODS
 from bench.cells import Cell
 from bench.data.cache import cache_dir
 from bench.data.fingerprint import file_sha256
+from bench.opening import open_task
 from bench.plan import Serving, make_plan
-from bench.prepare import open_task
 from bench.suites import Suite
 from bench.teachers.serve import open_signals
 from bench.teachers.signals import CachedTeacher
@@ -89,7 +89,8 @@ def test_one_checkpoint_has_signals_of_its_own_on_each_kind_of_data(tmp_path: Pa
 
 def test_passes_before_training_are_cut_like_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench.data.splits import Split
-    from bench.prepare import make_contender, prepare
+    from bench.opening import make_contender
+    from bench.prepare import prepare
 
     sizes: list[int] = []
     plain = Split.evaluation_order

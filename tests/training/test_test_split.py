@@ -66,7 +66,8 @@ def _teacher_spec() -> TeacherSpec:
 
 @pytest.mark.parametrize("name", ["scratch", *DISTILLING])
 def test_training_a_cell_never_touches_the_test_split(guarded: Guarded, name: str) -> None:
-    from bench.prepare import make_contender, prepare
+    from bench.opening import make_contender
+    from bench.prepare import prepare
     from bench.run_cell import _predictions, _train
     from bench.teachers.store import TeacherFiles
 

@@ -94,7 +94,7 @@ def test_the_student_pulls_nothing_of_the_dynamic_teachers_output(new_method) ->
     assert pulled[0].any() and pulled[1] is None
 
 
-def test_without_smoothing_the_pull_is_that_of_kd(new_method) -> None:
+def test_without_smoothing_the_pull_is_that_of_kd() -> None:
     student, dynamic = logits(0), logits(1)
     found = smoothed_cross_entropy(student=student, teacher=dynamic, smoothing=0.0)
     (gradient,) = torch.autograd.grad(found, student)
