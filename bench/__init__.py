@@ -30,6 +30,7 @@ BASELINES: Registry[Method | Baseline] = Registry(
     "baseline", "baselines", "distillation_bench.baselines"
 )
 TASKS: Registry[Task] = Registry("task", "bench.tasks", "distillation_bench.tasks")
+REGISTRIES: dict[str, Registry[Any]] = {"methods": METHODS, "baselines": BASELINES, "tasks": TASKS}
 
 
 def registry_of(kind: str) -> Registry[Method] | Registry[Method | Baseline]:
@@ -56,6 +57,7 @@ _LAZY = {
 __all__ = [
     "BASELINES",
     "METHODS",
+    "REGISTRIES",
     "TASKS",
     "Baseline",
     "Batch",

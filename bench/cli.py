@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from bench.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USER, BenchError
 from bench.options import (
@@ -34,6 +33,8 @@ from bench.options import (
     Where,
     Workers,
 )
+from bench.report.cli import compare, import_, publish, report
+from bench.terminal import CONSOLE, refuse
 
 if TYPE_CHECKING:
     from bench.suites import Suite
@@ -55,7 +56,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console(highlight=False)
 
 
 @app.command("all")
@@ -80,7 +80,9 @@ def run_all(
     one task of those that share their models and recipe, with the teacher's signals cached
     ("profile" measures it on any, and with the teacher live).
     """
-    from bench.commands import Running, execute, measure
+    from bench.commands import execute, measure
+    from bench.report.command import write_report
+    from bench.running import Running
 
     suite = _suite("all", "all", preset, seeds, 0, source, None)
     running = Running(
@@ -93,11 +95,11 @@ def run_all(
         retry=retry,
         cell_timeout=cell_timeout,
     )
-    code = execute(suite, running, console)
+    code = execute(suite, running, CONSOLE)
     if cost and code != EXIT_INTERRUPTED:
-        code = max(code, measure(suite, running, console, once=True))
+        code = max(code, measure(suite, running, CONSOLE, once=True))
     if code != EXIT_INTERRUPTED:
-        code = max(code, _report(results, reports))
+        code = max(code, write_report(results, reports, CONSOLE))
     raise typer.Exit(code)
 
 
@@ -142,7 +144,8 @@ def run(
       python -m bench run --preset small --devices cuda:0,cuda:1
       python -m bench run --preset small --executor ray --request '*/small:gpus=0.25'
     """
-    from bench.commands import Running, execute
+    from bench.commands import execute
+    from bench.running import Running
     from bench.suites import read_suite
 
     if suite is not None:
@@ -172,7 +175,7 @@ def run(
         address=address,
         requests=tuple(request or ()),
     )
-    raise typer.Exit(execute(chosen, running, console))
+    raise typer.Exit(execute(chosen, running, CONSOLE))
 
 
 @app.command()
@@ -193,7 +196,8 @@ def profile(
     Training and inference throughput, latency, memory, FLOPs: one process at a time, after
     warm-up, with the teacher cached and live.  Keep the machine quiet meanwhile.
     """
-    from bench.commands import Running, measure
+    from bench.commands import measure
+    from bench.running import Running
 
     suite = _suite(methods, tasks, preset, "1", 0, source, set_)
     running = Running(
@@ -204,7 +208,7 @@ def profile(
         plugins=_plugins(plugin),
         cache_gb=cache_gb,
     )
-    raise typer.Exit(measure(suite, running, console))
+    raise typer.Exit(measure(suite, running, CONSOLE))
 
 
 @app.command()
@@ -223,7 +227,7 @@ def reproduce(
     """
     from bench.commands import reproduce_record
 
-    raise typer.Exit(reproduce_record(record, device, threads, _plugins(plugin), console))
+    raise typer.Exit(reproduce_record(record, device, threads, _plugins(plugin), CONSOLE))
 
 
 @app.command()
@@ -258,7 +262,8 @@ def tune(
       python -m bench tune --methods kd,dkd,lelp --tasks cifar10 --trials 12
       python -m bench run tuning/quick/cifar10.yaml
     """
-    from bench.commands import Running, tune_methods
+    from bench.commands import tune_methods
+    from bench.running import Running
 
     suite = _suite(methods, tasks, preset, seeds, 0, source, set_)
     running = Running(
@@ -269,7 +274,7 @@ def tune(
         plugins=_plugins(plugin),
         cache_gb=cache_gb,
     )
-    raise typer.Exit(tune_methods(suite, trials, running, console))
+    raise typer.Exit(tune_methods(suite, trials, running, CONSOLE))
 
 
 @app.command("list")
@@ -295,96 +300,13 @@ def list_parts(
     from bench.inquiries import list_registered
 
     _plugins(plugin)
-    list_registered(what, console, split_names(of))
+    list_registered(what, CONSOLE, split_names(of))
 
 
-@app.command()
-def report(
-    results: Results = Path("results"),
-    reports: Reports = Path("reports"),
-    task: Annotated[
-        str | None, typer.Option(help="Print the tables of these tasks instead: cifar10,amazon.")
-    ] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Columns to print: method,test,gain,p_scratch,seeds.")
-    ] = None,
-    sort: Annotated[
-        str | None, typer.Option(help="Column to sort by, largest first; -COLUMN turns it round.")
-    ] = None,
-    format_: Annotated[
-        str | None, typer.Option("--format", help="markdown, latex, csv or html.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the printed tables to this file.")] = None,
-) -> None:
-    """Render the reports from the records alone, or print chosen tables.
-
-    \b
-      python -m bench report
-      python -m bench report --task cifar10 --columns method,test,gain --sort gain
-      python -m bench report --task cifar10 --format latex --out table.tex
-    """
-    if all(option is None for option in (task, columns, sort, format_, out)):
-        raise typer.Exit(_report(results, reports))
-    from bench.arguments import split_names
-    from bench.report.command import print_tables
-    from bench.report.select import Choice
-
-    choice = Choice(
-        split_names(task or ""), split_names(columns or ""), sort or "", format_ or "markdown"
-    )
-    raise typer.Exit(print_tables(results, choice, out, console))
-
-
-@app.command()
-def compare(
-    a: Annotated[str, typer.Argument(help="Folder of records, or FOLDER@REVISION.")],
-    b: Annotated[str, typer.Argument(help="The other one, held against the first.")],
-    tolerance: Annotated[
-        float | None, typer.Option(min=0, help="Points a mean may fall, however few the seeds.")
-    ] = None,
-    format_: Annotated[
-        str, typer.Option("--format", help="markdown, latex, csv or html.")
-    ] = "markdown",
-) -> None:
-    """Hold two result sets against each other, seed by seed.
-
-    Exits with 1 when B is worse than A beyond noise, or lacks what A has.
-    """
-    from bench.report.command import show_comparison
-
-    raise typer.Exit(show_comparison(a, b, tolerance, format_, console))
-
-
-@app.command()
-def publish(
-    out: Annotated[Path, typer.Argument(help="A new or empty folder, or one published before.")],
-    results: Results = Path("results"),
-    predictions: Annotated[
-        bool, typer.Option("--predictions", help="Publish saved predictions too; they are large.")
-    ] = False,
-) -> None:
-    """Write a folder for any static host: page, tables, figures, records, checksums."""
-    from bench.report.command import publish_results
-
-    raise typer.Exit(publish_results(results, out, predictions, console))
-
-
-@app.command("import")
-def import_(
-    path: Annotated[Path, typer.Argument(help="A record (.json) or a table (.csv).")],
-    origin: Annotated[str, typer.Option(help="Whose results these are, shown in every table.")],
-    results: Results = Path("results"),
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Overwrite what was imported before.")
-    ] = False,
-) -> None:
-    """Take in somebody else's results, checked and marked as theirs.
-
-    The columns of a table are in docs/reports.md.
-    """
-    from bench.report.command import import_file
-
-    import_file(path, origin, results, replace, console)
+app.command()(report)
+app.command()(compare)
+app.command()(publish)
+app.command("import")(import_)
 
 
 @app.command()
@@ -395,7 +317,7 @@ def doctor(device: Device = "auto") -> None:
     """
     from bench.inquiries import show_doctor
 
-    show_doctor(device, console)
+    show_doctor(device, CONSOLE)
 
 
 @app.command()
@@ -412,7 +334,7 @@ def data(
     from bench.inquiries import show_data
 
     raise typer.Exit(
-        show_data(_suite("all", tasks, preset, "1", 0, source, None), prefetch, console)
+        show_data(_suite("all", tasks, preset, "1", 0, source, None), prefetch, CONSOLE)
     )
 
 
@@ -456,13 +378,7 @@ def _suite(
 def _plugins(given: list[str] | None) -> tuple[str, ...]:
     from bench.commands import use_plugins
 
-    return use_plugins(given or (), console)
-
-
-def _report(results: Path, reports: Path) -> int:
-    from bench.commands import write_report
-
-    return write_report(results, reports, console)
+    return use_plugins(given or (), CONSOLE)
 
 
 def main() -> int:
@@ -470,21 +386,14 @@ def main() -> int:
     try:
         app()
     except BenchError as error:
-        return _refuse(str(error))
+        refuse(str(error))
+        return EXIT_USER
     except OSError as error:
         from bench.failures import storage_problem
 
         problem = storage_problem(error)
         if problem is None:
             raise
-        return _refuse(f"{problem} (what was finished is kept)")
+        refuse(f"{problem} (what was finished is kept)")
+        return EXIT_USER
     return EXIT_OK
-
-
-def _refuse(message: str) -> int:
-    """Say in one line, harmless to a terminal, what is wrong; returns the exit status."""
-    from bench.privacy import one_line
-
-    line = f"error: {one_line(message, 1000)}"
-    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
-    return EXIT_USER

@@ -2,72 +2,27 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench import BASELINES, METHODS, TASKS
-from bench.arguments import parse_retry
-from bench.errors import (
-    EXIT_FAILED_CELLS,
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    BenchError,
-)
-from bench.privacy import one_line
-from bench.registry import Registry, load_plugins
+from bench import REGISTRIES
+from bench.errors import EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK
+from bench.registry import load_plugins
+from bench.running import Running
 from bench.suites import Suite
+from bench.terminal import note, say, warn
 
 if TYPE_CHECKING:
     from bench.drive import Summary
     from bench.executors import Placement
     from bench.plan import Plan
-    from bench.runner import Policy
 
 STOPPED = "stopped; what was finished is kept, the same command goes on from there."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """How to run: on what, how many at once, where records go, how teachers are served.
-
-    Args:
-        plugins: what :func:`use_plugins` returned.
-    """
-
-    device: str
-    workers: int | None
-    threads: int
-    results: Path
-    plugins: tuple[str, ...] = ()
-    cache_gb: float = 8.0
-    live: bool = False
-    check_cache: bool = False
-    retry: str = "failed"
-    cell_timeout: float | None = None
-    executor: str = "local"
-    devices: str | None = None
-    address: str | None = None
-    requests: tuple[str, ...] = ()
-
-    def policy(self) -> Policy:
-        """Return how the run deals with what goes wrong."""
-        from bench.runner import Policy
-        from bench.training.checkpoint import chosen_interval
-
-        limit = self.cell_timeout
-        if limit is not None and not 0 < limit < float("inf"):
-            raise BenchError(f"cannot limit a cell to {limit:g} seconds", "more than 0")
-        if not self.cache_gb < float("inf"):
-            raise BenchError(f"cannot keep {self.cache_gb:g} gigabytes of teacher signals")
-        chosen_interval()  # refused here, before any cell would be
-        return Policy(parse_retry(self.retry), limit)
 
 
 def execute(suite: Suite, running: Running, console: Console) -> int:
@@ -89,11 +44,10 @@ def _run(plan: Plan, running: Running, place: Placement, console: Console) -> Su
 
     executor, workers = place.start(plan.cells)
     sources = sorted({cell.source for cell in plan.cells})
-    console.print(
+    say(
         f"{len(plan.cells)} cells of preset '{plan.cells[0].preset}' ({', '.join(sources)} data) "
         f"on {place.device}, {workers} at once.",
-        markup=False,
-        soft_wrap=True,
+        console,
     )
     return run_plan(
         plan,
@@ -146,7 +100,7 @@ def reproduce_record(
         threads=threads,
         plugins=plugins,
         progress=Progress(console),
-        say=lambda line: console.print(one_line(line), markup=False, soft_wrap=True),
+        say=lambda line: say(line, console),
     )
 
 
@@ -183,9 +137,9 @@ def tune_methods(suite: Suite, trials: int, running: Running, console: Console) 
                 written.append(path)
     console.print(table, soft_wrap=True)
     for path in written:
-        console.print(f"chosen on validation: {path}", markup=False, soft_wrap=True)
+        say(f"chosen on validation: {path}", console)
     if interrupted:
-        console.print(STOPPED)
+        say(STOPPED, console)
         return EXIT_INTERRUPTED
     return EXIT_FAILED_CELLS if failed else EXIT_OK
 
@@ -193,6 +147,7 @@ def tune_methods(suite: Suite, trials: int, running: Running, console: Console) 
 def _plan(suite: Suite, running: Running, console: Console, device: str) -> Plan:
     from bench.data.cache import cache_dir
     from bench.plan import Serving, make_plan
+    from bench.store import check_writable
 
     plan = make_plan(
         suite,
@@ -204,8 +159,8 @@ def _plan(suite: Suite, running: Running, console: Console, device: str) -> Plan
     )
     check_writable(running.results)
     cache_dir()  # refused here, before any cell would be
-    for note in dict.fromkeys(plan.notes):
-        console.print(f"note: {one_line(note)}", markup=False, soft_wrap=True)
+    for each in dict.fromkeys(plan.notes):
+        note(each, console)
     return plan
 
 
@@ -227,32 +182,30 @@ def say_if_emulated(plan: Plan, console: Console) -> None:
     if not slow or bfloat16_support("cpu") != "emulated":
         return
     settings = " ".join(f"--set {name}.precision=float32" for name in slow)
-    console.print(
-        "note: this processor has no bfloat16, in which these cells train: emulated it is slower "
+    note(
+        "this processor has no bfloat16, in which these cells train: emulated it is slower "
         f"than float32 ({settings} gives other cells, in tables of their own)",
-        markup=False,
-        soft_wrap=True,
+        console,
     )
 
 
 def _ended(summary: Summary, what: str, console: Console) -> int:
     """Say how a run went; returns the exit status."""
     others = f", {summary.elsewhere} by another runner" if summary.elsewhere else ""
-    console.print(f"{summary.done} {what}, {summary.reused} there already{others}.")
+    say(f"{summary.done} {what}, {summary.reused} there already{others}.", console)
     for status, number in sorted(summary.kept.items()):
-        console.print(
+        say(
             f"{number} ended as '{status}' before and were not run again "
             f"(--retry {status} runs them).",
-            markup=False,
-            soft_wrap=True,
+            console,
         )
     for line in summary.failed:
-        console.print(one_line(line), style="red", markup=False, soft_wrap=True)
+        say(line, console, "red")
     if summary.interrupted:
-        console.print(STOPPED)
+        say(STOPPED, console)
         return EXIT_INTERRUPTED
     if summary.failed:
-        console.print(f"{len(summary.failed)} failed.")
+        say(f"{len(summary.failed)} failed.", console)
     return EXIT_FAILED_CELLS if summary.failed or summary.kept else EXIT_OK
 
 
@@ -265,7 +218,7 @@ def use_plugins(plugins: Sequence[str], console: Console) -> tuple[str, ...]:
     failed = load_plugins(plugins)
     for problem in failed.values():
         warn(problem, console)
-    for registry in registries().values():
+    for registry in REGISTRIES.values():
         registry.names()
         for problem in registry.problems:
             warn(problem, console)
@@ -274,47 +227,3 @@ def use_plugins(plugins: Sequence[str], console: Console) -> tuple[str, ...]:
         for each in plugins
         if each not in failed
     )
-
-
-def warn(problem: str, console: Console) -> None:
-    """Print a warning as one line; names in it may be a stranger's."""
-    line = one_line(problem, 1000)
-    console.print(f"warning: {line}", style="yellow", markup=False, soft_wrap=True)
-
-
-def check_writable(folder: Path) -> None:
-    """Raise :class:`BenchError` unless records can be written below ``folder``."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BenchError(f"'{folder}' cannot be made: {error.strerror}", "use --results") from error
-    try:
-        # permission bits do not tell of a read-only mount or a full disk: only writing does
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"written")
-    except OSError as error:
-        raise BenchError(
-            f"'{folder}' cannot be written: {error.strerror}", "use --results"
-        ) from error
-
-
-def write_report(results: Path, reports: Path, console: Console) -> int:
-    """Render the reports and say where they are; returns the exit status."""
-    from bench.report import write_reports
-    from bench.store import writing
-
-    with writing(f"'{reports}'", "use --reports"):
-        summary = write_reports(results, reports)
-    for problem in summary.problems:
-        warn(problem, console)
-    console.print(f"{summary.records} records rendered:")
-    for path in summary.paths:
-        console.print(f"  {path}", markup=False, soft_wrap=True)
-    if summary.refused:
-        console.print(f"{summary.refused} could not be used.")
-    return EXIT_FAILED_CELLS if summary.refused else EXIT_OK
-
-
-def registries() -> dict[str, Registry[Any]]:
-    """Return the registries by what they hold."""
-    return {"methods": METHODS, "baselines": BASELINES, "tasks": TASKS}

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench import BASELINES, METHODS, TASKS, registry_of
-from bench.commands import registries
+from bench import BASELINES, METHODS, REGISTRIES, TASKS, registry_of
 from bench.errors import EXIT_OK, EXIT_USER, BenchError, unknown
 from bench.privacy import one_line
 from bench.settings import settings_of
 from bench.suites import Suite
+from bench.terminal import note, say
 
 
 def list_registered(what: str, console: Console, only: Sequence[str] = ()) -> None:
@@ -27,13 +27,12 @@ def list_registered(what: str, console: Console, only: Sequence[str] = ()) -> No
     Raises:
         BenchError: for an unknown list or name, and for names where the list is whole.
     """
-    known = registries()
     narrowed = {"presets": _list_presets, "options": _list_options}
     if what in narrowed:
         narrowed[what](console, only)
         return
-    if what not in (*known, "settings"):
-        raise unknown("list", what, [*known, *narrowed, "settings"])
+    if what not in (*REGISTRIES, "settings"):
+        raise unknown("list", what, [*REGISTRIES, *narrowed, "settings"])
     if only:
         raise BenchError(f"list {what} takes no further name, got '{','.join(only)}'")
     if what == "settings":
@@ -41,7 +40,7 @@ def list_registered(what: str, console: Console, only: Sequence[str] = ()) -> No
         return
     table = Table("name", "what it is", box=None, pad_edge=False)
     table.add_column("where", no_wrap=True)  # a place that is cut or broken cannot be copied
-    for entry in known[what].entries():
+    for entry in REGISTRIES[what].entries():
         words = (entry.name, entry.summary, entry.origin)
         table.add_row(*(escape(one_line(word)) for word in words))
     console.print(table)
@@ -75,11 +74,11 @@ def _list_options(console: Console, contenders: Sequence[str]) -> None:
         try:
             config = registry.get(name).Config
         except BenchError as error:  # a package it needs is not installed
-            console.print(f"note: {one_line(str(error))}", markup=False, soft_wrap=True)
+            note(str(error), console)
             continue
         found = list(settings_of(config))
         if contenders and not found:
-            console.print(f"note: '{name}' has no options", markup=False, soft_wrap=True)
+            note(f"'{name}' has no options", console)
         for each in found:
             words = (name, each.path, each.default, each.allowed, each.meaning)
             table.add_row(*(escape(one_line(word, 500)) for word in words))
@@ -111,7 +110,7 @@ def _list_settings(console: Console) -> None:
         f"Generators: of images {build.KNOWN['image']}; of texts {build.KNOWN['text']}.",
         "Write --set SETTING=VALUE, or for one task alone --tasks TASK:SETTING=VALUE.",
     ):
-        console.print(line, markup=False, soft_wrap=True)
+        say(line, console)
 
 
 def show_doctor(device: str, console: Console) -> None:
@@ -186,6 +185,5 @@ def show_data(suite: Suite, prefetch: bool, console: Console) -> int:
         )
     console.print(table, soft_wrap=True)
     for line in problems:
-        text = f"cannot be read: {one_line(line, 1000)}"
-        console.print(text, style="red", markup=False, soft_wrap=True)
+        say(f"cannot be read: {line}", console, "red")
     return EXIT_USER if problems else EXIT_OK

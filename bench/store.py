@@ -70,6 +70,22 @@ def writing(what: str, hint: str) -> Iterator[None]:
         raise BenchError(f"{what} cannot be written: {error.strerror}", hint) from error
 
 
+def check_writable(folder: Path) -> None:
+    """Raise :class:`BenchError` unless records can be written below ``folder``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"'{folder}' cannot be made: {error.strerror}", "use --results") from error
+    try:
+        # permission bits do not tell of a read-only mount or a full disk: only writing does
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"written")
+    except OSError as error:
+        raise BenchError(
+            f"'{folder}' cannot be written: {error.strerror}", "use --results"
+        ) from error
+
+
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write ``data`` to a temporary file, flush it to disk and rename it over ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)

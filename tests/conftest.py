@@ -75,12 +75,10 @@ def call(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Call:
     """Return a function that runs the command line here, in an empty working directory."""
-    from rich.console import Console
-
-    from bench import cli
+    from bench.terminal import CONSOLE
 
     monkeypatch.delenv("BENCH_DATA", raising=False)
-    monkeypatch.setattr(cli, "console", Console(highlight=False, width=200))
+    monkeypatch.setattr(CONSOLE, "width", 200)
     monkeypatch.chdir(tmp_path)
 
     return functools.partial(bench_here, capsys, monkeypatch)

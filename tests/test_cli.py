@@ -14,12 +14,13 @@ import pytest
 from rich.console import Console
 
 from bench.cli import GRID_OPTIONS
-from bench.commands import Running, say_if_emulated
+from bench.commands import say_if_emulated
 from bench.drive import Summary
 from bench.environment import bfloat16_support
 from bench.errors import EXIT_OK, EXIT_USER
 from bench.plan import make_plan
 from bench.runner import Policy
+from bench.running import Running
 from bench.suites import Suite
 
 if TYPE_CHECKING:
@@ -305,7 +306,7 @@ def test_all_runs_a_preset_then_measures_each_cost_once_then_reports(
 ) -> None:
     reported: list[tuple[Path, Path]] = []
     monkeypatch.setattr(
-        "bench.commands.write_report",
+        "bench.report.command.write_report",
         lambda results, reports, _: reported.append((results, reports)) or 0,
     )
     words = ["all", "--preset", "small", "--seeds", "2", "--results", "r", "--reports", "p"]
@@ -325,7 +326,7 @@ def test_a_plugin_that_fails_is_named_once_however_much_is_asked_for(
     call: Call, asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "fine.py").write_text("")
-    monkeypatch.setattr("bench.commands.write_report", lambda *_: 0)
+    monkeypatch.setattr("bench.report.command.write_report", lambda *_: 0)
     said = call("all", "--plugin", "gone.py", "--plugin", "fine.py")
     assert (said.out + said.err).count("cannot be imported") == 1
     assert [running.plugins for _, running, _ in asked] == [(str(tmp_path / "fine.py"),)] * 2

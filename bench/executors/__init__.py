@@ -11,8 +11,8 @@ from bench.errors import BenchError, unknown
 
 if TYPE_CHECKING:
     from bench.cells import Cell
-    from bench.commands import Running
     from bench.executors.base import Executor
+    from bench.running import Running
 
 Started = tuple["Executor", int]  # and how many jobs run at once, as far as is known
 

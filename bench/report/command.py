@@ -6,12 +6,28 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.commands import warn
 from bench.errors import EXIT_FAILED_CELLS, EXIT_OK, BenchError
+from bench.report import write_reports
 from bench.report.compare import Comparison, change_table, compare
 from bench.report.content import Context
 from bench.report.formats import WRITERS
 from bench.report.select import Choice, load, render_choice
+from bench.store import write_atomically, writing
+from bench.terminal import say, warn
+
+
+def write_report(results: Path, reports: Path, console: Console) -> int:
+    """Render the reports and say where they are; returns the exit status."""
+    with writing(f"'{reports}'", "use --reports"):
+        summary = write_reports(results, reports)
+    for problem in summary.problems:
+        warn(problem, console)
+    say(f"{summary.records} records rendered:", console)
+    for path in summary.paths:
+        console.print(f"  {path}", markup=False, soft_wrap=True)
+    if summary.refused:
+        say(f"{summary.refused} could not be used.", console)
+    return EXIT_FAILED_CELLS if summary.refused else EXIT_OK
 
 
 def print_tables(results: Path, choice: Choice, out: Path | None, console: Console) -> int:
@@ -24,11 +40,9 @@ def print_tables(results: Path, choice: Choice, out: Path | None, console: Conso
         # as it is: a table that is piped on must not be wrapped or coloured
         console.file.write(written)
     else:
-        from bench.store import write_atomically, writing
-
         with writing(f"--out '{out}'", "a file to write"):
             write_atomically(out, written.encode())
-        console.print(f"written: {out}", markup=False, soft_wrap=True)
+        say(f"written: {out}", console)
     return _say_problems(context)
 
 
@@ -73,7 +87,7 @@ def _load(place: str) -> Context:
 
 def _say_settings(found: Comparison, console: Console) -> None:
     for name, a, b in found.settings:
-        console.print(f"{name}: {a} -> {b}", markup=False, soft_wrap=True)
+        say(f"{name}: {a} -> {b}", console)
     console.print()
 
 
@@ -84,9 +98,7 @@ def _say_verdict(found: Comparison, console: Console) -> None:
     told = ", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items()))
     console.print(f"\n{told}.", markup=False, soft_wrap=True)
     for change in found.worse:
-        console.print(
-            f"{change.verdict}: {change.label} on {change.where}", markup=False, soft_wrap=True
-        )
+        say(f"{change.verdict}: {change.label} on {change.where}", console)
 
 
 def publish_results(results: Path, out: Path, predictions: bool, console: Console) -> int:
@@ -94,7 +106,7 @@ def publish_results(results: Path, out: Path, predictions: bool, console: Consol
     from bench.report.publish import publish
 
     context, paths = publish(results, out, predictions=predictions)
-    console.print(f"{len(paths)} files in {out}", markup=False, soft_wrap=True)
+    say(f"{len(paths)} files in {out}", console)
     return _say_problems(context)
 
 
@@ -103,9 +115,8 @@ def import_file(path: Path, origin: str, results: Path, replace: bool, console: 
     from bench.report.external import import_results
 
     written = import_results(path, origin, results, replace=replace)
-    console.print(
+    say(
         f"{len(written)} records of '{origin}' imported, marked as external, in "
         f"{results / 'external'}",
-        markup=False,
-        soft_wrap=True,
+        console,
     )

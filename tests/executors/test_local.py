@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.commands import Running
 from bench.errors import BenchError
 from bench.executors import local, open_place, parse_devices, visible_devices
 from bench.executors.base import Event
 from bench.executors.local import LocalExecutor
 from bench.executors.worker import Job
 from bench.runner import jobs_for
+from bench.running import Running
 
 from .conftest import Tiny
 
