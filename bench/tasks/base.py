@@ -137,7 +137,7 @@ class Data:
             the task merges them into its classes; only oracles are given them.
         unlabelled: training samples whose labels are hidden: all of them are −1 here.
         groups: classes by how many training samples they have, where a variant made them unequal.
-        dropped: rows that could not be used, by the reason.
+        dropped: number of rows that could not be used, by the reason.
     """
 
     train: Split

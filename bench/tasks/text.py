@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from bench.data.order import fixed_order
+from bench.errors import BenchError
 from bench.tasks.base import Data, Recipe, Task
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ class TextTask(Task):
         texts = self.texts()
         for name, (_, labels) in texts.items():
             check_labels(labels, self.num_classes, f"task '{self.name}', split '{name}'")
+        texts, dropped = kept_apart(texts)
+        for name in ("train", "validation"):
+            if not texts[name][0]:
+                raise BenchError(f"task '{self.name}': split '{name}' has no text of its own")
         if self.preset.train_limit is not None:
             rows, labels = texts["train"]
             order = fixed_order(len(rows))
@@ -70,6 +75,7 @@ class TextTask(Task):
             texts={name: rows for name, (rows, _) in texts.items()},
             unlabelled=unlabelled,
             groups=self.class_groups(texts["train"][1]),
+            dropped=dropped,
         )
 
     def _varied(self, rows: list[str], labels: np.ndarray) -> Texts:
@@ -93,6 +99,32 @@ class TextTask(Task):
 
 UNLABELLED = "unlabelled"
 MAIN = ("train", "validation", "test")
+
+
+def kept_apart(texts: Texts) -> tuple[Texts, dict[str, int]]:
+    """Drop what is also in a split that is held further out: the tests, then validation.
+
+    Two texts are one where they differ in nothing but case and white space.  No row of a test is
+    ever dropped, so that its size is what its publishers say.
+
+    Returns:
+        the splits, and the number of dropped rows by the reason.
+    """
+    tests = [name for name in texts if name not in ("train", "validation")]
+    seen = {_folded(row) for name in tests for row in texts[name][0]}
+    kept, dropped = dict(texts), {}
+    for name, told in (("validation", "validation texts"), ("train", "training texts")):
+        rows, labels = texts[name]
+        chosen = [at for at, row in enumerate(rows) if _folded(row) not in seen]
+        if len(chosen) < len(rows):
+            kept[name] = ([rows[at] for at in chosen], labels[chosen])
+            dropped[f"{told} that are held out too"] = len(rows) - len(chosen)
+        seen |= {_folded(row) for row in kept[name][0]}
+    return kept, dropped
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.lower().split())
 
 
 def fingerprint_texts(texts: Texts) -> str:

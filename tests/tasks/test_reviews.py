@@ -60,6 +60,38 @@ def test_validation_is_carved_only_where_the_set_brings_none(mirror: Path) -> No
     assert own["validation"][0][0] == "own 0. body"
 
 
+def test_a_text_that_is_held_out_too_is_not_trained_on(mirror: Path) -> None:
+    name = "fancyzhx/amazon_polarity"
+    of = {"train": list(range(20)), "validation": [5, 30, 31], "test": [7, 31, 40, 7]}
+    for split, rows in of.items():
+        spelt = {"train": "A  title {}", "validation": "a title {} ", "test": "A Title {}"}[split]
+        columns: dict[str, list[object]] = {
+            "label": [row % 2 for row in rows],
+            "title": [spelt.format(row) for row in rows],
+            "content": ["body"] * len(rows),
+        }
+        write(mirror, name, split, columns)
+    data = TASKS.get("amazon")("small", source="mirror").load()
+    assert data.described() == {
+        "rows": {"train": 18, "validation": 2, "test": 4},
+        "dropped": {
+            "validation texts that are held out too": 1,
+            "training texts that are held out too": 2,
+        },
+    }
+    kept = [row for row in range(20) if row not in (5, 7)]
+    assert data.texts is not None
+    assert data.texts["train"] == [f"A  title {row}. body" for row in kept]
+    assert data.train.labels.tolist() == [row % 2 for row in kept]
+
+
+def test_a_split_that_holds_nothing_of_its_own_is_refused(mirror: Path) -> None:
+    for split in ("train", "validation", "test"):
+        write(mirror, "fancyzhx/amazon_polarity", split, polarity(4, "same"))
+    with pytest.raises(BenchError, match="split 'train' has no text of its own"):
+        TASKS.get("amazon")("small", source="mirror").load()
+
+
 def test_stars_become_classes(mirror: Path) -> None:
     for split in ("train", "validation", "test"):
         stars: dict[str, list[object]] = {
