@@ -43,6 +43,12 @@ class Diverged(BenchError):
     """Training produced a loss or predictions that are not finite."""
 
 
+def first_line(error: BaseException, limit: int = 200) -> str:
+    """Return the first line of what ``error`` says, or its type where it says nothing."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)[:limit]
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """Return a hint naming the closest option, or all of them when none is close."""
     known = sorted(options)

@@ -59,8 +59,3 @@ def check_columns(ref: DatasetRef, present: Sequence[str], where: str) -> None:
     for column in ref.columns:
         if column not in present:
             raise BenchError(f"{where}: no column '{column}'", nearest(column, present))
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of ``error``, cut to 200 characters, or its type when it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200]

@@ -6,8 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.data.base import first_line
-from bench.errors import BenchError
+from bench.errors import BenchError, first_line
 
 LONGEST_TEXT = 1_000_000  # bytes; the longest review of the Amazon sets has about 30,000
 

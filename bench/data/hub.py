@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from bench.data.base import ELSEWHERE, DatasetRef, check_columns, first_line
+from bench.data.base import ELSEWHERE, DatasetRef, check_columns
 from bench.data.fingerprint import digest, files_fingerprint
-from bench.errors import BenchError, nearest
+from bench.errors import BenchError, first_line, nearest
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.data.base import ELSEWHERE, DatasetRef, check_columns, first_line
+from bench.data.base import ELSEWHERE, DatasetRef, check_columns
 from bench.data.fingerprint import files_fingerprint
-from bench.errors import BenchError, nearest
+from bench.errors import BenchError, first_line, nearest
 
 SHARD = re.compile(r"(?P<split>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.parquet")
 

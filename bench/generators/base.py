@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BenchError
+from bench.errors import BenchError, first_line
 
 Inputs = Mapping[str, Tensor]
 
@@ -102,11 +102,9 @@ def check_fits(generator: Generator, inputs: Inputs, what: str) -> None:
     except BenchError:
         raise
     except (RuntimeError, KeyError, IndexError, ValueError) as error:
-        first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise BenchError(
-            f"generator '{generator.name}' cannot read the inputs of task '{what}': {first}",
-            f"they are {_shapes(inputs)}",
-        ) from error
+        read = f"generator '{generator.name}' cannot read the inputs of task '{what}'"
+        hint = f"they are {_shapes(inputs)}"
+        raise BenchError(f"{read}: {first_line(error)}", hint) from error
     if found.keys() != inputs.keys() or any(
         # sentences may change their length, nothing else may
         found[name].ndim != value.ndim

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _IMAGE = re.compile(r"autoencoder-w(?P<width>\d+)-z(?P<latent>\d+)")
 _TEXT = re.compile(r"bart-L(?P<layers>\d+)-H(?P<width>\d+)")
-_BARTS = "bart-LLAYERS-HWIDTH or hub:NAME"
+_BARTS = "bart-LLAYERS-HWIDTH or hub:NAME[@REVISION]"
 KNOWN = {"image": "autoencoder-wWIDTH-zCHANNELS", "text": _BARTS, "retrieval": _BARTS}
 
 
@@ -57,7 +57,7 @@ def build_generator(
         from bench.generators.text import load_hub_bart
 
         made = load_hub_bart(
-            name.removeprefix("hub:"),
+            name,
             vocabulary=task.vocabulary(),
             max_length=task.text_length,
         )

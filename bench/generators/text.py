@@ -141,23 +141,24 @@ class HubBart(GeneratorModule):
 
 
 def load_hub_bart(name: str, *, vocabulary: str, max_length: int) -> HubBart:
-    """Load ``name`` from the hub (or a folder), weights from safetensors only.
+    """Load ``hub:NAME[@REVISION]`` from the hub or a folder, weights from safetensors only.
 
     Raises:
         BenchError: when it cannot be had or is no encoder–decoder.
     """
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+    from bench.models.hub import hub_name, unreachable
     from bench.models.text import load_tokenizer
 
+    repository, revision = hub_name(name)
     try:
-        model = AutoModelForSeq2SeqLM.from_pretrained(name, use_safetensors=True)
-        own = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForSeq2SeqLM.from_pretrained(
+            repository, revision=revision, use_safetensors=True
+        )
+        own = AutoTokenizer.from_pretrained(repository, revision=revision)
     except Exception as error:
-        first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise BenchError(
-            f"generator '{name}' cannot be had: {first}", "presets quick and small need none"
-        ) from error
+        raise unreachable(f"generator '{name}'", error) from error
     task = load_tokenizer(vocabulary)
     return HubBart(model, own=own, task=task, max_length=max_length)
 

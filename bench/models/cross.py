@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import BenchError, NotApplicable
+from bench.models.hub import hub_name, unreachable
 from bench.models.retriever import Retriever
 from bench.models.search import ranked_positions
-from bench.models.text import minilm_path, quiet, unreachable
+from bench.models.text import minilm_path, quiet
 from bench.types import Batch, Output
 
 if TYPE_CHECKING:
@@ -125,15 +126,15 @@ def build_cross(name: str) -> CrossEncoder:
 
     quiet()
     if name == "minilm":
-        path = minilm_path()
+        path, revision = minilm_path(), "main"
     elif name.startswith("hub:"):
-        path = name.removeprefix("hub:")
+        path, revision = hub_name(name)
     else:
         raise BenchError(f"unknown cross-encoder '{name}'", "minilm or hub:NAME")
     try:
         network = BertForSequenceClassification.from_pretrained(
-            path, num_labels=1, use_safetensors=True
+            path, revision=revision, num_labels=1, use_safetensors=True
         )
     except Exception as error:
-        raise unreachable(path, error) from error
+        raise unreachable(f"cross-encoder '{name}'", error) from error
     return CrossEncoder(network)

