@@ -70,6 +70,23 @@ class Setting:
         return part_size(self.evaluation_batch, self.micro_batches)
 
 
+@dataclass(frozen=True)
+class Moment:
+    """Where a run is.
+
+    Attributes:
+        epoch: 0-based, over all stages.
+        at: the batch's place in the epoch.
+        view: of the training samples.
+        progress: of the stage, as methods are told.
+    """
+
+    epoch: int
+    at: int
+    view: View
+    progress: Progress
+
+
 def build_optimizer(recipe: Recipe, student: nn.Module, method: nn.Module) -> torch.optim.Optimizer:
     """Build the recipe's optimiser over the student and whatever the method trains beside it.
 
@@ -177,45 +194,13 @@ class StageRunner:
         Returns:
             The learning rate and the detached loss terms.
         """
-        recipe, phases = self.setting.recipe, self.setting.phases
-        rate = recipe.learning_rate * learning_rate_factor(
-            step,
-            self.steps,
-            schedule=recipe.schedule,
-            warmup=recipe.warmup,
-            milestones=recipe.milestones,
-        )
-        view = View(self.setting.seed, epoch % recipe.views if recipe.views else epoch)
-        progress = Progress(self.stage.name, step, self.steps)
+        moment = Moment(epoch, at, self._view(epoch), Progress(self.stage.name, step, self.steps))
         sums: dict[str, Tensor] = {}
         parts = np.array_split(index, min(self.setting.micro_batches, len(index)))
         for number, part in enumerate(parts):
-            with phases.measure("data"):
-                batch = self.setting.train.batch(part, view)
-            guide = None
-            if self.teacher is not None:
-                with phases.measure("teacher"):
-                    guide = self.teacher(batch, self.teacher_layers, view)
-            extra = None
-            if self.setting.generated is not None and self.stage.until is None:
-                with phases.measure("generate"):
-                    extra = self.setting.generated(
-                        self.method,
-                        self.student,
-                        batch,
-                        view=view,
-                        epoch=epoch,
-                        at=at,
-                        part=number,
-                        progress=progress,
-                    )
-            with phases.measure("step"):
-                # dropout of the student is the same for every method of a seed
-                place = (epoch, at, number) if number else (epoch, at)
-                torch.manual_seed(stream_seed(self.setting.seed, "dropout", *place))
-                terms = {**_checked(self._terms(batch, guide, progress), self.method, self.stage)}
-                if extra is not None:
-                    terms |= self._generated_terms(*extra, progress)
+            batch, guide, extra = self._given(part, number, moment)
+            with self.setting.phases.measure("step"):
+                terms = self._all_terms(batch, guide, extra, number, moment)
                 if len(parts) > 1:
                     share = len(part) / len(index)
                     terms = {name: value * share for name, value in terms.items()}
@@ -225,17 +210,80 @@ class StageRunner:
                 for name, value in terms.items():
                     past = sums.get(name)
                     sums[name] = value.detach() if past is None else past + value.detach()
-        with phases.measure("step"):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            limit = self.method.clip(recipe.clip)
-            if limit is not None:
-                nn.utils.clip_grad_norm_(
-                    [p for group in optimizer.param_groups for p in group["params"]], limit
-                )
-            optimizer.step()
-            self.method.after_step(self.student)
+        rate = self._rate(step)
+        with self.setting.phases.measure("step"):
+            self._descend(optimizer, rate)
         return rate, sums
+
+    def _rate(self, step: int) -> float:
+        recipe = self.setting.recipe
+        return recipe.learning_rate * learning_rate_factor(
+            step,
+            self.steps,
+            schedule=recipe.schedule,
+            warmup=recipe.warmup,
+            milestones=recipe.milestones,
+        )
+
+    def _view(self, epoch: int) -> View:
+        views = self.setting.recipe.views
+        return View(self.setting.seed, epoch % views if views else epoch)
+
+    def _given(
+        self, part: np.ndarray, number: int, moment: Moment
+    ) -> tuple[Batch, Output | None, tuple[Batch, Output] | None]:
+        """Return the samples at ``part``, the teacher's output for them, and generated inputs with
+        the teacher's output for those.
+        """
+        setting = self.setting
+        with setting.phases.measure("data"):
+            batch = setting.train.batch(part, moment.view)
+        guide = extra = None
+        if self.teacher is not None:
+            with setting.phases.measure("teacher"):
+                guide = self.teacher(batch, self.teacher_layers, moment.view)
+        if setting.generated is not None and self.stage.until is None:
+            with setting.phases.measure("generate"):
+                extra = setting.generated(
+                    self.method,
+                    self.student,
+                    batch,
+                    view=moment.view,
+                    epoch=moment.epoch,
+                    at=moment.at,
+                    part=number,
+                    progress=moment.progress,
+                )
+        return batch, guide, extra
+
+    def _all_terms(
+        self,
+        batch: Batch,
+        guide: Output | None,
+        extra: tuple[Batch, Output] | None,
+        number: int,
+        moment: Moment,
+    ) -> dict[str, Tensor]:
+        """Return the loss terms of part ``number`` of a batch, on real and on generated inputs."""
+        # dropout of the student is the same for every method of a seed
+        place = (moment.epoch, moment.at, number) if number else (moment.epoch, moment.at)
+        torch.manual_seed(stream_seed(self.setting.seed, "dropout", *place))
+        terms = self._terms(batch, guide, moment.progress)
+        found = dict(_checked(terms, self.method, self.stage))
+        if extra is not None:
+            found |= self._generated_terms(*extra, moment.progress)
+        return found
+
+    def _descend(self, optimizer: torch.optim.Optimizer, rate: float) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        limit = self.method.clip(self.setting.recipe.clip)
+        if limit is not None:
+            nn.utils.clip_grad_norm_(
+                [p for group in optimizer.param_groups for p in group["params"]], limit
+            )
+        optimizer.step()
+        self.method.after_step(self.student)
 
     def _terms(
         self, batch: Batch, guide: Output | None, progress: Progress
