@@ -162,7 +162,7 @@ class Group:
     @cached_property
     def with_gap(self) -> list[Section]:
         """Return the sections whose teacher leads the plain student by a point or more."""
-        return [s for s in self.sections if _gap(s) >= WORTHWHILE_GAP]
+        return [s for s in self.sections if _gap(s, s.teacher) >= WORTHWHILE_GAP]
 
     def runs(self, label: str) -> list[np.ndarray]:
         """Return the scores of every run, one array a task; larger is better."""
@@ -174,12 +174,14 @@ class Group:
     def closed(self, label: str) -> list[np.ndarray]:
         """Return the share of the teacher gap of every run, one array for each task with a gap.
 
-        0 is the mean of the plain student, 1 the teacher.
+        0 is the mean of the plain student, 1 the teacher that the row was taught by.
         """
         made = []
         for section in self.with_gap:
-            base, gap = _base(section), _gap(section)
             line = self._line(label, section)
+            base, gap = _base(section), _gap(section, line.teacher)
+            if gap < WORTHWHILE_GAP:  # of a second teacher, or one that has no row
+                continue
             shares = [
                 improvement(score, base, section.direction) / gap
                 for _, score in sorted(line.scores.items())
@@ -202,11 +204,11 @@ def _base(section: Section) -> float:
     return reference.best.mean
 
 
-def _gap(section: Section) -> float:
+def _gap(section: Section, teacher: float | None) -> float:
     reference = section.reference
-    if reference is None or reference.best is None or section.teacher is None:
+    if reference is None or reference.best is None or teacher is None:
         return 0.0
-    return improvement(section.teacher, reference.best.mean, section.direction)
+    return improvement(teacher, reference.best.mean, section.direction)
 
 
 def told_apart(

@@ -81,6 +81,8 @@ def _is_baseline(group: Group, label: str) -> bool:
 
 def _closed(group: Group, label: str) -> list[Value]:
     runs = group.closed(label)
+    if not runs:
+        return [Value(text.NOTHING), Value(text.NOTHING)]
     mean = interquartile_mean(runs)
     return [Value(f"{mean * 100:.1f}", mean), _percent(interquartile_interval(runs))]
 

@@ -123,6 +123,37 @@ def test_a_task_without_a_gap_is_no_part_of_the_gap_closed_and_named() -> None:
     assert "not part of the gap closed: imdb" in page(made)
 
 
+def test_a_row_of_a_second_teacher_closes_the_gap_to_that_teacher() -> None:
+    def of_second(made: Record) -> Record:
+        made["cell"]["teacher_seed"] = 1
+        return made
+
+    plain = [
+        made
+        for task in ("amazon", "imdb")
+        for made in (
+            *runs("scratch", [0.5] * 3, task=task),
+            *runs("kd", [0.6] * 3, task=task),
+            record("teacher", 0, 0.9, task=task, teacher=None),
+            *map(of_second, runs("kd", [0.6] * 3, task=task, teacher=0.7)),
+        )
+    ]
+    label = "kd (teacher seed 1)"
+    (group,) = context(plain).groups
+    assert [shares.tolist() for shares in group.closed("kd")] == [pytest.approx([0.25] * 3)] * 2
+    assert group.closed(label) == []  # its teacher has no row
+    assert "standings" in {table.name.partition("-")[0] for table in _tables(plain)}
+    second = [
+        of_second(record("teacher", 0, 0.7, task=t, teacher=None)) for t in ("amazon", "imdb")
+    ]
+    (group,) = context([*plain, *second]).groups
+    assert [shares.tolist() for shares in group.closed(label)] == [pytest.approx([0.5] * 3)] * 2
+
+
+def _tables(records: list[Record]) -> list[Table]:
+    return [table for part in build(context(records)) for table in part.tables]
+
+
 def test_external_results_never_share_a_table_with_ours() -> None:
     theirs = runs("kd", [0.99] * 5)
     for made in theirs:

@@ -16,7 +16,8 @@ from bench.report.looks import Look
 
 def draw(group: Group, looks: Mapping[str, Look]) -> Figure:
     """Return the profiles of all methods of ``group``."""
-    runs = {label: group.closed(label) for label in map(str, group.ranks.index)}
+    closed = {label: group.closed(label) for label in map(str, group.ranks.index)}
+    runs = {label: found for label, found in closed.items() if found}
     pooled = np.concatenate([np.concatenate(found) for found in runs.values()])
     low, high = np.quantile(pooled, (0.02, 0.98))
     thresholds = np.linspace(min(low, -0.1), max(high, 0.5), 201)
