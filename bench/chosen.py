@@ -21,7 +21,8 @@ from bench.tuning import PUBLISHED_SEEDS, Study
 
 def chosen_path(results: Path, suite: Suite, task: str) -> Path:
     """Return where the chosen configurations of a task are written; each setting has its own."""
-    setting = file_name(joined(suite.preset, suite.overrides), suite.source or "")
+    source = choose_source(parse_spec(task)[0], suite) or ""
+    setting = file_name(joined(suite.preset, suite.overrides), source)
     return results / setting / f"{file_name(task)}.yaml"
 
 

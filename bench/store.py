@@ -15,7 +15,7 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -208,32 +208,41 @@ def read_text(path: Path, limit: int) -> str:
     return data.decode("utf-8")
 
 
+def files_below(root: Path, pattern: str) -> list[Path]:
+    """Return the files below ``root`` in a fixed order; what is hidden, or in hidden folders, not.
+
+    Editors and notebooks keep copies of files in such folders.
+    """
+    if not root.is_dir():
+        return []
+    found = sorted(root.rglob(pattern), key=str)
+    return [
+        path
+        for path in found
+        if not any(part.startswith(".") for part in path.relative_to(root).parts)
+    ]
+
+
 def record_files(root: Path) -> Iterator[Path]:
     """Yield every record file below ``root`` in a fixed order."""
-    if root.is_dir():
-        found = (
-            path
-            for path in root.rglob("*.json")
-            if not path.name.startswith(".") and not path.name.endswith(BESIDE)
-        )
-        yield from sorted(found, key=str)
+    for path in files_below(root, "*.json"):
+        if not path.name.endswith(BESIDE):
+            yield path
 
 
 def read_costs(root: Path) -> tuple[list[Record], list[str]]:
     """Read all cost records below ``root``; returns them and one line for each unreadable one."""
-    records, problems = [], []
-    for path in sorted(root.rglob("*.cost.json"), key=str) if root.is_dir() else ():
-        try:
-            records.append(read_record(path))
-        except BenchError as error:
-            problems.append(str(error))
-    return records, problems
+    return _read_all(files_below(root, "*.cost.json"))
 
 
 def read_records(root: Path) -> tuple[list[Record], list[str]]:
     """Read all records below ``root``; returns them and one line for each unreadable file."""
+    return _read_all(record_files(root))
+
+
+def _read_all(paths: Iterable[Path]) -> tuple[list[Record], list[str]]:
     records, problems = [], []
-    for path in record_files(root):
+    for path in paths:
         try:
             records.append(read_record(path))
         except BenchError as error:

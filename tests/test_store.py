@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from bench.errors import BenchError
 from bench.store import (
+    read_costs,
     read_predictions,
     read_record,
     read_records,
@@ -157,6 +158,15 @@ def test_half_written_files_are_not_read(tmp_path: Path) -> None:
     (tmp_path / ".seed0-abc.json").write_bytes(b"{")
     assert read_records(tmp_path) == ([], [])
     assert read_records(tmp_path / "gone") == ([], [])
+
+
+def test_files_in_hidden_folders_are_not_read(tmp_path: Path) -> None:
+    results = tmp_path / ".cache" / "results"  # where the results lie themselves is no matter
+    for folder in (results / "amazon", results / "amazon" / ".ipynb_checkpoints"):
+        folder.mkdir(parents=True)
+        for name in ("seed0.json", "cost-none.cost.json"):
+            (folder / name).write_text("{}")
+    assert len(read_records(results)[1]) == len(read_costs(results)[1]) == 1
 
 
 def test_predictions_round_trip(tmp_path: Path) -> None:

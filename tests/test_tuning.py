@@ -271,6 +271,16 @@ def test_long_settings_and_sources_do_not_share_a_file(tmp_path: Path) -> None:
     assert len({chosen_path(tmp_path, suite, "cifar10") for suite in suites}) == len(suites)
 
 
+def test_what_was_tuned_on_a_mirror_and_on_the_hub_are_two_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = Suite(tasks=("cifar10",), preset="small")
+    monkeypatch.delenv("BENCH_DATA", raising=False)
+    hub = chosen_path(tmp_path, small, "cifar10")
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    assert chosen_path(tmp_path, small, "cifar10") != hub
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

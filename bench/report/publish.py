@@ -19,7 +19,7 @@ from bench.report.frame import usable
 from bench.report.sample_files import showable
 from bench.report.sections import distinct
 from bench.report.select import load
-from bench.store import read_record, record_files, writing
+from bench.store import files_below, read_record, record_files, writing
 
 README = """# Distillation Bench: published results
 
@@ -78,9 +78,9 @@ def _ours(out: Path) -> bool:
 def _records(source: Path, predictions: bool) -> dict[str, bytes]:
     """Return by path the records that the report could use, and what lies beside them.
 
-    Links that lead elsewhere are left out, and whatever is hidden.
+    Links that lead elsewhere are left out.
     """
-    paths = [path for path in source.rglob("*.cost.json") if _usable(path)]
+    paths = list(filter(_usable, files_below(source, "*.cost.json")))
     for path in filter(_usable, record_files(source)):
         samples = path.with_suffix(".samples.json")
         paths += [path, path.with_suffix(".each.npz")]
@@ -89,8 +89,7 @@ def _records(source: Path, predictions: bool) -> dict[str, bytes]:
     found = {}
     for path in sorted(paths):
         name = path.relative_to(source)
-        inside = path.is_file() and path.resolve().is_relative_to(source)
-        if inside and not any(part.startswith(".") for part in name.parts):
+        if path.is_file() and path.resolve().is_relative_to(source):
             found[f"results/{name.as_posix()}"] = path.read_bytes()
     return found
 

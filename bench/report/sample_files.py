@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.report import text
-from bench.store import read_text
+from bench.store import files_below, read_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,7 +86,7 @@ class Samples:
 def read_samples(results: Path) -> tuple[list[Samples], list[str]]:
     """Read all sample files below ``results``; one line for each that cannot be used."""
     found, problems = [], []
-    for path in sorted(results.rglob("*.samples.json")):
+    for path in files_below(results, "*.samples.json"):
         try:
             found.append(_read(path))
         except UNUSABLE as error:
