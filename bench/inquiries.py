@@ -68,7 +68,11 @@ def _list_options(console: Console, contenders: Sequence[str]) -> None:
     """Print the options of each method and baseline that has any, or of those named."""
     from bench.plan import kind_of
 
-    table = Table("method", "option", "default", "allowed", "meaning", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("method", "option"):  # a name that is cut or broken cannot be copied
+        table.add_column(column, no_wrap=True)
+    for column in ("default", "allowed", "meaning"):
+        table.add_column(column)
     for name in contenders or (*METHODS.names(), *BASELINES.names()):
         registry = registry_of(kind_of(name))
         try:

@@ -21,7 +21,7 @@ _RESNET = re.compile(r"resnet(?P<depth>\d+)(?:x(?P<factor>\d+))?(?:w(?P<width>\d
 
 _WIDE = re.compile(r"wrn-(?P<depth>\d+)-(?P<factor>\d+)")
 _VGG = re.compile(r"vgg(?P<depth>\d+)")
-KNOWN = "resnetD, resnetDxK, resnetDwW, resnetDwWs2, wrn-D-K, vggD or timm:NAME"
+KNOWN = "resnetD, resnetDxK, resnetDwW, resnetDwWs2, wrn-D-K, vggD or timm:NAME[@pretrained]"
 
 
 class VisionModel(Model):

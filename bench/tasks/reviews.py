@@ -269,6 +269,10 @@ class Sentiment140(ReviewTask):
         "2.3 % of the training rows; the official two-class test has 359 rows (±4.5 points), so "
         "2,000 further rows are held out as a second test"
     )
+    hub_limits = (
+        "the official two-class test has 359 rows (±4.5 points), so 2,000 training rows are held "
+        "out as a second test"
+    )
     second_test: ClassVar[int] = 2000
 
     def reference(self) -> DatasetRef:

@@ -19,7 +19,7 @@ def asked(tiny: Tiny, *rules: str, accelerated: bool = False) -> dict[str, Reque
 
 def test_a_job_asks_for_its_threads_and_a_device_of_its_own(tiny: Tiny) -> None:
     for request in asked(tiny, accelerated=True).values():
-        assert (request.cpus, request.gpus, request.memory) == (2, 1, 1.5)
+        assert (request.cpus, request.gpus, request.memory) == (2, 1, 2.5)
     assert {request.gpus for request in asked(tiny).values()} == {0}
 
 
