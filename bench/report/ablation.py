@@ -15,8 +15,8 @@ from itertools import combinations
 from typing import Any
 
 from bench.report.content import Context
-from bench.report.frame import MARK, REFERENCE
 from bench.report.lines import Row, present
+from bench.report.roles import MARK, REFERENCE
 from bench.report.sections import Section
 from bench.stats import Gain, paired_differences, paired_gain
 

@@ -20,9 +20,9 @@ from bench.report.content import (
     Text,
     Value,
 )
-from bench.report.frame import MARK
 from bench.report.names import file_name
 from bench.report.pictures import draw
+from bench.report.roles import MARK
 from bench.stats import SEEDS_FOR_TEST, difference_interval, mean_and_sd
 
 INTRODUCTION = (

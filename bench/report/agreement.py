@@ -18,7 +18,8 @@ import numpy as np
 
 from bench.data.cache import cache_dir
 from bench.errors import BenchError
-from bench.report.frame import CEILING, teacher_copy
+from bench.report.record_row import teacher_copy
+from bench.report.roles import CEILING
 from bench.store import DAMAGED, Record, read_object, record_path, write_atomically
 
 SPLIT = "best_test"

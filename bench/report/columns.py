@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from bench.report import text
 from bench.report.content import Value
-from bench.report.frame import REFERENCE, SECOND
 from bench.report.lines import Line
+from bench.report.roles import REFERENCE, SECOND
 from bench.report.sections import Section
 from bench.stats import SEEDS_FOR_TEST
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from bench.report.content import Block, Context, Heading, Part, Picture
 from bench.report.curves import beside, mapping, validation
-from bench.report.frame import finite
 from bench.report.pictures import draw
+from bench.report.record_row import finite
 from bench.report.sections import Section
 
 CAPTION = (

@@ -8,8 +8,15 @@ from typing import Any
 
 from bench.report import text
 from bench.report.content import Block, Bullets, Context, Table, Text, Value
-from bench.report.frame import MALFORMED, UNKNOWN_DEVICE, finite, preset_name, shown, shown_label
 from bench.report.lines import Line
+from bench.report.record_row import (
+    MALFORMED,
+    UNKNOWN_DEVICE,
+    finite,
+    preset_name,
+    shown,
+    shown_label,
+)
 from bench.report.sections import Section
 from bench.store import Record
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.report.content import Context
-from bench.report.frame import finite
+from bench.report.record_row import finite
 from bench.report.sections import Section
 from bench.store import Record
 

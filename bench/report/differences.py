@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bench.report.columns import COLUMNS
 from bench.report.content import Block, Table, Text, Value
-from bench.report.frame import REFERENCE, SECOND
 from bench.report.names import file_name
 from bench.report.remarks import caption
+from bench.report.roles import REFERENCE, SECOND
 from bench.report.sections import Section
 from bench.stats import SEEDS_FOR_TEST
 

@@ -11,8 +11,8 @@ import pandas as pd
 from bench.privacy import harmless
 from bench.report.content import Context, Part, Table
 from bench.report.formats import csv_table, html_table, inert, latex_document, latex_table
-from bench.report.frame import REFERENCE, SECOND
 from bench.report.lines import Line
+from bench.report.roles import REFERENCE, SECOND
 from bench.report.sections import Section
 from bench.store import write_atomically
 

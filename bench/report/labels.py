@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from bench.config import parse_spec
 from bench.errors import BenchError
-from bench.report.frame import CEILING
+from bench.report.roles import CEILING
 from bench.report.sections import Section
 
 

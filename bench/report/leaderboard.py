@@ -13,12 +13,12 @@ from bench.report.content import Block, Bullets, Context, Heading, Part, Table, 
 from bench.report.costs import cost_table
 from bench.report.differences import differences
 from bench.report.formats import markdown
-from bench.report.frame import CEILING, REFERENCE
 from bench.report.groups import Group, told_apart
 from bench.report.lines import Line
 from bench.report.pictures import gain_map
 from bench.report.queries import query_table
 from bench.report.remarks import caption, dates, group_caption, remarks
+from bench.report.roles import CEILING, REFERENCE
 from bench.report.sections import Section
 from bench.stats import SEEDS_FOR_TEST
 

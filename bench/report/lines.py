@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.failures import BROKEN
-from bench.report.frame import CEILING, FURTHER, REFERENCE, SECOND
+from bench.report.record_row import FURTHER
+from bench.report.roles import CEILING, REFERENCE, SECOND
 from bench.stats import (
     LEVEL,
     Gain,

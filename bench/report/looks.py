@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from bench.report.frame import CEILING, REFERENCE
+from bench.report.roles import CEILING, REFERENCE
 
 # seaborn's "colorblind" palette without grey, which is the reference's, and without yellow, pink
 # and tan, which are hard to see on white or to tell from orange; wine is Paul Tol's.  Written out

@@ -12,8 +12,8 @@ from bench.data.fingerprint import file_sha256
 from bench.errors import BenchError
 from bench.report import text
 from bench.report.content import Block, Table, Value
-from bench.report.frame import REFERENCE, SECOND
 from bench.report.names import file_name
+from bench.report.roles import REFERENCE, SECOND
 from bench.report.sections import Section
 from bench.stats import PairedTest, holm, mean_and_sd, paired_test
 from bench.store import DAMAGED, EACH, Record, each_path, read_predictions, record_path

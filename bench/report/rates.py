@@ -10,8 +10,8 @@ from statistics import fmean
 
 import pandas as pd
 
-from bench.report.frame import REFERENCE
 from bench.report.lines import Line, Row
+from bench.report.roles import REFERENCE
 from bench.report.sections import Section, section_of
 from bench.stats import improvement
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from bench.report import text
 from bench.report.content import Block, Context, Heading, Part, Table, Text, Value
-from bench.report.frame import REFERENCE, SECOND
 from bench.report.groups import Group
 from bench.report.lines import Line, Versus, hold
 from bench.report.presets import told
 from bench.report.rates import Rates
 from bench.report.remarks import group_caption, terms
+from bench.report.roles import REFERENCE, SECOND
 from bench.report.sections import Section
 from bench.stats import improvement
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.report.frame import CEILING, MARK, REFERENCE, shown
 from bench.report.groups import WORTHWHILE_GAP, Group
 from bench.report.lines import Line
+from bench.report.record_row import shown
+from bench.report.roles import CEILING, MARK, REFERENCE
 from bench.report.sections import Section, distinct
 from bench.report.text import count, gain, metric_name, number, scale
 from bench.stats import SEEDS_FOR_TEST, improvement

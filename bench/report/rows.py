@@ -8,8 +8,8 @@ from bench.report import text
 from bench.report.columns import COLUMNS
 from bench.report.content import Context, Value
 from bench.report.costs import Cost
-from bench.report.frame import REFERENCE
 from bench.report.lines import Line
+from bench.report.roles import REFERENCE
 from bench.report.sections import Section
 
 OURS = "this project"

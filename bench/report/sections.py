@@ -12,10 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.frame import CEILING, FURTHER, REFERENCE, teacher_mark
+from bench.report.frame import teacher_mark
 from bench.report.lines import Line, Row, by_seed, corrected, hold, line_of, present
 from bench.report.names import file_name
 from bench.report.presets import taken_apart, told
+from bench.report.record_row import FURTHER
+from bench.report.roles import CEILING, REFERENCE
 from bench.stats import LEVEL, SEEDS_FOR_TEST, holm, improvement, mean_and_sd
 
 # What must agree before two numbers may stand in one table.

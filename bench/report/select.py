@@ -10,8 +10,8 @@ from bench.errors import BenchError, unknown
 from bench.report.columns import COLUMNS, Column, further, usual
 from bench.report.content import Context, Table, Value
 from bench.report.formats import WRITERS
-from bench.report.frame import short_revision
 from bench.report.lines import Line
+from bench.report.record_row import short_revision
 from bench.report.remarks import caption
 from bench.report.sections import Section
 from bench.report.text import escape

@@ -14,11 +14,11 @@ from bench.across import (
 )
 from bench.report import text
 from bench.report.content import Block, Context, Heading, Part, Picture, Table, Text, Value
-from bench.report.frame import REFERENCE, SECOND
 from bench.report.groups import WORTHWHILE_GAP, Group, comparable
 from bench.report.looks import Look
 from bench.report.pictures import draw
 from bench.report.remarks import group_caption
+from bench.report.roles import REFERENCE, SECOND
 from bench.stats import LEVEL, Interval
 
 READING = f"""\

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from factory import failure, record
 
-from bench.report.frame import COLUMNS, UNKNOWN_DEVICE, collect, preset_name
+from bench.report.frame import COLUMNS, collect
+from bench.report.record_row import UNKNOWN_DEVICE, preset_name
 from bench.report.sections import sections
 from bench.store import Record
 

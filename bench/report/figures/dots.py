@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.report.figures.style import Mark, draw_marks, grid, plain, styled, title
-from bench.report.frame import CEILING, REFERENCE
 from bench.report.lines import Line
 from bench.report.looks import CEILING_COLOUR, REFERENCE_COLOUR, Look
+from bench.report.roles import CEILING, REFERENCE
 from bench.report.sections import Section
 from bench.report.text import metric_name, scale, unit
 

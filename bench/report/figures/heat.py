@@ -9,8 +9,8 @@ import seaborn
 from matplotlib.figure import Figure
 
 from bench.report.figures.style import plain, styled
-from bench.report.frame import REFERENCE
 from bench.report.groups import Group
+from bench.report.roles import REFERENCE
 
 
 def draw(group: Group) -> Figure:

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.report.figures.style import GREY, grid, legend_beneath, plain, styled, title
-from bench.report.frame import CEILING
 from bench.report.labels import LabelCurves, Point
 from bench.report.looks import Look
+from bench.report.roles import CEILING
 from bench.report.text import metric_name, scale, unit
 
 WIDTH_OF_A_TICK = 0.2  # of the axis, where two facets stand side by side
