@@ -32,21 +32,18 @@ class Objective:
     code: str
 
 
-@dataclass(frozen=True)
-class TeacherSpec:
-    """One teacher: everything that shapes it.
+@dataclass(frozen=True, kw_only=True)
+class OnTask:
+    """What is trained on a task: which task, of what size, on which data, from which seed.
 
     Attributes:
-        task: the task's name.
-        preset: the preset's name, with ``overrides``.
-        preset_values: the resolved preset.
+        task: the task's registered name.
+        preset: the preset's name; ``overrides`` change it, ``preset_values`` is the result.
         source: where the data comes from.
-        fingerprint: of the data.
-        seed: the teacher's own seed, the same for all student seeds.
-        device: device type.
-        checkpoint: sha256 of the file its weights come from; empty when it is trained here.
-        objective: what trains it for one method alone; ``None`` for the task's common teacher.
-        task_code: hash of the task's source; empty for the suite's own tasks.
+        seed: its own, of initialisation, order and views.
+        device: "cpu", "cuda" or "cuda:N".
+        task_code: hash of the task's source; empty for the suite's own tasks, whose code the
+            protocol's version covers.
     """
 
     task: str
@@ -54,12 +51,24 @@ class TeacherSpec:
     overrides: Mapping[str, Any]
     preset_values: Mapping[str, Any]
     source: SourceKind
-    fingerprint: str
     seed: int
     device: str
+    task_code: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherSpec(OnTask):
+    """One teacher: everything that shapes it; its seed is the same for all student seeds.
+
+    Attributes:
+        fingerprint: of the data.
+        checkpoint: sha256 of the file its weights come from; empty when it is trained here.
+        objective: what trains it for one method alone; ``None`` for the task's common teacher.
+    """
+
+    fingerprint: str
     checkpoint: str = ""
     objective: Objective | None = None
-    task_code: str = ""
 
     @property
     def key(self) -> str:
@@ -90,34 +99,21 @@ class TeacherSpec:
         return Variant.of(self.preset_values).named(self.task)
 
 
-@dataclass(frozen=True)
-class GeneratorSpec:
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSpec(OnTask):
     """One generator: everything that shapes it, and the teacher that judges it.
 
+    Its seed is the same for all student seeds.
+
     Attributes:
-        task: the task's name.
-        preset: the preset's name, with ``overrides``.
-        preset_values: the resolved preset.
-        source: where the data comes from.
         fingerprint: of the data.
         vocabulary: what turns raw inputs into tokens.
-        seed: the generator's own seed, the same for all student seeds.
-        device: device type.
         judge: the teacher whose accuracy on reconstructions is measured; shapes nothing.
-        task_code: hash of the task's source; empty for the suite's own tasks.
     """
 
-    task: str
-    preset: str
-    overrides: Mapping[str, Any]
-    preset_values: Mapping[str, Any]
-    source: SourceKind
     fingerprint: str
     vocabulary: str
-    seed: int
-    device: str
     judge: TeacherSpec
-    task_code: str = ""
 
     @property
     def key(self) -> str:
@@ -145,8 +141,8 @@ class GeneratorSpec:
         return f"generator-{self.key}-{self.judge.key}"
 
 
-@dataclass(frozen=True)
-class Cell:
+@dataclass(frozen=True, kw_only=True)
+class Cell(OnTask):
     """One run: a method or baseline on a task, preset and seed.
 
     Attributes:
@@ -156,14 +152,9 @@ class Cell:
         options: what was given.
         config: the full resolved configuration.
         code: hash of the method's source, so that an edited method is run again.
-        task: registered name.
-        preset: name; ``overrides`` change it, ``preset_values`` is the result.
-        source: where the data comes from.
         task_info: what a record says of the task (title, metric, direction, …).
         origin: what it says of the data (name, revision, fingerprint, …).
-        seed: of the student's run.
         teacher: the teacher it needs, or ``None``.
-        device: "cpu", "cuda" or "cuda:N".
         plugins: plug-ins to import before the names are known.
         signals: "auto" serves the teacher from the signal cache where that is possible, "live"
             never does.
@@ -175,8 +166,6 @@ class Cell:
             is of the kind "oracle".
         not_like_for_like: the card's remark of that name, for the reports.
         generator: the generator it needs, or ``None``.
-        task_code: hash of the task's source; empty for the suite's own tasks, whose code the
-            protocol's version covers.
     """
 
     kind: str
@@ -185,16 +174,9 @@ class Cell:
     options: Mapping[str, Any]
     config: Mapping[str, Any]
     code: str
-    task: str
-    preset: str
-    overrides: Mapping[str, Any]
-    preset_values: Mapping[str, Any]
-    source: SourceKind
     task_info: Mapping[str, Any]
     origin: Mapping[str, Any]
-    seed: int
     teacher: TeacherSpec | None
-    device: str
     plugins: tuple[str, ...] = field(default=(), compare=False)
     signals: str = "auto"
     cache_bytes: int = 8 * 2**30
@@ -204,7 +186,6 @@ class Cell:
     oracle: bool = False
     not_like_for_like: str = ""
     generator: GeneratorSpec | None = None
-    task_code: str = ""
 
     @property
     def key(self) -> str:
