@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from bench.report.content import Context
+from bench.report.costs import collect_costs, usable_costs
+from bench.report.frame import collect
 from bench.store import Record
 
 
@@ -178,3 +182,13 @@ def runs_of(task: str, seeds: int = 3) -> list[Record]:
         for name, score in (("scratch", 0.7), ("kd", 0.75))
         for seed in range(seeds)
     ]
+
+
+def runs(method: str, scores: Iterable[float], **changes: Any) -> list[Record]:
+    """Return a record of ``method`` for each of ``scores``, seeds from 0."""
+    return [record(method, seed, score, **changes) for seed, score in enumerate(scores)]
+
+
+def context(records: list[Record], costs: Iterable[Record] = ()) -> Context:
+    """Return what a report is rendered from."""
+    return Context(collect(records).frame, collect_costs(usable_costs(costs)[0]), records)

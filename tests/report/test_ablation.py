@@ -11,15 +11,14 @@ from typing import Any
 
 import matplotlib
 import pytest
-from factory import record
+from factory import context, record
 
 from bench.report import write_reports
 from bench.report.ablation import Ablation, ablations
 from bench.report.ablation_page import ablation_parts, figure_name, options_text
-from bench.report.content import Context, Part, Table
+from bench.report.content import Part, Table
 from bench.report.figures.ablation import draw
 from bench.report.formats import markdown
-from bench.report.frame import collect
 from bench.report.parts import _own_name, build
 from bench.stats import difference_interval
 from bench.store import Record, write_record
@@ -62,10 +61,6 @@ def grid(**changes: Any) -> list[Record]:
 
 def found(records: list[Record]) -> list[Ablation]:
     return ablations(context(records))
-
-
-def context(records: list[Record]) -> Context:
-    return Context(collect(records).frame, records=records)
 
 
 def part(records: list[Record]) -> Part:
@@ -349,7 +344,7 @@ def test_records_without_options_are_no_ablation() -> None:
     for each in records:
         each["cell"]["config"] = None if each["cell"]["seed"] else ["odd"]
     assert found(records) == []
-    assert list(ablation_parts(Context(collect(records).frame))) == []
+    assert list(ablation_parts(context(records))) == []
 
 
 def test_pictures_can_be_sent_to_another_process() -> None:

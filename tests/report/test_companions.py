@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factory import record
+from factory import context, record
 
 from bench.report import write_reports
 from bench.report.companions import Panel, companion_parts, mean_curve, panels
@@ -16,7 +16,6 @@ from bench.report.content import Context, Heading
 from bench.report.curves import curves
 from bench.report.figures.companions import draw
 from bench.report.figures.style import encode
-from bench.report.frame import collect
 from bench.report.select import load
 from bench.store import Record, write_record
 
@@ -45,7 +44,7 @@ def with_curves(
 
 
 def of(records: list[Record]) -> Context:
-    return Context(collect(records).frame, records=records)
+    return context(records)
 
 
 def shown(records: list[Record]) -> list[Panel]:

@@ -3,13 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from factory import failure, record
+from factory import context, failure, record
 from processes import bench
 
 from bench.errors import BenchError
 from bench.report.compare import Comparison, compare
-from bench.report.content import Context
-from bench.report.frame import collect
 from bench.store import Record, write_record
 
 NOISE = [0.001, -0.002, 0.0015, -0.0005, 0.002, -0.001]
@@ -23,9 +21,7 @@ def runs(shift: float = 0.0, seeds: int = 6, method: str = "kd", noise: int = 0)
 
 
 def held(a: list[Record], b: list[Record], tolerance: float | None = None) -> Comparison:
-    return compare(
-        Context(collect(a).frame, records=a), Context(collect(b).frame, records=b), tolerance
-    )
+    return compare(context(a), context(b), tolerance)
 
 
 def verdicts(a: list[Record], b: list[Record], tolerance: float | None = None) -> list[str]:

@@ -8,14 +8,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from factory import world
+from factory import context, world
 from matplotlib.figure import Figure
 
 from bench.report import drawing
-from bench.report.content import Context, Picture
+from bench.report.content import Picture
 from bench.report.figures.ranks import draw as draw_ranks
 from bench.report.figures.style import styled
-from bench.report.frame import collect
 
 several_cores = pytest.mark.skipif(drawing._cores() < 2, reason="one core draws by itself")
 
@@ -70,9 +69,9 @@ def test_names_that_are_cut_alike_are_told_apart() -> None:
     for record in records:
         if record["cell"]["label"] in ("lelp", "fitnets"):
             record["cell"]["label"] = common.format(len(record["cell"]["label"]))
-    context = Context(collect(records).frame, {}, records)
-    (group,) = context.groups
-    (axes,) = draw_ranks(group, context.looks).axes
+    made = context(records)
+    (group,) = made.groups
+    (axes,) = draw_ranks(group, made.looks).axes
     shown = [text.get_text().strip() for text in axes.texts]
     assert len(shown) == len(set(shown)) == len(group.labels) == 4
     assert sum("[" in each for each in shown) == 4

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factory import cost, failure, learned, record, world
+from factory import context, cost, failure, learned, record, world
 
 from bench.report import write_reports
 from bench.report.cards import read_cards, read_file
@@ -275,8 +275,8 @@ def test_the_card_says_what_a_generator_is_worth() -> None:
     judged = {"kept": 0.981, "real": 0.874, "reconstructed": 0.857, "samples": 2000}
     made[0]["generator"] = {"name": "autoencoder <b>", "judged": judged}
     made[1]["generator"] = {"name": "broken", "judged": {"kept": "much"}}
-    context = Context(collect(made).frame, {}, made)
-    page = render_index(context, [], {})
+    shown = context(made)
+    page = render_index(shown, [], {})
     assert page.count("<dt>Generator</dt>") == 1 and "broken" not in page
     assert "autoencoder &lt;b&gt; on amazon · embedded snippets: the teacher keeps 98%" in page
     assert "(87.4% on real inputs, 85.7% on theirs, 2,000 validation samples)" in page

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from factory import failure, record
+from factory import context, failure, record
 
-from bench.report.content import Context
 from bench.report.figures.labels import draw
-from bench.report.frame import collect
 from bench.report.labels import Point, label_curves
 from bench.report.looks import looks
 from bench.report.parts import build
@@ -32,10 +30,6 @@ ALL = at(45000, {"scratch": [0.7, 0.8], "kd": [0.9, 0.9]}, task="cifar10")
 FAILED = [failure(method, 0, "no", task="cifar10:n=100") for method in ("scratch", "kd")]
 for each in FAILED:
     each["data"] = {"rows": {"train": 100}}
-
-
-def context(records: list[Record]) -> Context:
-    return Context(collect(records).frame, {}, records)
 
 
 def test_means_and_ranges_in_order_of_the_labels_and_all_of_them_last() -> None:

@@ -2,28 +2,19 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable
 
 import pytest
-from factory import failure, record
+from factory import context, failure, record, runs
 
-from bench.report.content import Context
-from bench.report.frame import collect
 from bench.report.leaderboard import render_leaderboard
 from bench.report.parts import build
 from bench.report.text import count, escape, points, without_paths
 from bench.store import Record
 
-Scores = Iterable[float]
-
 
 def render(records: list[Record]) -> str:
-    context = Context(collect(records).frame)
-    return render_leaderboard(context, build(context))
-
-
-def runs(method: str, scores: Scores, **changes: object) -> list[Record]:
-    return [record(method, seed, score, **changes) for seed, score in enumerate(scores)]  # type: ignore[arg-type]
+    made = context(records)
+    return render_leaderboard(made, build(made))
 
 
 def cells(page: str, name: str, nth: int = 0) -> list[str]:
@@ -113,7 +104,7 @@ def test_what_is_not_on_the_terms_of_all_is_neither_bold_nor_ranked(apart: dict[
     assert page.count("No method beats scratch significantly") == 2
     assert f"Not ranked, as not on the terms of all: {name}." in page
     assert "a seed or a task is missing" not in page
-    (group,) = Context(collect(records).frame).groups
+    (group,) = context(records).groups
     assert group.labels == ["kd", "scratch"] and group.left_out == []
     front = [line.label for line in group.sections[0].contenders]
     assert front == ["kd"]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from factory import record
+from factory import context, record
 
-from bench.report.content import Context, Table, Text
-from bench.report.frame import collect
+from bench.report.content import Table, Text
 from bench.report.groups import comparable
 from bench.report.parts import build
 from bench.report.remarks import caption
@@ -27,7 +26,7 @@ def table(records: list[Record], name: str) -> Table:
 
 
 def tables(records: list[Record]) -> list[Table]:
-    return [each for part in build(Context(collect(records).frame)) for each in part.tables]
+    return [each for part in build(context(records)) for each in part.tables]
 
 
 def rows(found: Table) -> dict[str, list[str]]:
@@ -71,7 +70,7 @@ def test_options_of_one_table_alone_are_named_beneath_and_have_no_row(mixed: lis
     records = [*mixed, *tuned, *both]
     shown = rows(table(records, "overview"))
     assert "kd (w_kd=1)" in shown and "kd (temperature=2)" not in shown
-    parts = build(Context(collect(records).frame))
+    parts = build(context(records))
     (overview,) = [part for part in parts if part.title == "Overview"]
     said = [block.text for block in overview.blocks if isinstance(block, Text)]
     assert "In one table only, and so not here: kd (temperature=2)." in said
@@ -107,7 +106,7 @@ def test_one_task_with_two_settings_has_two_columns_of_different_names() -> None
     found = table(records, "overview")
     assert found.head == ["method", "amazon", "amazon (epochs=4)"]
     assert rows(found)["kd"] == ["+10.00 ± 0.00", "+5.00 ± 0.00"]
-    (group,) = Context(collect(records).frame).overall
+    (group,) = context(records).overall
     assert group.gains["kd"] == pytest.approx({"amazon": 10.0, "amazon (epochs=4)": 5.0})
 
 
@@ -120,7 +119,7 @@ def test_columns_of_one_task_are_told_apart_by_what_differs() -> None:
 
 def test_a_plus_sign_in_a_value_is_no_setting() -> None:
     changed = {"teacher": "dual:hub:a/b+cls+dot", "epochs": 1}
-    (section,) = Context(collect(runs("kd", 0.8, overrides=changed)).frame).sections
+    (section,) = context(runs("kd", 0.8, overrides=changed)).sections
     assert section.base_preset == "quick"
     assert section.settings == ["epochs=1", "teacher=dual:hub:a/b+cls+dot"]
 
@@ -135,7 +134,7 @@ def test_ranks_take_one_table_a_task_and_one_metric(mixed: list[Record]) -> None
 
 def test_the_choice_of_a_table_knows_no_scores(mixed: list[Record]) -> None:
     def chosen(records: list[Record]) -> list[str]:
-        (group,) = Context(collect(records).frame).overall
+        (group,) = context(records).overall
         return [section.task for section in comparable(group)[0].sections]
 
     worse = [
@@ -155,7 +154,7 @@ def test_presets_sources_and_devices_stay_apart(mixed: list[Record]) -> None:
         *runs("scratch", 0.7, preset="small", task="cifar10"),
         *runs("scratch", 0.7, device="cuda", task="cifar10"),
     ]
-    groups = Context(collect([*mixed, *other]).frame).overall
+    groups = context([*mixed, *other]).overall
     assert sorted((group.preset, len(group.sections)) for group in groups) == [
         ("quick", 1),
         ("quick", 4),
@@ -169,7 +168,7 @@ def test_variants_stand_beneath_their_task_and_settings_beneath_a_variant() -> N
     records = [
         each for task, changed in tasks for each in runs("kd", 0.8, task=task, overrides=changed)
     ]
-    found = Context(collect(records).frame).sections
+    found = context(records).sections
     assert [(section.task, *section.settings) for section in found] == [
         ("amazon",),
         ("cifar10",),
@@ -185,13 +184,13 @@ def test_a_caption_says_how_students_were_trained() -> None:
     records = runs("scratch", 0.7, overrides=FEW)
     for each in records:
         each["cell"]["preset_values"] = {"recipe": recipe}
-    (section,) = Context(collect(records).frame).sections
+    (section,) = context(records).sections
     assert "preset quick with epochs=4, source" in section.where
     assert "Students trained 4 epochs, batch 32, adamw at rate 0.0002." in caption(section)
     for odd in ({}, {**recipe, "epochs": "many"}, {**recipe, "optimizer": ""}):
         for each in records:
             each["cell"]["preset_values"] = {"recipe": odd}
-        (section,) = Context(collect(records).frame).sections
+        (section,) = context(records).sections
         assert "Students trained" not in caption(section)
 
 
@@ -223,7 +222,7 @@ def test_the_navigation_says_of_a_table_what_tells_it_from_others(mixed: list[Re
         *runs("kd", 0.9, task="cifar10", overrides=FEW),
         *runs("kd", 0.9, task="cifar10", device="cuda"),
     ]
-    parts = build(Context(collect([*mixed, *more]).frame))
+    parts = build(context([*mixed, *more]))
     names = [part.short for part in parts if part.short]
     assert names == [
         "amazon",
@@ -256,7 +255,7 @@ def test_two_tasks_without_a_gain_have_no_map() -> None:
     loss = [*runs("scratch", 0.7, **losses), *runs("kd", 0.6, **losses)]
     loss += [*runs("scratch", 0.7, task="b", **losses), *runs("kd", 0.6, task="b", **losses)]
     for records in (plain, loss):
-        parts = build(Context(collect(records).frame))
+        parts = build(context(records))
         assert not [p for part in parts for p in part.pictures if p.name.startswith("gains")]
 
 
@@ -264,7 +263,7 @@ def test_odd_preset_values_cost_no_score() -> None:
     for odd in (["a list"], {"recipe": "sgd"}, {"recipe": {"learning_rate": "fast"}}, 3):
         records = runs("kd", 0.8)
         records[0]["cell"]["preset_values"] = odd
-        (section,) = Context(collect(records).frame).sections
+        (section,) = context(records).sections
         assert section.line("kd").ok == 3  # type: ignore[union-attr]
 
 
@@ -275,7 +274,7 @@ def test_variants_of_one_task_count_once_in_the_ranks() -> None:
     records += [each for task in ("amazon", "amazon:n=5") for each in runs("kd", 0.8, task=task)]
     assert not [t for t in tables(records) if t.name.startswith("standings")]
     records += [*runs("scratch", 0.7, task="cifar10"), *runs("kd", 0.8, task="cifar10")]
-    parts = build(Context(collect(records).frame))
+    parts = build(context(records))
     (found,) = [part for part in parts if part.title == "Across tasks"]
     assert "Tasks amazon, " not in str(found.tables[0].source)
     assert any("several tables" in str(block) for block in found.blocks)
@@ -286,7 +285,7 @@ def test_a_row_that_lacks_seeds_or_was_run_once_is_on_no_map_and_marked_in_the_o
     for task in ("amazon", "cifar10"):
         records += [*runs("scratch", 0.5, task=task), *runs("kd", 0.6, task=task)]
         records += [record("rkd", 0, 0.9, task=task), record("label_smoothing", 0, 0.8, task=task)]
-    (group,) = Context(collect(records).frame).groups
+    (group,) = context(records).groups
     assert list(group.gains) == ["kd"]
     shown = rows(table(records, "overview"))
     assert shown["rkd"][0] == "+40.00 (1/3 seeds)"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from factory import record
+from factory import context, record
 
-from bench.report.content import Context, Table, Text
-from bench.report.frame import collect
+from bench.report.content import Table, Text
 from bench.report.parts import build
 from bench.report.rates import Rates, rate_families
 from bench.store import Record
@@ -46,10 +45,6 @@ def grid() -> list[Record]:
         *at("kd", 0.1, 0.55, 0.53),
         *at("kd", 0.4, 0.52, 0.60),
     ]
-
-
-def context(records: list[Record]) -> Context:
-    return Context(collect(records).frame)
 
 
 def family(records: list[Record]) -> Rates:

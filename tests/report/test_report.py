@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from factory import failure, record, world
+from factory import context, failure, record, world
 from processes import python
 
 from bench.errors import BenchError
 from bench.report import write_reports
-from bench.report.content import Context
 from bench.report.figures.dots import draw
 from bench.report.figures.style import encode
-from bench.report.frame import collect
 from bench.report.parts import build
 from bench.store import Record, write_record
 
@@ -78,7 +76,7 @@ def test_files_of_long_presets_keep_their_names_when_others_join_them() -> None:
             for task in tasks
             for device in devices
         ]
-        parts = build(Context(collect(made).frame))
+        parts = build(context(made))
         return {each.name for part in parts for each in (*part.tables, *part.pictures)}
 
     alone = names(("cuda",))
@@ -180,14 +178,14 @@ def test_a_method_keeps_its_look_across_facets_and_state_stays_clean() -> None:
 
     before = dict(matplotlib.rcParams)
     more = [record("kd", 0, 0.4, task="imdb"), record("m3", 0, 0.5, task="imdb")]
-    context = Context(collect([*some_records(), *more]).frame)
-    figure = draw(context.sections, context.looks)
+    made = context([*some_records(), *more])
+    figure = draw(made.sections, made.looks)
     assert encode(figure, "svg").startswith(b"<?xml")
     assert dict(matplotlib.rcParams) == before
     assert plt.get_fignums() == []
 
     assert len(figure.axes) == 2
-    shown = {look.colour for look in context.looks.values()}
+    shown = {look.colour for look in made.looks.values()}
     drawn = {
         to_hex(colour)
         for ax in figure.axes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factory import cost, failure, record, world
+from factory import context, cost, failure, record, runs, world
 
 from bench.report.agreement import agreements
 from bench.report.content import Context, Table
@@ -21,14 +21,6 @@ from bench.store import Record, record_path, write_predictions, write_record
 SCRATCH = [0.70, 0.71, 0.69, 0.70, 0.72]
 KD = [0.80, 0.82, 0.79, 0.81, 0.82]
 CLOSE = [0.80, 0.81, 0.80, 0.805, 0.82]
-
-
-def runs(name: str, scores: list[float], **changes: object) -> list[Record]:
-    return [record(name, seed, score, **changes) for seed, score in enumerate(scores)]  # type: ignore[arg-type]
-
-
-def context(records: list[Record], costs: list[Record] | None = None) -> Context:
-    return Context(collect(records).frame, collect_costs(usable_costs(costs or [])[0]), records)
 
 
 def section(records: list[Record]) -> Section:
