@@ -243,7 +243,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def notes(self) -> Mapping[str, Tensor]:
-        """Return values of the last step to keep, averaged over each epoch, beside the losses."""
+        """Return values of the last loss to keep, averaged over each epoch, beside the losses."""
         return {}
 
     def deploy(self, student: Model) -> Model:

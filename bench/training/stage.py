@@ -156,11 +156,9 @@ class StageRunner:
         rate = self.setting.recipe.learning_rate
         for at, index in enumerate(order):
             step = stage_epoch * self.steps_per_epoch + at
-            rate, terms = self.step(optimizer, index, epoch=epoch, at=at, step=step)
-            for name, value in terms.items():
-                totals[name] = totals.get(name, 0.0) + value  # type: ignore[assignment]
-            for name, value in self.method.notes().items():
-                noted[name] = noted.get(name, 0.0) + value.detach()  # type: ignore[assignment]
+            rate, terms, notes = self.step(optimizer, index, epoch=epoch, at=at, step=step)
+            _add(totals, terms)
+            _add(noted, notes)
         with self.setting.phases.measure("step"):  # reading the sums waits for the queued steps
             losses = {name: float(value) / len(order) for name, value in totals.items()}
             self.notes = {name: float(value) / len(order) for name, value in noted.items()}
@@ -179,7 +177,7 @@ class StageRunner:
         epoch: int,
         at: int,
         step: int,
-    ) -> tuple[float, dict[str, Tensor]]:
+    ) -> tuple[float, dict[str, Tensor], dict[str, Tensor]]:
         """Take one optimiser step on the samples at ``index``.
 
         Nothing here waits for the device: loss terms come back as tensors.
@@ -192,28 +190,27 @@ class StageRunner:
             step: the step's place in the stage; it sets the learning rate.
 
         Returns:
-            The learning rate and the detached loss terms.
+            The learning rate, the detached loss terms and what the method noted.
         """
         moment = Moment(epoch, at, self._view(epoch), Progress(self.stage.name, step, self.steps))
         sums: dict[str, Tensor] = {}
+        notes: dict[str, Tensor] = {}
         parts = np.array_split(index, min(self.setting.micro_batches, len(index)))
         for number, part in enumerate(parts):
             batch, guide, extra = self._given(part, number, moment)
             with self.setting.phases.measure("step"):
                 terms = self._all_terms(batch, guide, extra, number, moment)
-                if len(parts) > 1:
-                    share = len(part) / len(index)
-                    terms = {name: value * share for name, value in terms.items()}
+                share = len(part) / len(index)
+                scaled = _scaled(terms, share)
                 if number == 0:
                     optimizer.zero_grad(set_to_none=True)
-                torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-                for name, value in terms.items():
-                    past = sums.get(name)
-                    sums[name] = value.detach() if past is None else past + value.detach()
+                torch.stack(list(scaled.values())).sum().backward()  # type: ignore[no-untyped-call]
+                _add(sums, scaled)
+                _add(notes, _scaled(self.method.notes(), share))
         rate = self._rate(step)
         with self.setting.phases.measure("step"):
             self._descend(optimizer, rate)
-        return rate, sums
+        return rate, sums, notes
 
     def _rate(self, step: int) -> float:
         recipe = self.setting.recipe
@@ -312,6 +309,17 @@ class StageRunner:
         return self.method.generated_loss(
             batch=batch, student=output.float(), teacher=guide, progress=progress
         )
+
+
+def _scaled(values: Mapping[str, Tensor], share: float) -> Mapping[str, Tensor]:
+    """Return ``values`` times the share of its batch that a part is; of a whole batch, as is."""
+    return values if share == 1 else {name: value * share for name, value in values.items()}
+
+
+def _add(sums: dict[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        past = sums.get(name)
+        sums[name] = value.detach() if past is None else past + value.detach()
 
 
 def _checked(terms: object, method: Method, stage: Stage) -> Mapping[str, Tensor]:

@@ -53,6 +53,29 @@ def test_parts_give_the_step_of_the_whole_batch(
     assert any(not whole[name].allclose(value, atol=1e-4) for name, value in start.items())
 
 
+@pytest.mark.parametrize("parts", [2, 5])
+def test_notes_are_means_over_all_parts(text_world: World, new_method: Any, parts: int) -> None:
+    from bench.training.loop import train
+
+    def noted(parts: int) -> float:
+        method = new_method("scratch")
+        loss, notes = method.loss, {}
+
+        def noting(*, batch: Any, **given: Any) -> Any:
+            notes["label"] = batch.labels.float().mean()
+            return loss(batch=batch, **given)
+
+        method.loss, method.notes = noting, lambda: notes
+        setting = replace(text_world.setting(epochs=1), micro_batches=parts)
+        student = text_world.student()
+        method.setup(text_world.context(student, None, setting.pairs))
+        done = train(student=student, method=method, teacher=None, setting=setting)
+        found: float = done.epochs[0]["notes"]["label"]
+        return found
+
+    assert noted(parts) == pytest.approx(noted(1), rel=1e-6)
+
+
 def test_batch_statistics_are_those_of_the_parts(
     image_world: World, new_method: Any, differing: Any
 ) -> None:
