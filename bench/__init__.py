@@ -4,7 +4,7 @@ The public surface for people who add parts::
 
     from bench import Config, Method, Output, Stage, register_method
 
-Listing what is registered needs no torch; the classes that do are imported when first used.
+Listing what is registered does not import torch; classes that need it are imported on first use.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REGISTRIES: dict[str, Registry[Any]] = {"methods": METHODS, "baselines": BASELIN
 
 
 def registry_of(kind: str) -> Registry[Method] | Registry[Method | Baseline]:
-    """Return where a contender of ``kind``, ``"method"`` or ``"baseline"``, is registered."""
+    """Return the registry of ``kind``, ``"method"`` or ``"baseline"``."""
     return METHODS if kind == "method" else BASELINES
 
 

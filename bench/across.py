@@ -1,6 +1,6 @@
 """Statistics across tasks: pure functions of numbers, no files and no tables.
 
-Scores arrive as arrays, one a task, one number a run (seed); larger is better in all of them.
+Scores are arrays, one per task, with one number per run (seed); larger is always better.
 The interquartile mean, performance profiles and the probability of improvement with intervals
 from a bootstrap stratified by task are those of Agarwal et al. 2021 (arXiv 2108.13264).
 """
@@ -33,7 +33,7 @@ class Friedman:
 
     Attributes:
         statistic: F, with ``methods - 1`` and ``(methods - 1)·(tasks - 1)`` degrees of freedom.
-        p: of no difference between any two methods.
+        p: p-value of the hypothesis that no two methods differ.
         tasks: number of blocks.
         methods: number of things ranked.
     """
@@ -56,8 +56,7 @@ def friedman(scores: pd.DataFrame) -> Friedman | None:
     """Test whether the columns of ``scores`` differ over its rows.
 
     Returns:
-        None with fewer than :data:`TASKS_FOR_TEST` rows or three columns: such a test would only
-        look like one.
+        None with fewer than :data:`TASKS_FOR_TEST` rows or three columns, too few for a test.
     """
     tasks, methods = scores.shape
     if tasks < TASKS_FOR_TEST or methods < 3:
@@ -91,7 +90,10 @@ def interquartile_mean(runs: Runs) -> float:
 
 
 def interquartile_interval(runs: Runs) -> Interval | None:
-    """Return the stratified bootstrap interval of :func:`interquartile_mean`."""
+    """Return the 95 % stratified bootstrap interval of the interquartile mean.
+
+    None with fewer than :data:`TASKS_FOR_INTERVAL` tasks or :data:`RUNS_FOR_INTERVAL` runs of one.
+    """
     from scipy.stats import trim_mean
 
     if not _enough(runs):
@@ -104,7 +106,7 @@ def interquartile_interval(runs: Runs) -> Interval | None:
 
 
 def profile(runs: Runs, thresholds: np.ndarray) -> np.ndarray:
-    """Return the share of runs above each threshold, every task counting alike."""
+    """Return the share of runs above each threshold, with equal weight for every task."""
     shares = [(values[:, None] > thresholds).mean(axis=0) for values in runs]
     return np.asarray(np.mean(shares, axis=0))
 
@@ -112,7 +114,7 @@ def profile(runs: Runs, thresholds: np.ndarray) -> np.ndarray:
 def probability_of_improvement(ours: Runs, theirs: Runs) -> tuple[float, Interval | None]:
     """Return the chance that a run of ``ours`` beats one of ``theirs``, averaged over tasks.
 
-    Ties count half.  The interval resamples both within each task.
+    Ties count half.  The interval resamples both within each task; None with too few runs.
     """
     wins = [_wins(one, other) for one, other in zip(ours, theirs, strict=True)]
     chance = float(np.mean([each.mean() for each in wins]))
@@ -129,7 +131,7 @@ def probability_of_improvement(ours: Runs, theirs: Runs) -> tuple[float, Interva
 
 @functools.cache
 def _weights(count: int, stream: int) -> np.ndarray:
-    """Return the share of each of ``count`` runs in every resample, from a stream of its own."""
+    """Return the share of each run in every resample, ``(RESAMPLES, count)``."""
     rng = np.random.default_rng((count, stream))
     shares: np.ndarray = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
     return shares

@@ -1,4 +1,4 @@
-"""What a user writes on the command line, read into values."""
+"""Parsing of what a user writes on the command line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parse_retry(text: str) -> frozenset[str]:
-    """Read which statuses of earlier records are run again: names, "all" or "none"."""
+    """Read the statuses of earlier records to run again: names, "all" or "none".
+
+    Raises:
+        BenchError: for an unknown status.
+    """
     known = (*BROKEN, "skipped")
     names = split_names(text)
     if names == ["none"]:
@@ -46,7 +50,11 @@ def parse_retry(text: str) -> frozenset[str]:
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
-    """Read ``FIELD=VALUE`` pairs."""
+    """Read ``FIELD=VALUE`` pairs.
+
+    Raises:
+        BenchError: for anything else, or a field given twice with different values.
+    """
     found: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

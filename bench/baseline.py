@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a baseline says of the held-out splits.
+    """A baseline's predictions on the held-out splits.
 
     Attributes:
         logits: by split name, ``(N, C)`` float32; log-probabilities are logits too.
-        parameters: parameters of the deployed model, ``None`` where the word does not apply.
+        parameters: parameters of the deployed model, ``None`` where it has none to count.
     """
 
     logits: Mapping[str, np.ndarray]
@@ -33,11 +33,11 @@ class Prediction:
 
 
 class Baseline:
-    """Base of the baselines that bring their own training.
+    """Base class of the baselines that do their own training.
 
     Class attributes:
         seeded: whether the result depends on the seed; if not, it is run once.
-        needs_teacher: whether the teacher must be there first.
+        needs_teacher: whether the teacher must be trained first.
         families: the task families it works on.
     """
 

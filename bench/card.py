@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Card:
-    """Where a method comes from and what of it is our choice, shown in the reports.
+    """Where a method comes from and which choices in it are ours, for the reports.
 
     Attributes:
         title: the name used in print.

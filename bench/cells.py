@@ -72,7 +72,7 @@ class TeacherSpec(OnTask):
 
     @property
     def key(self) -> str:
-        """Return the content hash of all that shapes the teacher."""
+        """Return the content hash of everything that shapes the teacher."""
         values = self.preset_values
         shaping = {
             name: values[name]
@@ -95,7 +95,7 @@ class TeacherSpec(OnTask):
 
     @property
     def full_task(self) -> str:
-        """Return the task's name with the variant that the teacher learned from."""
+        """Return the task's name with the variant that the teacher is trained on."""
         return Variant.of(self.preset_values).named(self.task)
 
 
@@ -117,7 +117,7 @@ class GeneratorSpec(OnTask):
 
     @property
     def key(self) -> str:
-        """Return the content hash of all that shapes the generator."""
+        """Return the content hash of everything that shapes the generator."""
         values = self.preset_values
         recipe = values["generator_recipe"]
         shaping = {
@@ -137,7 +137,7 @@ class GeneratorSpec(OnTask):
 
     @property
     def id(self) -> str:
-        """Return the id of the job that makes and judges it."""
+        """Return the id of the job that trains and judges it."""
         return f"generator-{self.key}-{self.judge.key}"
 
 
@@ -148,17 +148,16 @@ class Cell(OnTask):
     Attributes:
         kind: "method" or "baseline".
         method: registered name.
-        label: how tables call it, options included.
-        options: what was given.
+        label: its name in tables, options included.
+        options: the options as given.
         config: the full resolved configuration.
         code: hash of the method's source, so that an edited method is run again.
         task_info: what a record says of the task (title, metric, direction, …).
         origin: what it says of the data (name, revision, fingerprint, …).
         teacher: the teacher it needs, or ``None``.
         plugins: plug-ins to import before the names are known.
-        signals: "auto" serves the teacher from the signal cache where that is possible, "live"
-            never does.
-        cache_bytes: what the signals of one cell may take on disk.
+        signals: "auto" serves the teacher from the signal cache where possible, "live" never.
+        cache_bytes: limit on the disk space of the signals of one cell.
         check_cache: recompute a random sample of the cached signals before use.
         uses_signals: whether it learns from the teacher's outputs on training samples.
         trained: whether the suite's loop trains it.
@@ -242,7 +241,7 @@ class Cell(OnTask):
         return self.variant.named(self.task)
 
     def described(self) -> dict[str, Any]:
-        """Return the record's ``cell`` part, fit to be published: without a user's paths."""
+        """Return the record's ``cell`` part, fit to be published: no user's paths in it."""
         described: dict[str, Any] = public(self._described())
         return described
 
@@ -270,10 +269,10 @@ class Cell(OnTask):
 
 @dataclass(frozen=True)
 class SignalsSpec:
-    """Fill the cache of teacher signals for these cells, which share teacher, data and seed.
+    """The job of caching teacher signals for cells that share teacher, data and seed.
 
     Attributes:
-        cells: one for each method.
+        cells: one per method.
     """
 
     cells: tuple[Cell, ...]
@@ -287,7 +286,7 @@ class SignalsSpec:
 
 
 def without_unused(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out of a key the options that are off, so that a new option reruns nothing."""
+    """Return ``values`` without the options that are off, so that a new option changes no key."""
     off = {"views": None, "compile": False, "n": None, "imbalance": None}
     return {name: value for name, value in values.items() if off.get(name, ...) != value}
 

@@ -1,4 +1,4 @@
-"""What tuning found, written down: a suite of the chosen options, and a table of the studies."""
+"""The files that tuning writes: a suite of the chosen options and a table of the studies."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def chosen_path(results: Path, suite: Suite, task: str) -> Path:
 def write_chosen(path: Path, suite: Suite, studies: Sequence[Study], task: str) -> bool:
     """Write the chosen configurations of a task as a suite, to be run with the published seeds.
 
-    A table of what each study found lies beside it, as Markdown.  Where nothing finished there is
-    nothing to run, and the table alone is written.
+    A Markdown table of what each study found is written beside it.  If no trial finished, only the
+    table is written.
 
     Returns:
-        Whether there is a suite.
+        Whether a suite was written.
     """
     write_atomically(path.with_suffix(".md"), _found(suite, studies, task).encode())
     chosen = [study.best[0] for study in studies if study.best]

@@ -1,4 +1,4 @@
-"""The command line: reads what is asked for and hands it on; it holds no logic."""
+"""The command line: parses the options and hands them on, without logic of its own."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def run_all(
     cache_gb: CacheSize = 8.0,
     retry: Retry = "failed",
     cell_timeout: CellTimeout = None,
-    cost: Annotated[bool, typer.Option(help="Measure cost after the cells.")] = True,
+    cost: Annotated[bool, typer.Option(help="Measure costs after running the cells.")] = True,
 ) -> None:
-    """Run everything of a preset, measure its cost, render the report.
+    """Run every cell of a preset, measure costs, render the report.
 
-    What has been run already is not run again; stop and start as you like.  Cost is measured on
-    one task of those that share their models and recipe, with the teacher's signals cached
-    ("profile" measures it on any, and with the teacher live).
+    Finished cells are not run again: stop and restart as you like.  Costs are measured on one of
+    the tasks that share models and recipe, with the teacher's signals cached ("profile" measures
+    them on any task, and with the teacher live too).
     """
     from bench.commands import execute, measure
     from bench.report.command import write_report
@@ -194,7 +194,7 @@ def profile(
     """Measure what methods cost, and nothing else.
 
     Training and inference throughput, latency, memory, FLOPs: one process at a time, after
-    warm-up, with the teacher cached and live.  Keep the machine quiet meanwhile.
+    warm-up, with the teacher cached and live.  Keep the machine otherwise idle.
     """
     from bench.commands import measure
     from bench.running import Running
@@ -222,8 +222,8 @@ def reproduce(
 ) -> None:
     """Run a recorded cell again from its record alone, and compare every number.
 
-    Exits with 0 when all are the same to the last bit.  What differs from then (versions,
-    machine, code, data) is said first.
+    Exits with 0 when all are the same to the last bit.  Differences in versions, machine, code
+    and data are listed first.
     """
     from bench.commands import reproduce_record
 
@@ -233,16 +233,14 @@ def reproduce(
 @app.command()
 def tune(
     methods: Methods = "all",
-    tasks: Annotated[str, typer.Option(help="Tasks, each tuned apart.")] = "cifar10",
+    tasks: Annotated[str, typer.Option(help="Tasks, each tuned separately.")] = "cifar10",
     preset: PresetName = "quick",
     trials: Annotated[
-        int, typer.Option(min=1, help="Trials of each method, its default among them.")
+        int, typer.Option(min=1, help="Trials per method, including its default.")
     ] = 12,
     seeds: Annotated[
         str,
-        typer.Option(
-            help="Seeds of each trial, a list ('1000,' is one); none that is published later."
-        ),
+        typer.Option(help="Seeds of each trial, as a list ('1000,' is one); no published seeds."),
     ] = "1000,",
     source: SourceName = None,
     set_: Settings = None,
@@ -253,10 +251,10 @@ def tune(
     plugin: Plugins = None,
     cache_gb: CacheSize = 8.0,
 ) -> None:
-    """Tune methods equally: as many trials and the same validation data for each.
+    """Tune methods equally: the same number of trials and the same validation data for each.
 
-    Trials are cells with records of their own, scored on validation alone; what is chosen is
-    written as a suite file.  Needs optuna; stop and start as you like.
+    Trials are cells with their own records, scored on validation only; the chosen options are
+    written as a suite file.  Needs optuna; stop and restart as you like.
 
     \b
       python -m bench tune --methods kd,dkd,lelp --tasks cifar10 --trials 12
@@ -283,7 +281,7 @@ def list_parts(
         str, typer.Argument(help="methods, tasks, baselines, presets, options or settings.")
     ],
     of: Annotated[
-        str, typer.Argument(help="Options of these methods, presets of these tasks: kd,tgt.")
+        str, typer.Argument(help="Options of these methods, presets of these tasks, only: kd,tgt.")
     ] = "",
     plugin: Plugins = None,
 ) -> None:
@@ -311,9 +309,9 @@ app.command("import")(import_)
 
 @app.command()
 def doctor(device: Device = "auto") -> None:
-    """Say what this machine has.
+    """Show what this machine has.
 
-    Device, precision, versions, which data sources are reachable, disk.
+    Device, precision, versions, reachable data sources, free disk space.
     """
     from bench.inquiries import show_doctor
 
@@ -325,9 +323,9 @@ def data(
     tasks: Tasks = "all",
     preset: PresetName = "quick",
     source: SourceName = None,
-    prefetch: Annotated[bool, typer.Option(help="Load everything once, filling caches.")] = False,
+    prefetch: Annotated[bool, typer.Option(help="Load everything once, to fill caches.")] = False,
 ) -> None:
-    """Say what each task would load from where.
+    """Show what each task would load, and from where.
 
     With fingerprints; --prefetch loads everything once.
     """
@@ -342,12 +340,12 @@ GRID_OPTIONS = ("methods", "tasks", "preset", "seeds", "teacher_seed", "source",
 
 
 def _refuse_beside_a_suite(context: typer.Context) -> None:
-    """Raise when options say what to run although a suite file says it already."""
+    """Refuse options that say what to run, beside a suite file that says it already."""
     for name in GRID_OPTIONS:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             flag = "--" + name.strip("_").replace("_", "-")
-            raise BenchError(f"{flag} is given beside a suite file", "put it into the file")
+            raise BenchError(f"{flag} cannot be given with a suite file", "put it into the file")
 
 
 def _suite(
@@ -382,7 +380,7 @@ def _plugins(given: list[str] | None) -> tuple[str, ...]:
 
 
 def main() -> int:
-    """Run the command line; returns the exit status (or leaves through ``SystemExit``)."""
+    """Run the command line and return the exit status (or leave through ``SystemExit``)."""
     try:
         app()
     except BenchError as error:
@@ -394,6 +392,6 @@ def main() -> int:
         problem = storage_problem(error)
         if problem is None:
             raise
-        refuse(f"{problem} (what was finished is kept)")
+        refuse(f"{problem} (finished work is kept)")
         return EXIT_USER
     return EXIT_OK

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from bench.executors import Placement
     from bench.plan import Plan
 
-STOPPED = "stopped; what was finished is kept, the same command goes on from there."
+STOPPED = "stopped; finished work is kept, and the same command goes on from there."
 
 
 def execute(suite: Suite, running: Running, console: Console) -> int:
-    """Run what is missing of ``suite``; returns the exit status."""
+    """Run the missing cells of ``suite`` and return the exit status."""
     from bench.executors import open_place
 
     running.policy()  # refused here, before anything is planned
@@ -38,7 +38,7 @@ def execute(suite: Suite, running: Running, console: Console) -> int:
 
 
 def _run(plan: Plan, running: Running, place: Placement, console: Console) -> Summary:
-    """Run what is missing of ``plan``."""
+    """Run the missing cells of ``plan``."""
     from bench.progress import Progress
     from bench.runner import run_plan
 
@@ -61,11 +61,11 @@ def _run(plan: Plan, running: Running, place: Placement, console: Console) -> Su
 
 
 def measure(suite: Suite, running: Running, console: Console, *, once: bool = False) -> int:
-    """Measure the cost of the suite's methods; returns the exit status.
+    """Measure the cost of the suite's methods and return the exit status.
 
     Args:
-        once: measure one task of those that share their models and recipe, with cached signals;
-            else all, with the teacher live too.
+        once: measure one of the tasks that share models and recipe, with cached signals; else
+            all, with the teacher live too.
     """
     from bench.environment import choose_device
     from bench.progress import Progress
@@ -89,7 +89,7 @@ def measure(suite: Suite, running: Running, console: Console, *, once: bool = Fa
 def reproduce_record(
     path: Path, device: str, threads: int | None, plugins: Sequence[str], console: Console
 ) -> int:
-    """Run the cell of a record again and compare; returns the exit status."""
+    """Run the cell of a record again, compare, and return the exit status."""
     from bench.environment import choose_device
     from bench.progress import Progress
     from bench.reproduce import reproduce
@@ -105,7 +105,7 @@ def reproduce_record(
 
 
 def tune_methods(suite: Suite, trials: int, running: Running, console: Console) -> int:
-    """Tune the suite's methods, print what was found and write it down; returns the exit status."""
+    """Tune the suite's methods, print and write what was found, and return the exit status."""
     from bench.chosen import chosen_path, write_chosen
     from bench.executors import open_place
     from bench.tuning import tunable, tune
@@ -165,7 +165,7 @@ def _plan(suite: Suite, running: Running, console: Console, device: str) -> Plan
 
 
 def say_if_emulated(plan: Plan, console: Console) -> None:
-    """Say so where this processor only emulates the precision that something is trained in."""
+    """Print a note when this processor only emulates the precision of a recipe of ``plan``."""
     from bench.environment import bfloat16_support
 
     slow: dict[str, None] = {}  # in this order
@@ -183,16 +183,16 @@ def say_if_emulated(plan: Plan, console: Console) -> None:
         return
     settings = " ".join(f"--set {name}.precision=float32" for name in slow)
     note(
-        "this processor has no bfloat16, in which these cells train: emulated it is slower "
-        f"than float32 ({settings} gives other cells, in tables of their own)",
+        "these cells train in bfloat16, which this processor only emulates, slower than float32 "
+        f"({settings} makes them other cells, in separate tables)",
         console,
     )
 
 
 def _ended(summary: Summary, what: str, console: Console) -> int:
-    """Say how a run went; returns the exit status."""
+    """Print how a run went and return the exit status."""
     others = f", {summary.elsewhere} by another runner" if summary.elsewhere else ""
-    say(f"{summary.done} {what}, {summary.reused} there already{others}.", console)
+    say(f"{summary.done} {what}, {summary.reused} already there{others}.", console)
     for status, number in sorted(summary.kept.items()):
         say(
             f"{number} ended as '{status}' before and were not run again "
@@ -210,10 +210,10 @@ def _ended(summary: Summary, what: str, console: Console) -> int:
 
 
 def use_plugins(plugins: Sequence[str], console: Console) -> tuple[str, ...]:
-    """Import plug-ins; one that fails is named.
+    """Import plug-ins, with a warning for each that fails.
 
     Returns:
-        Those that could be imported, files by their whole paths: workers start elsewhere.
+        Those that could be imported, files as absolute paths: workers start elsewhere.
     """
     failed = load_plugins(plugins)
     for problem in failed.values():

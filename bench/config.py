@@ -1,4 +1,4 @@
-"""Validated configuration: frozen models, unknown keys refused with the nearest match."""
+"""Validated configuration: frozen models that refuse unknown keys, naming the nearest match."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.errors import BenchError, nearest
 
 
 class Config(BaseModel):
-    """Base of every configuration: immutable, strict about names and finite about numbers."""
+    """Base class of every configuration: immutable, without unknown keys or non-finite numbers."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
@@ -100,6 +100,9 @@ def parse_spec(text: str) -> tuple[str, dict[str, str]]:
 
     >>> parse_spec("kd:temperature=2:w_kd=0.5")
     ('kd', {'temperature': '2', 'w_kd': '0.5'})
+
+    Raises:
+        BenchError: for anything else, or an option given twice.
     """
     name, *pairs = text.strip().split(":")
     options: dict[str, str] = {}
@@ -116,10 +119,10 @@ def parse_spec(text: str) -> tuple[str, dict[str, str]]:
 
 
 def changed(config: Config, options: Mapping[str, Any]) -> dict[str, str]:
-    """Return those of ``options`` that are no defaults of ``config``, as their values are written.
+    """Return the ``options`` that differ from the defaults of ``config``, values as written.
 
     One setting has one name in every table: ``temperature=2.0`` is ``temperature=2``, and a
-    default that is written out is no other method.
+    default that is written out does not make another method.
     """
     values, fields = config.model_dump(mode="json"), type(config).model_fields
     return {
@@ -138,9 +141,9 @@ def written(value: Any) -> str:
 
 
 def label(name: str, options: Mapping[str, Any], *, oracle: bool = False) -> str:
-    """Return how a method with ``options`` is called in tables: ``kd (temperature=2)``.
+    """Return the name of a method with ``options`` in tables: ``kd (temperature=2)``.
 
-    An oracle carries that word wherever its name is shown.
+    An oracle is marked with that word wherever its name is shown.
     """
     given = f" ({', '.join(f'{key}={options[key]}' for key in sorted(options))})" if options else ""
     return f"{name}{given}{' [oracle]' if oracle else ''}"

@@ -14,15 +14,15 @@ from bench.tasks.base import Task
 
 
 def check_class(cls: Any, kind: str, who: str) -> None:
-    """Raise :class:`BenchError`, which begins with ``who``, for a class that cannot be planned."""
+    """Check the declarations of ``cls``; :class:`BenchError`, beginning with ``who``, if wrong."""
     if not issubclass(cls, Method if kind == "method" else (Method, Baseline)):
-        raise BenchError(f"{who} is no subclass of bench.{kind.capitalize()}")
+        raise BenchError(f"{who} is not a subclass of bench.{kind.capitalize()}")
     if not (isinstance(cls.Config, type) and issubclass(cls.Config, Config)):
-        raise BenchError(f"{who}: its Config is no subclass of bench.Config")
+        raise BenchError(f"{who}: its Config is not a subclass of bench.Config")
     if not isinstance(cls.card, Card):
-        raise BenchError(f"{who}: its card is no bench.Card")
+        raise BenchError(f"{who}: its card is not a bench.Card")
     for name, value in (("signals", cls.signals), ("families", cls.families)):
         if not isinstance(value, Set):
-            raise BenchError(f"{who}: {name} is a {type(value).__name__}", "a set of names")
+            raise BenchError(f"{who}: {name} is a {type(value).__name__}", "must be a set")
     for signal in sorted(cls.signals - Task.signals):
         raise unknown(f"{who}: signal", signal, sorted(Task.signals))

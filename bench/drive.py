@@ -1,4 +1,4 @@
-"""Drives the jobs of a run to their ends: order, leases, limits, retries, what is written down."""
+"""Drives the jobs of a run to completion: order, leases, limits, retries, records."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Summary:
     """How a run ended.
 
     Attributes:
-        done: cells run now, those that turned out not to apply among them.
-        reused: cells that were there already.
+        done: cells run now, including those that turned out not to apply.
+        reused: cells that were already there.
         elsewhere: cells that another runner ran meanwhile.
         kept: cells without a result that were not run again, by status.
         failed: what failed, one line each.
-        interrupted: whether the user stopped it; what was finished is kept.
+        interrupted: whether the user stopped it; finished work is kept.
     """
 
     done: int = 0
@@ -48,7 +48,7 @@ class Summary:
 
 
 def mark(path: Path) -> Mark:
-    """Return what changes when a file is replaced; ``None`` when it is not there."""
+    """Return a value that changes when a file is replaced; ``None`` when there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -70,8 +70,8 @@ class Driver:
         leases: keep other runners away from what runs here.
         progress: told what happens.
         summary: filled in.
-        asked: true once the user asked to stop.
-        marks: of the records' files when it was decided what to run, by key.
+        asked: true once the user has asked to stop.
+        marks: by key, those of the record files from before the run was planned.
     """
 
     def __init__(
@@ -93,13 +93,12 @@ class Driver:
         self.begun: dict[str, float] = {}
 
     def run(self, cell_timeout: float | None) -> None:
-        """Run all jobs; returns when they have ended or, once asked to stop, when those that run
-        have left a checkpoint."""
+        """Run all jobs to their ends or, once asked to stop, to their next checkpoints."""
         while self.waiting or self.executor.running:
             if self.asked and not self.summary.interrupted:
                 self.summary.interrupted = True
                 self.progress.note(
-                    "stopping: what runs is left at its next checkpoint (again: stop at once)"
+                    "stopping: running jobs stop at their next checkpoint (again: stop at once)"
                 )
                 self.executor.interrupt()
             if self.summary.interrupted and not self.executor.running:
@@ -123,7 +122,7 @@ class Driver:
             self.executor.submit(job)
 
     def _ours(self, job: Job) -> bool:
-        """Return whether ``job`` is for us to run: nobody else runs it or has just done so."""
+        """Take the lease of ``job``; false when another runner runs it or has just done so."""
         if _result_path(job) is None:
             return True
         try:
@@ -142,7 +141,7 @@ class Driver:
         return False
 
     def _written(self, job: Job) -> Outcome | None:
-        """Return how ``job`` ended by a record that was written since the run was planned."""
+        """Return the outcome in a record of ``job`` written since the run was planned, if any."""
         path = _result_path(job)
         if path is None or mark(path) == self.marks.get(job.id):
             return None
@@ -172,7 +171,7 @@ class Driver:
         elif outcome["status"] == "storage":
             raise BenchError(
                 f"{job.title}: {outcome['shown']}",
-                "records written so far are whole; make room and start the same command again",
+                "records written so far are complete; make room and run the same command again",
             )
         elif self.summary.interrupted and not outcome.get("written") and outcome["status"] != "ok":
             self.leases.release(_lease(job))
@@ -184,7 +183,7 @@ class Driver:
         elif outcome["status"] == "oom" and (smaller := _in_smaller_parts(job)) is not None:
             self._leave(job)
             self.progress.note(
-                f"{job.title}: out of memory; again with each batch in "
+                f"{job.title}: out of memory; retried with each batch in "
                 f"{smaller.micro_batches} parts"
             )
             self.waiting.insert(0, smaller)
@@ -192,14 +191,14 @@ class Driver:
             self._end(job, outcome)
 
     def _take_up_again(self, job: Job) -> None:
-        """Go on with what was asked to stop by somebody else, or before this runner noticed."""
+        """Resume a job that somebody else stopped, or that stopped before this runner noticed."""
         self._leave(job)
         if not self.asked:
-            self.progress.note(f"{job.title}: its process was asked to stop; it goes on in another")
+            self.progress.note(f"{job.title}: its process was asked to stop; resumed in another")
         self.waiting.insert(0, job)
 
     def _retry_lost(self, job: Job, outcome: Outcome) -> None:
-        """Try again, a few times, what went down with its worker or node."""
+        """Retry a job that was lost with its worker or node, a few times."""
         cause = outcome["error"]["message"]
         again = replace(job, lost=(*job.lost, cause))
         if len(again.lost) > MOST_LOST:
@@ -210,7 +209,7 @@ class Driver:
         self.waiting.insert(0, again)
 
     def _leave(self, job: Job) -> None:
-        """Forget an attempt that came to no end: the time it took is not the next one's."""
+        """Forget an unfinished attempt, whose time does not count towards the next one's."""
         self.progress.job_left(job)
         self.begun.pop(job.id, None)
 
@@ -223,7 +222,7 @@ class Driver:
                 self._end(job, ended("timeout", "TimeLimit", message))
 
     def _end_lost(self) -> None:
-        """Leave alone what another runner took over while this one was held up."""
+        """Cancel jobs that another runner took over while this one was held up, and wait for it."""
         lost = self.leases.lost()
         for job in self.executor.running if lost else ():
             if _lease(job) in lost:
@@ -245,7 +244,7 @@ class Driver:
         self._count(job, outcome)
 
     def _write(self, job: Job, outcome: Outcome) -> None:
-        """Write the record of a cell whose process could not."""
+        """Write the record of a cell whose own process could not."""
         if isinstance(job.work, Cell):
             from bench.run_cell import unfinished
 
@@ -268,7 +267,7 @@ class Driver:
 
 
 def _result_path(job: Job) -> Path | None:
-    """Return where the job's record belongs; ``None`` for a job that only prepares others."""
+    """Return the path of the job's record; ``None`` for a job that only prepares others."""
     if isinstance(job.work, Cell):
         return cell_path(job.results, job.work)
     if isinstance(job.work, CostSpec):
@@ -289,7 +288,7 @@ def _read_outcome(path: Path) -> Outcome | None:
 
 
 def _in_smaller_parts(job: Job) -> Job | None:
-    """Return ``job`` with batches cut into twice as many parts; ``None`` at the end of that."""
+    """Return ``job`` with batches cut into twice as many parts; ``None`` if that is impossible."""
     work, parts = job.work, job.micro_batches * 2
     if isinstance(work, CostSpec):
         return None  # what would be measured is something else

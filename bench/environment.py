@@ -68,7 +68,7 @@ def bfloat16_support(device: str, info: Path = Path("/proc/cpuinfo")) -> str:
 
     Args:
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        info: where the flags of a processor are; without such a file (macOS) nothing is known.
+        info: file with the processor's flags; without it (macOS) the answer is "unknown".
     """
     if device.startswith("cuda"):
         import torch
@@ -101,7 +101,7 @@ def environment(device: str, threads: int) -> dict[str, Any]:
 
 @functools.cache
 def revision() -> dict[str, Any]:
-    """Return the git revision of the project and whether its code was unchanged.
+    """Return the project's git revision and whether its code is unchanged; None for unknown.
 
     Results and reports are outputs: changing them does not make the code unclean.
     """
@@ -124,7 +124,7 @@ def _git(*arguments: str) -> str:
 
 
 def peak_memory(device: str) -> dict[str, int]:
-    """Return the peak memory of this process in bytes, each figure named for what it is."""
+    """Return the peak memory of this process in bytes, by kind."""
     factor = 1 if sys.platform == "darwin" else 1024
     found = {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * factor}
     if device.startswith("cuda"):
@@ -136,10 +136,10 @@ def peak_memory(device: str) -> dict[str, int]:
 
 
 def choose_device(device: str) -> str:
-    """Turn "auto" into the device there is.
+    """Return ``device``, with "auto" resolved to what is available.
 
     Raises:
-        BenchError: when the named device is not there.
+        BenchError: when the named device is unknown or not available.
     """
     from bench.errors import BenchError
 
@@ -155,7 +155,7 @@ def choose_device(device: str) -> str:
         raise BenchError(f"no device '{device}'", "auto, cpu, cuda or cuda:N") from None
     count = torch.cuda.device_count()
     if kind.type == "cuda" and (kind.index or 0) >= count:
-        raise BenchError(f"device '{device}' is not there", f"torch sees {count} CUDA devices")
+        raise BenchError(f"device '{device}' is not available", f"torch sees {count} CUDA devices")
     if kind.type not in ("cpu", "cuda"):
         raise BenchError(f"device '{device}' is not supported", "auto, cpu, cuda or cuda:N")
     return device

@@ -98,7 +98,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def storage_problem(error: BaseException) -> str | None:
-    """Return in words why nothing more can be written; ``None`` when ``error`` is another one."""
+    """Return in words why nothing more can be written; ``None`` for any other error."""
     for each in _chain(error):
         if isinstance(each, OSError) and each.errno in FULL:
             name = f": cannot write {Path(str(each.filename)).name}" if each.filename else ""
@@ -117,7 +117,7 @@ def _chain(error: BaseException, *, handled: bool = True) -> Iterator[BaseExcept
 
 
 def missing_package(error: BaseException) -> str | None:
-    """Return the package that ``error`` says is not installed; the suite's own do not count."""
+    """Return the package that ``error`` says is not installed, other than the suite's own."""
     for each in _chain(error, handled=False):
         if isinstance(each, ModuleNotFoundError) and each.name:
             package = each.name.partition(".")[0]
@@ -134,19 +134,19 @@ def _installed(package: str) -> bool:
 
 
 def killed(signal_name: str, *, by_kernel: bool) -> dict[str, Any]:
-    """Return how a cell ended whose process was killed."""
+    """Return the fields of a record whose cell's process was killed."""
     message = f"the process was ended by {signal_name}"
     if by_kernel:
         message += ": the kernel's out-of-memory killer was at work"
         return ended("oom", "ProcessDied", message)
-    hint = "the kernel kills so when memory runs out" if signal_name == "SIGKILL" else ""
+    hint = "the kernel does this when memory runs out" if signal_name == "SIGKILL" else ""
     return ended("failed", "ProcessDied", message, hint=hint)
 
 
 def oom_kills() -> int | None:
-    """Return how many processes the kernel has ended here for want of memory, where it says so.
+    """Return how many processes the kernel killed for lack of memory; ``None`` if not known.
 
-    Counted in this process's own control group; on the whole machine where there is none.
+    Counted in this process's own control group, else on the whole machine.
     """
     return next((count for count in map(_counter, _counter_files()) if count is not None), None)
 

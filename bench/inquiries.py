@@ -22,10 +22,12 @@ def list_registered(what: str, console: Console, only: Sequence[str] = ()) -> No
     """Print a table of what is registered, or of what can be set.
 
     Args:
-        only: of these tasks' presets or these methods' options alone; other lists are whole.
+        what: "methods", "tasks", "baselines", "presets", "options" or "settings".
+        console: where to print.
+        only: tasks to list the presets of, or methods to list the options of; else all.
 
     Raises:
-        BenchError: for an unknown list or name, and for names where the list is whole.
+        BenchError: for an unknown list or name, and for names with another list.
     """
     narrowed = {"presets": _list_presets, "options": _list_options}
     if what in narrowed:
@@ -34,7 +36,7 @@ def list_registered(what: str, console: Console, only: Sequence[str] = ()) -> No
     if what not in (*REGISTRIES, "settings"):
         raise unknown("list", what, [*REGISTRIES, *narrowed, "settings"])
     if only:
-        raise BenchError(f"list {what} takes no further name, got '{','.join(only)}'")
+        raise BenchError(f"list {what} takes no other argument, got '{','.join(only)}'")
     if what == "settings":
         _list_settings(console)
         return
@@ -106,13 +108,13 @@ def _list_settings(console: Console) -> None:
         table.add_row(*(escape(word) for word in (each.path, each.allowed, meaning)))
     console.print(table)
     for line in (
-        "teacher_recipe and generator_recipe have the fields of recipe; epochs and batch_size "
-        "alone are recipe's. What a preset sets: python -m bench list presets.",
-        f"Models of images: {vision.KNOWN}.",
-        f"Models of texts: {text.KNOWN}.",
+        "teacher_recipe and generator_recipe have the fields of recipe; plain epochs and "
+        "batch_size are recipe's. What a preset sets: python -m bench list presets.",
+        f"Image models: {vision.KNOWN}.",
+        f"Text models: {text.KNOWN}.",
         f"Retrievers: {retriever.KNOWN}.",
-        f"Generators: of images {build.KNOWN['image']}; of texts {build.KNOWN['text']}.",
-        "Write --set SETTING=VALUE, or for one task alone --tasks TASK:SETTING=VALUE.",
+        f"Generators: for images {build.KNOWN['image']}; for texts {build.KNOWN['text']}.",
+        "Write --set SETTING=VALUE, or for one task only --tasks TASK:SETTING=VALUE.",
     ):
         say(line, console)
 
@@ -130,7 +132,7 @@ def show_doctor(device: str, console: Console) -> None:
     cache = cache_dir()
     free = shutil.disk_usage(cache).free / 2**30
     table.add_row("cache", f"{cache} ({free:.0f} GiB free)")
-    table.add_row("embedded data", "there")
+    table.add_row("embedded data", "available")
     for kind in ("mirror", "hub"):
         for name, state in _reachable(kind):
             table.add_row(name, state)
@@ -143,7 +145,7 @@ def _reachable(kind: str) -> list[tuple[str, str]]:
     from bench.data.sources import open_source
 
     if kind == "mirror" and not os.environ.get("BENCH_DATA"):
-        return [("mirror", "not named (set BENCH_DATA to a folder)")]
+        return [("mirror", "not set (set BENCH_DATA to a folder)")]
     try:
         source = open_source(kind)
     except BenchError as error:
@@ -154,12 +156,12 @@ def _reachable(kind: str) -> list[tuple[str, str]]:
         problem = source.problem(ref, splits)
         if problem and problem.startswith("cannot reach the hub"):
             return [(kind, "cannot be reached from here")]
-        states[f"{kind} {ref.name}"] = problem or "there"
+        states[f"{kind} {ref.name}"] = problem or "available"
     return list(states.items())
 
 
 def show_data(suite: Suite, prefetch: bool, console: Console) -> int:
-    """Print what each task would load; returns the exit status."""
+    """Print what each task would load and return the exit status."""
     from bench.plan import choose_source, task_specs
 
     columns = ("task", "data", "source", "revision", "fingerprint", "rows")

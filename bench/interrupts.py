@@ -27,7 +27,7 @@ class Asked:
 
 @contextmanager
 def interrupts() -> Iterator[Asked]:
-    """Take SIGINT and SIGTERM (a batch system's notice) as requests while the context lasts."""
+    """Take SIGINT and SIGTERM (a batch system's notice) as requests to stop in the context."""
     asked = Asked()
     if threading.current_thread() is not threading.main_thread():
         yield asked  # signals reach the main thread only

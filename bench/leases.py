@@ -66,7 +66,7 @@ class Leases:
             self.folder.rmdir()
 
     def acquire(self, name: str) -> bool:
-        """Take the lease called ``name``, or keep it; false while another who lives holds it.
+        """Take or keep the lease called ``name``; false while another live runner holds it.
 
         Raises:
             OSError: when the folder cannot be written.
@@ -138,13 +138,13 @@ class Leases:
         return token if _gone(owner) or now - since > self.expiry else None
 
     def _clear_dead(self) -> None:
-        """Remove the leases of runners of this machine that died when their cell was done."""
+        """Remove leases left behind by dead runners of this machine."""
         for path in list(self.folder.glob("*.lease")):
             if _gone(_read(path)) and self.acquire(path.stem):
                 self.release(path.stem)
 
     def _clear_dead_claim(self, claim: Path) -> None:
-        """Remove the claim of a runner that died in the instant between claiming and taking."""
+        """Remove the claim of a runner that died between claiming and taking."""
         state, now = ("claim",), time.monotonic()
         before, since = self._seen.setdefault(claim.name, (state, now))
         if before == state and now - since > self.expiry:
@@ -192,7 +192,7 @@ def _token(path: Path) -> str | None:
 
 
 def _token_in(owner: dict[str, Any]) -> str:
-    """Return the token, which becomes part of a file's name: nothing else is taken for one."""
+    """Return the token, checked, as it becomes part of a file name; else "unreadable"."""
     token = str(owner.get("token"))
     return token if re.fullmatch(r"[0-9a-f]{16}", token) else "unreadable"
 
@@ -211,7 +211,7 @@ def _machine() -> str:
 
 
 def _born(pid: int) -> str | None:
-    """Return when a living process began, in clock ticks; a number used again has another one."""
+    """Return the start time of a live process, which tells it from a later one of the same pid."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if fields[0] in "ZX" else fields[19]
@@ -220,7 +220,7 @@ def _born(pid: int) -> str | None:
 
 
 def _gone(owner: dict[str, Any]) -> bool:
-    """Return whether the owner was a process of this machine and is no more."""
+    """Return whether the owner was a process of this machine that has ended."""
     pid = owner.get("pid")
     if owner.get("machine") != _machine() or not isinstance(pid, int) or pid <= 0:
         return False

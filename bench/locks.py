@@ -1,4 +1,4 @@
-"""One process at a time at a file or folder of the cache."""
+"""Locks that let one process at a time use a file or folder of the cache."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ POLL_SECONDS = 0.5
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path``, waiting for whoever holds it.
+    """Hold the lock file ``path``, waiting for its holder, who may train for hours.
 
     Raises:
-        Stopped: this process was asked to stop while it waited: who holds it may train for hours.
+        Stopped: this process was asked to stop while it waited.
     """
     lock = FileLock(path)
     while True:

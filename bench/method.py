@@ -128,21 +128,20 @@ class Generation:
 
 
 class Method(nn.Module):
-    """Base of all methods; a subclass overrides what it needs, at least :meth:`loss`.
+    """Base class of all methods; a subclass overrides what it needs, at least :meth:`loss`.
 
     Class attributes:
         Config: the options, validated.
-        signals: what it needs of the teacher: any of "logits", "embedding", "hidden", "head",
+        signals: what it needs from the teacher: any of "logits", "embedding", "hidden", "head",
             "generator"; empty for a method without a teacher.
         families: the task families it works on.
         seeded: whether the result depends on the seed; if not, it is run once.
-        needs_teacher: whether the teacher must be there first, although no signal of it is asked.
+        needs_teacher: whether the teacher must be trained first although no signal is asked for.
         own_teacher: for a method that needs a teacher trained its own way: the method that trains
             it, in place of plain supervision, on the task's teacher model by the teacher's recipe.
             Its options take their values from this method's options of the same names.
         space: what ``bench tune`` may vary: ``(option, lowest, highest, "linear" | "log" | "int")``
-            or ``(option, value, …, "choice")``, the defaults within.  No part of the method's
-            code as far as records are concerned.
+            or ``(option, value, …, "choice")``, the defaults within.  Not part of the code hash.
     """
 
     name: ClassVar[str]
@@ -171,7 +170,7 @@ class Method(nn.Module):
         """Build what is trained beside the student; run fit-time passes."""
 
     def hints(self, pairs: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
-        """Choose the layer pairs whose hidden states :meth:`loss` will be given."""
+        """Return the layer pairs whose hidden states :meth:`loss` needs; none by default."""
         return ()
 
     def stages(self) -> Sequence[Stage]:
@@ -179,7 +178,7 @@ class Method(nn.Module):
         return (Stage(),)
 
     def student_output(self, student: Model, batch: Batch, hidden: Sequence[int]) -> Output:
-        """Run the student on a training batch; override where it is not called as it is."""
+        """Run the student on a training batch; override it to call the student differently."""
         return student(batch.inputs, hidden=hidden)  # type: ignore[no-any-return]
 
     def loss(

@@ -1,4 +1,4 @@
-"""From what a plan holds to the objects it names: tasks, methods and baselines."""
+"""Opens what a plan names: tasks, methods and baselines."""
 
 from __future__ import annotations
 

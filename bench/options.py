@@ -21,7 +21,7 @@ SourceName = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Cells at once; by default one a core, or one a GPU.")
+    int | None, typer.Option(min=1, help="Cells at once; by default one per core or GPU.")
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Processor threads of each cell.")]
 Plugins = Annotated[
@@ -32,21 +32,21 @@ CacheSize = Annotated[
 ]
 Live = Annotated[bool, typer.Option("--live", help="Run the teacher live, never from the cache.")]
 CheckCache = Annotated[
-    bool, typer.Option("--check-cache", help="Recompute a sample of the cache before each use.")
+    bool, typer.Option("--check-cache", help="Recompute a sample of the cached signals before use.")
 ]
 Devices = Annotated[
-    str | None, typer.Option(help="One cell on each of these at a time: cuda:0,cuda:1.")
+    str | None, typer.Option(help="Devices to use, one cell on each at a time: cuda:0,cuda:1.")
 ]
 Where = Annotated[str, typer.Option("--executor", help="local (this machine) or ray (a cluster).")]
 Address = Annotated[
-    str | None, typer.Option(help="Of the Ray cluster: HOST:PORT; else the one that runs here.")
+    str | None, typer.Option(help="HOST:PORT of the Ray cluster; by default the one running here.")
 ]
 Requests = Annotated[
     list[str] | None,
-    typer.Option("--request", help="What Ray gives a job: TASK/PRESET:cpus=2:gpus=0.5:memory=8."),
+    typer.Option("--request", help="Resources of a Ray job: TASK/PRESET:cpus=2:gpus=0.5:memory=8."),
 ]
 Retry = Annotated[
-    str, typer.Option(help="Cells to run again by how they ended: oom,timeout, or all, or none.")
+    str, typer.Option(help="Cells to run again, by status: oom,timeout, or all, or none.")
 ]
 CellTimeout = Annotated[
     float | None, typer.Option(help="Seconds a cell may take; a teacher has no limit.")

@@ -26,7 +26,7 @@ Contended = type[Method] | type[Baseline]
 
 @dataclass(frozen=True)
 class Contender:
-    """A method or baseline with its options, and whether it was asked for by its name."""
+    """A method or baseline with its options, and whether it was asked for by name."""
 
     kind: str
     name: str
@@ -49,7 +49,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Serving:
-    """How teachers are served: see the fields of the same names of :class:`Cell`."""
+    """How teachers are served: see the fields of the same names in :class:`Cell`."""
 
     signals: str = "auto"
     cache_bytes: int = 8 * 2**30
@@ -62,7 +62,8 @@ def make_plan(
     """Turn ``suite`` into cells.
 
     Raises:
-        BenchError: for an unknown name, a wrong option, or data that cannot be read here.
+        BenchError: for an unknown name, a wrong option, data that cannot be read here, a cell
+            asked for twice, or nothing to run.
     """
     plan = Plan()
     contenders = list(_contenders(suite.methods))
@@ -92,8 +93,8 @@ def make_plan(
 def choose_source(task: str, suite: Suite) -> SourceKind | None:
     """Return the data source: the suite's own, else a mirror where ``BENCH_DATA`` names one.
 
-    Setting ``BENCH_DATA`` *is* asking for the mirror in place of the hub; presets on embedded data
-    stay there.
+    Setting ``BENCH_DATA`` asks for the mirror in place of the hub; presets on embedded data keep
+    it.  ``None`` stands for the preset's own source.
     """
     if suite.source is not None:
         return suite.source
@@ -129,7 +130,7 @@ def kind_of(name: str) -> str:
 
 
 def open_tasks(suite: Suite) -> Iterable[Task]:
-    """Yield the suite's tasks; one that is named twice comes once.
+    """Yield the suite's tasks, each once.
 
     Raises:
         BenchError: for an unknown name or a wrong option.
@@ -141,7 +142,7 @@ def open_tasks(suite: Suite) -> Iterable[Task]:
 
 
 def task_specs(suite: Suite) -> list[tuple[str, dict[str, str]]]:
-    """Return the suite's tasks as names and the options given with them, each once."""
+    """Return the suite's tasks, each once, as names and the options given with them."""
     found: list[tuple[str, dict[str, str]]] = []
     for spec in suite.tasks:
         if spec == EVERYTHING:
@@ -204,24 +205,24 @@ def _cells(
 
 
 def _unsuited(cls: Contended, contender: Contender, task: Task) -> list[str] | None:
-    """Return why ``cls`` is not for ``task``, None where it is.
+    """Return notes on why ``cls`` does not suit ``task``; None where it does.
 
-    A method for other tasks that nobody named is left out without a word.
+    There is no note on a method for other task families that nobody named.
     """
     if task.family not in cls.families:
-        note = f"'{contender.name}' is not for {task.family} tasks: not on {task.name}"
+        note = f"'{contender.name}' is not for {task.family} tasks: not run on {task.name}"
         return [note] if contender.named else []
     lacking = sorted(cls.signals - task.signals)
     if lacking:
         return [
             f"'{contender.name}' needs the teacher's {', '.join(lacking)}, which {task.family} "
-            f"tasks do not have: not on {task.name}"
+            f"tasks do not have: not run on {task.name}"
         ]
     return None
 
 
 def _bare_cell(task: Task, origin: Origin, contender: Contender, device: str) -> Cell:
-    """Return the cell as far as it is known without the method's class, of seed 0."""
+    """Return the cell for seed 0 as far as it is known without the method's class."""
     return Cell(
         kind=contender.kind,
         method=contender.name,
@@ -251,7 +252,7 @@ def _teacher(
     seed: int,
     device: str,
 ) -> TeacherSpec:
-    """Return the task's teacher, trained the method's own way where it has one."""
+    """Return the task's teacher, or the method's own where it has one."""
     taught = task.of_teacher()
     return TeacherSpec(
         task=task.name,
@@ -271,7 +272,7 @@ def _teacher(
 def _objective(cls: Contended, config: Mapping[str, Any], task: Task) -> Objective | None:
     """Return what trains the method's own teacher, if it has one.
 
-    A frozen encoder is not retrained: the method then meets the common teacher and says so.
+    A frozen encoder is not retrained: the method then gets the common teacher.
     """
     own = cls.own_teacher
     if own is None or task.preset.frozen_teacher:
@@ -308,7 +309,7 @@ def _generator(task: Task, teacher: TeacherSpec) -> GeneratorSpec:
 
 
 def _task_code(cls: type[Task]) -> str:
-    """Return the hash of the source of a task that is not the suite's own."""
+    """Return the hash of a task's source; empty for the suite's own tasks."""
     return "" if cls.__module__.startswith("bench.") else code_hash(cls)
 
 
@@ -317,7 +318,7 @@ def _checkpoint_sha256(task: Task) -> str:
     if path is None:
         return ""
     if not path.endswith(".safetensors"):
-        raise BenchError(f"teacher checkpoint '{path}' is refused", "a .safetensors file is needed")
+        raise BenchError(f"teacher checkpoint '{path}' is refused", "must be a .safetensors file")
     try:
         state = Path(path).stat()
         return _sha256_of(path, state.st_size, state.st_mtime_ns)
@@ -341,7 +342,7 @@ def _task_info(task: Task, dataset: str, limits: str) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=8)
 def _sha256_of(path: str, size: int, changed: int) -> str:
-    """Return the checksum of a file, read once for all methods while it stays as it is."""
+    """Return the sha256 of a file, read once for all methods unless size or mtime change."""
     from bench.data.fingerprint import file_sha256
 
     return file_sha256(Path(path))

@@ -37,7 +37,7 @@ class Prepared:
         source: what serves the teacher's signals; ``None`` without a teacher.
         manifest: the teacher's; ``None`` without one.
         setting: data, recipe and score of the training.
-        seconds: what preparing took, data apart.
+        seconds: time that preparing took, without loading the data.
         generator: the generator's manifest; ``None`` without one.
     """
 
@@ -53,9 +53,8 @@ class Prepared:
 def prepare(cell: Cell, task: Task, data: Data, method: Method, micro_batches: int = 1) -> Prepared:
     """Build the student and the teacher source and set the method up.
 
-    With ``micro_batches`` each batch is run in so many parts, those of fit-time passes and of the
-    teacher's signals too.  What a task mines and a generator writes keeps its batches: they shape
-    what comes out.
+    Each batch is run in ``micro_batches`` parts, also in fit-time passes and for the teacher's
+    signals.  Mining and generators keep whole batches, which shape their output.
     """
     clock = time.perf_counter()
     size = part_size(task.preset.evaluation_batch, micro_batches)
@@ -116,7 +115,7 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method, micro_batches: i
 
 
 def _check_own_parameters(cell: Cell, method: Method, student: Model) -> None:
-    """Refuse a method that took the student in: each step would move its parameters twice."""
+    """Refuse a method that holds the student, whose parameters each step would update twice."""
     own = {id(parameter) for parameter in method.parameters()}
     if any(id(parameter) in own for parameter in student.parameters()):
         raise BenchError(
@@ -134,7 +133,7 @@ def _generated(
     generator: GeneratorModule | None,
     size: int,
 ) -> Generated | None:
-    """Return what makes the inputs of a method that generates some, else ``None``."""
+    """Return the source of generated inputs; ``None`` for a method that generates none."""
     if not method.generates:
         return None
     if source is None or source.live is None:

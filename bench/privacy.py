@@ -37,8 +37,8 @@ _CONTROLS = re.compile(
 def scrub(text: str) -> str:
     """Return ``text`` without secrets and without the folders of absolute paths.
 
-    Paths inside the project and inside installed packages are told from there on; of any other
-    absolute path the last component is left.
+    Paths inside the project or an installed package become relative to it; of any other absolute
+    path only the last component is left.
     """
     for secret in _secrets_of_environment():
         text = text.replace(secret, HIDDEN)
@@ -50,7 +50,7 @@ def scrub(text: str) -> str:
 
 
 def public(value: Any) -> Any:
-    """Return ``value`` (as of JSON) with every string in it scrubbed."""
+    """Return the JSON-like ``value`` with every string in it scrubbed, keys aside."""
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, Mapping):

@@ -19,7 +19,7 @@ from bench.privacy import one_line
 
 
 class Progress:
-    """Shows a run; on a terminal live, else one line a finished job.
+    """Shows a run: live on a terminal, else one line per finished job.
 
     Args:
         console: where to write.
@@ -38,7 +38,7 @@ class Progress:
         self.running: dict[str, tuple[float, Any]] = {}
         self._elsewhere: set[str] = set()
         if reused:
-            self.console.print(f"{reused} cells are there already and are not run again.")
+            self.console.print(f"{reused} cells are already there and are not run again.")
         if not jobs:
             yield
             return
@@ -60,7 +60,7 @@ class Progress:
         self._live = None
 
     def job_started(self, job: Job) -> None:
-        """Show that ``job`` runs now."""
+        """Show that ``job`` has started."""
         bar = self.bars.add_task(
             f"  {escape(one_line(job.title))}", total=job.total or None, note=""
         )
@@ -71,17 +71,17 @@ class Progress:
         self.bars.update(self.running[job.id][1], completed=entry["epoch"], note=_metric(entry))
 
     def note(self, text: str) -> None:
-        """Tell something that is no result."""
+        """Print ``text`` as a note."""
         self.console.print(Text(f"note: {one_line(text)}", style="yellow"), soft_wrap=True)
 
     def elsewhere(self, job: Job) -> None:
-        """Say, once, that another runner is at ``job``."""
+        """Say, once, that another runner is running ``job``."""
         if job.id not in self._elsewhere:
             self._elsewhere.add(job.id)
-            self.note(f"{job.title}: another runner is at it; its result is waited for")
+            self.note(f"{job.title}: another runner is running it; waiting for its result")
 
     def job_left(self, job: Job) -> None:
-        """Show that ``job`` runs no more, without an end."""
+        """Stop showing ``job``, which stopped without a result."""
         _, bar = self.running.pop(job.id, (0.0, None))
         if bar is not None:
             self.bars.remove_task(bar)

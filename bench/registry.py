@@ -5,9 +5,9 @@ A part registers itself with a decorator::
     @register_method("kd")
     class KD(Method): ...
 
-Files of the built-in packages and of plug-ins are *scanned* (their syntax tree is read, nothing
-runs), so that listing names needs neither torch nor a working plug-in; a file is imported when
-one of its names is asked for.  A name can be registered once.
+Files of the built-in packages and of plug-ins are *scanned* (only their syntax tree is read), so
+that listing names needs neither torch nor a working plug-in; a file is imported when one of its
+names is asked for.  A name can be registered only once.
 """
 
 from __future__ import annotations
@@ -99,7 +99,11 @@ class Registry(Generic[T]):
         return name in self.names()
 
     def get(self, name: str) -> type[T]:
-        """Return the class registered under ``name``, importing its module when needed."""
+        """Return the class registered under ``name``, importing its module when needed.
+
+        Raises:
+            BenchError: for an unknown name, or one whose import fails or does not register it.
+        """
         self._discover()
         if name not in self._classes:
             entry = self._entries.get(name)
@@ -108,13 +112,17 @@ class Registry(Generic[T]):
             _import(entry)
         if name not in self._classes:
             raise BenchError(
-                f"{self.kind} '{name}' is announced in {self._entries[name].origin} "
-                "but its import did not register it"
+                f"{self.kind} '{name}' is declared in {self._entries[name].origin} "
+                "but importing it did not register it"
             )
         return self._classes[name]
 
     def add_file(self, path: Path, module: str) -> None:
-        """Scan one source file and announce the names it registers."""
+        """Scan one source file and add the names it registers.
+
+        Raises:
+            BenchError: for a name that is not allowed or already registered elsewhere.
+        """
         for entry in scan(path, module, f"register_{self.kind}"):
             _check_name(self.kind, entry.name, entry.origin)
             known = self._entries.get(entry.name)
@@ -151,10 +159,10 @@ class Registry(Generic[T]):
 
 
 def _check_name(kind: str, name: object, origin: str) -> None:
-    """Refuse a name that the command line could not say or that would have to be escaped."""
+    """Refuse a name that the command line could not take or that would need escaping."""
     if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][\w.+-]{0,63}", name, re.ASCII)):
         raise BenchError(
-            f"{origin}: {name!r:.80} is no name for a {kind}",
+            f"{origin}: {name!r:.80} is not a valid {kind} name",
             "letters, digits and . _ + - (at most 64)",
         )
     if name == EVERYTHING:
@@ -202,7 +210,7 @@ def load_plugin(target: str) -> ModuleType:
 
 
 def load_plugins(targets: Sequence[str]) -> dict[str, str]:
-    """Import each plug-in; returns one line for each that failed, by target, the rest goes on."""
+    """Import each plug-in and return an error message by target for those that failed."""
     problems = {}
     for target in targets:
         try:
@@ -264,7 +272,7 @@ def _origin(cls: type) -> str:
 
 
 def _display(path: Path) -> str:
-    """Return ``path`` from the project root or the working directory where it lies below one."""
+    """Return ``path`` relative to the project root or working directory, else its name."""
     path = path.resolve()
     for root in (Path(__file__).resolve().parent.parent, Path.cwd()):
         if path.is_relative_to(root):

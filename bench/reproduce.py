@@ -1,9 +1,9 @@
-"""A recorded cell run again from its record alone, and held against it number by number.
+"""Runs a recorded cell again from its record alone and compares it number by number.
 
 The record says what was run: method and options, task, preset values, data, seeds, device and
-threads.  On the same kind of machine with the same versions every number comes out the same, to
-the last bit; what differs between then and now is named before the run.  Where memory ran out
-then, batches are cut into as many parts again.
+threads.  On the same kind of machine with the same versions every number is the same to the last
+bit; differences between then and now are listed before the run.  Where memory ran out then,
+batches are cut into the same number of parts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UNCHECKED = ("seconds",)  # of an epoch: a time, not a result
 
 @dataclass(frozen=True)
 class Difference:
-    """One number of the record beside that of the new run; ``None`` where one has none."""
+    """A number in the record and in the new run; ``None`` where it is missing."""
 
     name: str
     then: float | None
@@ -44,25 +44,25 @@ class Difference:
 
 
 def suite_of(record: Mapping[str, Any]) -> Suite:
-    """Return the suite of one cell that ``record`` tells of, with its own preset values.
+    """Return the one-cell suite of ``record``, with its preset values.
 
     Raises:
-        BenchError: when the record is no finished run of this suite, or hides a user's path.
+        BenchError: when the record is not a finished run of this suite, or hides a user's path.
     """
     cell = record["cell"]
     if record["status"] != "ok":
-        raise BenchError(f"the record's cell ended as '{record['status']}'", "one that is ok")
+        raise BenchError(f"the record's cell ended as '{record['status']}'", "must be 'ok'")
     lacking = [
         name for name in ("method", "options", "source", "preset_values") if name not in cell
     ]
     if lacking or "external" in record:
-        raise BenchError("the record is not of a run of this suite", "one that 'bench run' wrote")
+        raise BenchError("the record is not from this suite", "must be written by 'bench run'")
     _check_shape(record)
     hidden = [name for name, value in cell["options"].items() if _hides(value)]
     hidden += [name for name, value in leaves(cell["preset_values"]) if _hides(value)]
     if hidden:
         raise BenchError(
-            f"the record leaves out where '{hidden[0]}' lay", "run it again with --set and --plugin"
+            f"the record hides the path in '{hidden[0]}'", "run it again with --set and --plugin"
         )
     options = "".join(f":{name}={value}" for name, value in cell["options"].items())
     asked = {
@@ -80,16 +80,16 @@ def suite_of(record: Mapping[str, Any]) -> Suite:
 
 
 def _check_shape(record: Mapping[str, Any]) -> None:
-    """Raise :class:`BenchError` for what would come out only while, or after, the cell is run."""
+    """Raise :class:`BenchError` for malformed parts that would show only when the cell is run."""
     if not isinstance(record["cell"].get("overrides") or {}, dict):
-        raise BenchError("the record's cell.overrides is no object", "names with their values")
+        raise BenchError("the record's cell.overrides is not an object", "names with values")
     epochs = record.get("epochs") or []
     if not isinstance(epochs, list) or not all(isinstance(epoch, dict) for epoch in epochs):
-        raise BenchError("the record's epochs are no list of objects", "one object an epoch")
+        raise BenchError("the record's epochs are not a list of objects", "one per epoch")
 
 
 def changed_values(record: Mapping[str, Any], suite: Suite) -> dict[str, tuple[Any, Any]]:
-    """Return the preset's values then and now, by path, where they differ."""
+    """Return the preset's values then and now, by path, where they differ and were not given."""
     task = next(iter(open_tasks(suite)))
     now = dict(leaves(task.preset.model_dump(mode="json")))
     given = parse_spec(suite.tasks[0])[1]
@@ -101,20 +101,20 @@ def changed_values(record: Mapping[str, Any], suite: Suite) -> dict[str, tuple[A
 
 
 def differs_before(record: Mapping[str, Any], cell: Cell, threads: int) -> list[str]:
-    """Return in a line each what of the setting is another one than the record's."""
+    """Return how ``cell`` and this machine differ from the record's, one line each."""
     notes = []
     if cell.key != record["key"]:
         then = record["cell"]
         if cell.code != then.get("code"):
-            notes.append("the method's code has been changed since")
+            notes.append("the method's code has changed since")
         if cell.task_code != then.get("task_code", ""):
-            notes.append("the task's code has been changed since, or was not recorded")
+            notes.append("the task's code has changed since, or was not recorded")
         if cell.origin["fingerprint"] != (record.get("data") or {}).get("fingerprint"):
-            notes.append("the data is not the same")
+            notes.append("the data differs")
         teacher = (record.get("teacher") or {}).get("key")
         if cell.teacher and teacher and cell.teacher.key != teacher:
-            notes.append("the teacher is not trained on the same data in the same way")
-        notes = notes or ["the protocol or an option's meaning has been changed since"]
+            notes.append("the teacher's data or training differs")
+        notes = notes or ["the protocol or an option's meaning has changed since"]
     then, now = record.get("environment") or {}, environment(cell.device, threads)
     notes += [
         f"{name}: {then[name]} then, {now.get(name, 'none')} now"
@@ -150,10 +150,10 @@ def reproduce(
     progress: Progress,
     say: Callable[[str], None],
 ) -> int:
-    """Run the record's cell again, say what came out number by number; returns the exit status.
+    """Run the record's cell again, print the comparison and return the exit status.
 
-    Teachers and signals come from the cache where they are there; with an empty ``BENCH_CACHE``
-    they are made again too.  The cell itself begins at its first step.
+    Teachers and signals in the cache are used; with an empty ``BENCH_CACHE`` they are made again
+    too.  The cell itself starts from its first step.
 
     Raises:
         BenchError: for a record that cannot be run, or a run that did not finish.
@@ -195,15 +195,15 @@ def reproduce(
 
 
 def _another_teacher(record: Record, again: Record, metric: str) -> list[str]:
-    """Say so where the teacher of the new run is not the recorded one, by what it scores."""
+    """Return a note if the new run's teacher scores differently from the recorded one."""
     then, now = (dict(_teacher_scores(each)) for each in (record, again))
     differing = [name for name in then if name in now and then[name] != now[name]]
     if not differing:
         return []
     name = f"test.{metric}" if f"test.{metric}" in differing else differing[0]
     return [
-        f"the teacher is another copy, trained again ({name} {_shown(then[name])} then, "
-        f"{_shown(now[name])} now): what differs may come from it"
+        f"the teacher was trained again and differs ({name} {_shown(then[name])} then, "
+        f"{_shown(now[name])} now): other differences may come from it"
     ]
 
 
@@ -213,10 +213,10 @@ def _teacher_scores(record: Record) -> Iterator[tuple[str, float]]:
 
 
 def parts_of(record: Mapping[str, Any]) -> int:
-    """Return into how many parts each batch was cut because memory had run out.
+    """Return the number of parts each batch was cut into because memory had run out.
 
     Raises:
-        BenchError: when the record gives no number of parts that a run can have.
+        BenchError: when the record gives an impossible number of parts.
     """
     batching = record.get("batching") or {}
     parts = batching.get("micro_batches", 1) if isinstance(batching, dict) else None
@@ -251,7 +251,7 @@ def _told(differences: Sequence[Difference], metric: str, say: Callable[[str], N
     for each in [*headline, *others[:10]]:
         say(f"{each.name}: {_shown(each.then)} then, {_shown(each.now)} now")
     if len(others) > 10:
-        say(f"and {len(others) - 10} more numbers that differ")
+        say(f"and {len(others) - 10} more differences")
     same = sum(each.same for each in differences)
     say(f"{same} of {len(differences)} recorded numbers are the same to the last bit.")
     return EXIT_OK if same == len(differences) else EXIT_FAILED_CELLS

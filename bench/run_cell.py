@@ -54,15 +54,14 @@ def run_cell(
 ) -> Record:
     """Run ``cell``, write its predictions and its record below ``results``, return the record.
 
-    An error ends in a record that says so, with three exceptions that are raised and leave no
-    record: memory ran out (the cell may be run again in smaller parts), nothing can be written
-    any more, and a request to stop.
+    An error is written into the record.  Three leave no record and are raised: memory ran out (the
+    cell may be run again in smaller parts), nothing can be written any more, a request to stop.
 
     Args:
         cell: what to run.
         results: folder of the records.
         report: called after each epoch with its entry.
-        micro_batches: into how many parts each batch is cut; noted in the record.
+        micro_batches: number of parts each batch is cut into; noted in the record.
         lost: how earlier attempts were lost with their worker or node; noted in the record.
     """
     started = datetime.now(UTC)
@@ -94,7 +93,7 @@ def run_cell(
 
 
 def forget(cell: Cell) -> None:
-    """Remove what an earlier run of ``cell`` would go on from."""
+    """Remove the checkpoints that a run of ``cell`` would resume from."""
     discard_checkpoints(_running(cell))
 
 
@@ -113,7 +112,7 @@ def unfinished(
 
 
 def skeleton(cell: Cell, started: datetime, lost: Sequence[str] = ()) -> Record:
-    """Return the part of a record that is known before the cell is run."""
+    """Return the parts of a record that are known before the cell is run."""
     return {
         "schema": SCHEMA,
         "key": cell.key,
@@ -133,7 +132,7 @@ def skeleton(cell: Cell, started: datetime, lost: Sequence[str] = ()) -> Record:
 
 
 def counted(task: Task, data: Data) -> dict[str, Any]:
-    """Return the record's counts of samples; of a variant those of each class too."""
+    """Return the record's counts of samples, for a variant also by class."""
     counts: dict[str, Any] = data.described()
     if task.variant:
         classes = np.bincount(data.train.labels.cpu().numpy(), minlength=task.num_classes)
@@ -265,7 +264,7 @@ def _train(prepared: Prepared, checkpoint: Path, report: Report) -> Trained:
 
 
 def _predictions(trained: Trained, task: Task, data: Data, batch_size: int) -> Predictions:
-    """Return the predictions on all held-out splits of the last and of the best epoch."""
+    """Return the predictions of the last and the best epoch on all held-out splits."""
     found: dict[str, dict[str, np.ndarray]] = {}
     for when in ("last", "best"):
         if when == "best":
@@ -314,7 +313,7 @@ def _scored(
     *,
     best_epoch: int | None,
 ) -> dict[str, Any]:
-    """Save predictions beside the record, read them back and score what was read."""
+    """Save predictions beside the record, read them back and return their scores."""
     path = record_path(results, record).with_suffix(".npz")
     each = task.each(predictions["best_test"], data.test.labels.cpu().numpy())
     if each is not None:

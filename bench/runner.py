@@ -1,4 +1,4 @@
-"""Runs a plan: teachers first, then cells, each in its own process; only what is missing."""
+"""Runs what is missing of a plan: teachers first, then cells, each in its own process."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Policy:
 
 
 def earlier(results: Path) -> dict[str, Record]:
-    """Return the records that are there already, by key."""
+    """Return the existing records by key."""
     records, _ = read_records(results)
     return {record["key"]: record for record in records}
 
@@ -53,7 +53,7 @@ def earlier(results: Path) -> dict[str, Record]:
 def runs_again(record: Record, retry: frozenset[str]) -> bool:
     """Return whether the cell of ``record`` is run again.
 
-    A cell that was skipped for want of a package is: installing it is all that was asked.
+    One that was skipped because a package was missing always is.
     """
     error = record.get("error") or {}
     if record["status"] == "skipped" and error.get("class") == MISSING:
@@ -64,7 +64,7 @@ def runs_again(record: Record, retry: frozenset[str]) -> bool:
 def jobs_for(
     plan: Plan, done: set[str], *, results: Path, threads: int, micro_batches: int = 1
 ) -> list[Job]:
-    """Return the jobs that are left: teachers, their signals, generators, then cells.
+    """Return the jobs of what is not ``done``: teachers, their signals, generators, then cells.
 
     The batches of cells are cut into ``micro_batches`` parts.
     """
@@ -123,7 +123,7 @@ def jobs_for(
 
 
 def _signals(cells: Sequence[Cell]) -> list[tuple[str, SignalsSpec]]:
-    """Group the methods' cells by teacher and views: each group's signals are filled in one pass.
+    """Group cells by teacher and views: the signals of each group are cached in one pass.
 
     Views differ between seeds only where samples are augmented.
     """
@@ -152,14 +152,13 @@ def run_plan(
     executor: Executor | None = None,
     micro_batches: int = 1,
 ) -> Summary:
-    """Run what is missing of ``plan`` and return how it went.
+    """Run what is missing of ``plan`` and return a summary.
 
-    Jobs run in processes of this machine, ``workers`` at once, or wherever ``executor`` has them
-    run, which is stopped in the end.  Batches of cells are cut into ``micro_batches`` parts from
-    the start, and where memory runs out into more.
+    Jobs run in up to ``workers`` processes on this machine, or wherever ``executor`` runs them; it
+    is stopped at the end.  Batches of cells are cut into ``micro_batches`` parts from the start,
+    and into more when memory runs out.
 
-    A job that fails costs itself and the cells that need it, each of which gets its own record
-    that says so; the rest goes on.
+    When a job fails, the cells that need it fail too, with records that say so; the rest goes on.
 
     Raises:
         BenchError: when nothing more can be written.
@@ -221,9 +220,9 @@ def measure_plan(
 
 
 def measured(spec: CostSpec, results: Path, threads: int) -> bool:
-    """Return whether the cost of ``spec`` is there, of this device and so many threads.
+    """Return whether the cost of ``spec`` is recorded for this device and number of threads.
 
-    A measurement that failed is none, and takes seconds to try again.
+    A failed measurement does not count: trying again takes seconds.
     """
     try:
         record = read_record(cost_path(results, spec))
@@ -237,7 +236,7 @@ def measured(spec: CostSpec, results: Path, threads: int) -> bool:
 
 
 def cost_specs(plan: Plan, *, live: bool = True) -> list[CostSpec]:
-    """Return what there is to measure: the first seed of every method that the loop trains."""
+    """Return the costs to measure: the first seed of every method that the loop trains."""
     specs: dict[str, CostSpec] = {}
     for cell in plan.cells:
         if not cell.trained or cell.seed != plan.cells[0].seed:
@@ -251,7 +250,7 @@ def cost_specs(plan: Plan, *, live: bool = True) -> list[CostSpec]:
 def first_alike(plan: Plan) -> Plan:
     """Return the cells of one task for each family, models and recipe: the others cost the same.
 
-    What differs, a few classes more or less in the last layer, does not show in a measurement.
+    A few classes more or less in the last layer do not show in a measurement.
     """
     first: dict[str, str] = {}
     cells = []

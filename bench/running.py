@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """How to run: on what, how many at once, where records go, how teachers are served.
+    """How to run: devices, workers, where records go, how teachers are served.
 
     Args:
         plugins: what :func:`bench.commands.use_plugins` returned.
@@ -37,13 +37,17 @@ class Running:
     requests: tuple[str, ...] = ()
 
     def policy(self) -> Policy:
-        """Return how the run deals with what goes wrong."""
+        """Return how the run deals with what goes wrong.
+
+        Raises:
+            BenchError: for a time limit, cache size, checkpoint interval or status not allowed.
+        """
         from bench.runner import Policy
         from bench.training.checkpoint import chosen_interval
 
         limit = self.cell_timeout
         if limit is not None and not 0 < limit < float("inf"):
-            raise BenchError(f"cannot limit a cell to {limit:g} seconds", "more than 0")
+            raise BenchError(f"cannot limit a cell to {limit:g} seconds", "must be more than 0")
         if not self.cache_gb < float("inf"):
             raise BenchError(f"cannot keep {self.cache_gb:g} gigabytes of teacher signals")
         chosen_interval()  # refused here, before any cell would be

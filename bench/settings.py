@@ -1,4 +1,4 @@
-"""What can be set, read off the configuration classes: name, default, what is allowed, meaning."""
+"""The settings of the configuration classes: name, default, allowed values, meaning."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Setting:
         path: as it is written, ``recipe.epochs`` inside another configuration.
         default: in words; empty where there is none.
         allowed: in words: ``number > 0``, ``kl or margin_mse``.
-        meaning: what the class's docstring says of it.
+        meaning: what the class's docstring says about it.
     """
 
     path: str
@@ -45,7 +45,7 @@ class Setting:
 
 
 def settings_of(cls: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
-    """Yield the settings of a configuration class, those of configurations within it too."""
+    """Yield the settings of a configuration class, including nested ones."""
     meanings = documented(cls)
     schema = cls.model_json_schema()
     for name, field in cls.model_fields.items():
@@ -59,7 +59,7 @@ def settings_of(cls: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
 
 
 def documented(cls: type) -> dict[str, str]:
-    """Return what the docstrings of ``cls`` and its bases say of each attribute."""
+    """Return what the docstrings of ``cls`` and its bases say about each attribute."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         _, _, attributes = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")
@@ -78,7 +78,7 @@ def _inner(annotation: Any) -> type[BaseModel] | None:
 
 
 def _allowed(schema: dict[str, Any]) -> str:
-    """Return in words what a JSON schema of one value allows."""
+    """Return in words the values that a JSON schema allows."""
     if "enum" in schema:
         return " or ".join(map(written, schema["enum"]))
     if "anyOf" in schema:

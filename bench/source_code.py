@@ -1,4 +1,4 @@
-"""What of a method's or task's source counts when it is asked whether a cell has been run."""
+"""Hashes of a method's or task's source, which are part of a cell's key."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SHARED = ("bench.losses", "bench.supervised", "methods.", "baselines.")
 def code_hash(cls: type) -> str:
     """Return a hash of the code of ``cls``: comments, docstrings, layout and ``space`` aside.
 
-    That is the module that defines it, those of its parent classes outside the engine, and
-    whatever of :data:`SHARED` these import.
+    It covers the module that defines it, those of its parent classes outside the engine, and the
+    modules of :data:`SHARED` that these import.
     """
     sources: dict[str, str] = {}
     own = inspect.getmodule(cls)
@@ -47,7 +47,7 @@ def _collect(module: ModuleType | None, sources: dict[str, str]) -> None:
 
 
 def imported_names(tree: ast.Module, package: str) -> Iterator[str]:
-    """Yield what may be modules among the names that ``tree`` imports, absolute."""
+    """Yield the absolute names that ``tree`` imports and that may be modules."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -69,7 +69,7 @@ def _module(name: str) -> ModuleType | None:
 
 
 def stripped(tree: ast.Module) -> ast.Module:
-    """Take docstrings and ``space`` out of ``tree``, in place, and return it."""
+    """Remove docstrings and ``space`` from ``tree``, in place, and return it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None

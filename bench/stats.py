@@ -116,7 +116,7 @@ def paired_gain(
 
 
 def gap_closed(method: float, reference: float, teacher: float, direction: str) -> float | None:
-    """Return the share of the way from reference to teacher that ``method`` has gone.
+    """Return the share of the gap between reference and teacher that ``method`` closes.
 
     0 is the reference, 1 the teacher; the share is negative below the reference and exceeds 1
     above the teacher.  All three scores are in the metric's unit, the share has none.
@@ -166,8 +166,8 @@ def bootstrap_interval(values: Iterable[float]) -> Interval | None:
 def difference_interval(differences: Iterable[float]) -> Interval | None:
     """Return the 95 % interval of a mean difference over paired runs, None for a single pair.
 
-    The bootstrap's where there are :data:`SEEDS_FOR_TEST` pairs; for fewer that of Student's t,
-    which takes the differences for normal and is as wide as so few of them deserve.
+    The bootstrap's from :data:`SEEDS_FOR_TEST` pairs on; for fewer that of Student's t, which
+    assumes normal differences and is wide for so few.
     """
     numbers = np.fromiter(differences, dtype=np.float64)
     count = len(numbers)
@@ -182,7 +182,7 @@ def difference_interval(differences: Iterable[float]) -> Interval | None:
 
 @functools.cache
 def _resamples(count: int) -> np.ndarray:
-    """Return weights ``(B, count)``: every resample there is, or five thousand drawn ones."""
+    """Return weights ``(B, count)`` of all resamples, or of five thousand random ones."""
     if count <= SEEDS_FOR_TEST:
         drawn = np.array(list(itertools.product(range(count), repeat=count)))
         weights = (drawn[:, :, None] == np.arange(count)).sum(axis=1)
@@ -234,7 +234,7 @@ class PairedTest(NamedTuple):
     Attributes:
         mean: of the differences, in their unit.
         interval: its 95 % interval (Student's t over samples).
-        p: two-sided, of the hypothesis that a difference's sign is as likely either way.
+        p: two-sided, of the hypothesis that both signs of a difference are equally likely.
         better: samples whose difference is above zero.
         worse: samples below zero.
         draws: random sign flips behind ``p``.
@@ -255,7 +255,7 @@ def paired_test(differences: np.ndarray, *, draws: int = 9_999) -> PairedTest:
 
     Args:
         differences: ``(N,)``, positive is better; at least two, all finite.
-        draws: sign flips; the least ``p`` is ``1/(draws + 1)``.
+        draws: random sign flips; the smallest ``p`` is ``1/(draws + 1)``.
 
     Raises:
         ValueError: fewer than two differences, or one that is not finite.

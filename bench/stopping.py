@@ -1,4 +1,4 @@
-"""A polite request to stop: whoever trains looks at it where the work can be taken up again."""
+"""A request to stop, checked during training wherever the work can be resumed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 
 class Stopped(Exception):
-    """The work was left at a checkpoint because somebody asked to stop."""
+    """The work stopped, at a point it can be resumed from, because somebody asked for it."""
 
 
 _asked = threading.Event()
@@ -23,6 +23,6 @@ def asked() -> bool:
 
 
 def check() -> None:
-    """Raise :class:`Stopped` when somebody asked to stop; call it where nothing would be lost."""
+    """Raise :class:`Stopped` if somebody asked to stop; call it where nothing would be lost."""
     if asked():
         raise Stopped

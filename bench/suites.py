@@ -32,9 +32,9 @@ class Suite(Config):
         tasks: ``NAME`` or ``NAME:FIELD=VALUE`` (a preset's field, for that task alone: a variant
             such as ``cifar10:n=250`` or ``cifar10:imbalance=100``); "all" for every one.
         preset: "quick", "small", "standard" or "paper".
-        seeds: one run of each method for each.
+        seeds: each method is run once with each.
         teacher_seed: the teacher is trained once, with this seed, for all of them.
-        source: where the data comes from, when not where the preset says.
+        source: where the data comes from, in place of the preset's source.
         overrides: preset fields by path (``recipe.epochs``), for smoke tests and studies; shown in
             the preset's name in every table.
     """
@@ -51,7 +51,7 @@ class Suite(Config):
     @classmethod
     def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(seeds)) != len(seeds) or min(seeds) < 0:
-            raise ValueError("seeds are different whole numbers from 0")
+            raise ValueError("seeds must be different whole numbers from 0")
         return seeds
 
 
@@ -78,12 +78,12 @@ def read_suite(path: Path) -> Suite:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise BenchError(f"suite file '{path}' cannot be read: {first}") from error
     if not isinstance(values, dict):
-        raise BenchError(f"suite file '{path}' holds no mapping", "see bench/suites.py")
+        raise BenchError(f"suite file '{path}' is not a mapping", "see bench/suites.py")
     return build(Suite, values, f"suite '{path.name}'")
 
 
 def _read_yaml(text: str) -> Any:
-    """Read YAML; a key that stands twice is refused, where the library would take the last."""
+    """Read YAML, refusing a key given twice, of which the library would take the last."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -91,7 +91,7 @@ def _read_yaml(text: str) -> Any:
             names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
-                raise ValueError(f"'{twice}' stands there twice")
+                raise ValueError(f"'{twice}' is given twice")
             return super().construct_mapping(node, deep)
 
     return yaml.load(text, Loader)

@@ -1,11 +1,10 @@
 """Equal tuning: the same number of trials on the same validation data for every method (Optuna).
 
-The options and their ranges are declared by each method, and by a baseline that has options to
-choose (:attr:`bench.method.Method.space`).  A trial is an ordinary cell with ordinary records, run
-with seeds that no published cell uses, scored by its validation split alone; the first trial is the
+Each method, and each baseline that has options to choose, declares its options and their ranges
+(:attr:`bench.method.Method.space`).  A trial is an ordinary cell with ordinary records, run with
+seeds that no published cell uses and scored on its validation split only; the first trial is the
 method's default.  Trials are asked for in rounds of :data:`TOGETHER` and the sampler's seed is
-fixed, so that a stopped study, started again, asks for the same trials and finds those that were
-run.
+fixed, so that a stopped study asks for the same trials again and finds those that were run.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ class Study:
 
     @property
     def title(self) -> str:
-        """Return the method with what is given, as it is written on the command line."""
+        """Return the method with its given options, as written on the command line."""
         return self._written(self.given)
 
     def has(self, cell: Cell) -> bool:
@@ -84,7 +83,7 @@ class Study:
         return [(trial, self._spec(trial)) for trial in (self.optuna.ask() for _ in range(count))]
 
     def tell(self, trial: optuna.Trial, spec: str, score: float | None) -> None:
-        """Take the score of a trial."""
+        """Record the score of a trial; ``None`` if it failed."""
         import optuna
 
         self.scores.setdefault(spec, score)
@@ -96,7 +95,7 @@ class Study:
 
     @property
     def ends(self) -> tuple[float | None, float | None]:
-        """Return the score of the default, which is the first trial, and the best."""
+        """Return the scores of the default, which is the first trial, and of the best one."""
         return next(iter(self.scores.values()), None), self.best[1] if self.best else None
 
     @property
@@ -146,26 +145,26 @@ def tune(
     Args:
         suite: methods (options given with one stay fixed), tasks, preset; its seeds are the
             trials' own.
-        trials: for each method and task, the default among them.
+        trials: number for each method and task, including the default.
         results: where the trials' records go.
         plan: turns a suite into cells.
         run: runs what is missing of a plan.
 
     Yields:
-        As each task ends: its name, its studies and whether the run was interrupted, which ends
-        it.  A method that does not apply to the task has no study.
+        As each task ends: its name, its studies and whether the run was interrupted, after which
+        nothing follows.  A method that does not apply to the task has no study.
 
     Raises:
-        BenchError: for a method that declares nothing to tune, seeds that are published, or a
-            package that is missing.
+        BenchError: for too few trials, a method that declares nothing to tune, published seeds, or
+            a missing package.
     """
     if trials < 1:
-        raise BenchError(f"{trials} trials are too few", "1 or more, the default among them")
+        raise BenchError(f"{trials} trials are too few", "at least 1, the default")
     published = sorted(set(suite.seeds) & set(PUBLISHED_SEEDS))
     if published:
         raise BenchError(
-            f"seed {published[0]} is one of those that the chosen options are then run with",
-            "a trial's seeds are others, say --seeds 1000,1001",
+            f"seed {published[0]} is reserved for running the chosen options",
+            "trials need other seeds, say --seeds 1000,1001",
         )
     try:
         import optuna  # noqa: F401
@@ -190,7 +189,7 @@ def _tuned(
     plan: Callable[[Suite], Plan],
     run: Run,
 ) -> tuple[list[Study], bool]:
-    """Return the studies of the suite's one task that apply to it, and whether it was stopped."""
+    """Run the trials of one task; return its applicable studies and whether it was interrupted."""
     done = 0
     while done < trials:
         count = min(TOGETHER, trials - done)
@@ -208,7 +207,7 @@ def _tuned(
 
 
 def tunable(suite: Suite) -> Suite:
-    """Return ``suite`` with "all" replaced by what declares something to tune."""
+    """Return ``suite`` with "all" replaced by the methods and baselines that can be tuned."""
     methods: list[str] = []
     for spec in suite.methods:
         named = [spec]
@@ -235,12 +234,12 @@ def _class(name: str) -> type[Method] | type[Baseline]:
 
 
 def _space(name: str) -> Sequence[tuple[Any, ...]]:
-    """Return what may be varied; a baseline that trains nothing has no such attribute."""
+    """Return what may be varied of a method or baseline; empty for nothing."""
     return _class(name).space
 
 
 def _label(spec: str, plan: Plan) -> str:
-    """Return the label that the cells of ``spec`` carry."""
+    """Return the label of the cells of ``spec``; empty when it has none."""
     name, options = parse_spec(spec)
     return next(
         (

@@ -31,13 +31,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Output:
-    """What a model (student or teacher) says about a batch.
+    """What a model (student or teacher) returns for a batch.
 
     Attributes:
         logits: ``(N, C)``; in retrieval a query's scores over its candidates.
         embedding: ``(N, D)``, the input of the last linear layer; in retrieval ``(N, 1 + K, D)``,
-            the query's and then its ``K`` candidates', or ``(N, K, D)`` of a cross-encoder, one for
-            each pair.
+            the query's and then its ``K`` candidates', or ``(N, K, D)`` for a cross-encoder, one
+            for each pair.
         hidden: feature maps by layer number, ``(N, C, H, W)`` or ``(N, L, D)``; only those that
             were asked for.
     """
@@ -56,7 +56,7 @@ class Output:
 
     @property
     def scores(self) -> torch.Tensor:
-        """Return the logits, which must be there."""
+        """Return the logits; ``ValueError`` when there are none."""
         if self.logits is None:
-            raise ValueError("this output carries no logits")
+            raise ValueError("this output has no logits")
         return self.logits

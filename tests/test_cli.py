@@ -109,7 +109,7 @@ def test_list_of_what_is_named(
         (["list", "method"], ["unknown list 'method'", "did you mean 'methods'?"]),
         (["list", "options", "tgd"], ["unknown method 'tgd'", "did you mean"]),
         (["list", "presets", "cifar"], ["unknown task 'cifar'", "did you mean 'cifar10'?"]),
-        (["list", "methods", "kd"], ["list methods takes no further name, got 'kd'"]),
+        (["list", "methods", "kd"], ["list methods takes no other argument, got 'kd'"]),
         (["run", "--methods", ","], ["methods", "at least 1"]),
         (["run", "--methods", "kd:temp", "--tasks", "cifar10"], ["cannot read 'temp'"]),
         (["run", "--seeds", ""], ["cannot read seeds ''"]),
@@ -373,4 +373,4 @@ GIVEN = {
 def test_what_a_suite_file_says_is_said_nowhere_else(call: Call, tmp_path: Path, name: str) -> None:
     (tmp_path / "mine.yaml").write_text("tasks: [no-such-task]\n")
     flag = "--" + name.strip("_").replace("_", "-")
-    refused(call("run", "mine.yaml", flag, GIVEN[name]), f"{flag} is given beside a suite file")
+    refused(call("run", "mine.yaml", flag, GIVEN[name]), f"{flag} cannot be given with a suite")

@@ -68,7 +68,7 @@ def records(base: Path) -> dict[str, dict[str, Any]]:
 def test_every_cell_leaves_one_record(base: Path, records: dict[str, dict[str, Any]]) -> None:
     assert sorted(records) == sorted(METHODS)
     assert all(record["status"] == "ok" for record in records.values())
-    assert f"{len(METHODS)} cells run, 0 there already." in (base / "said.txt").read_text()
+    assert f"{len(METHODS)} cells run, 0 already there." in (base / "said.txt").read_text()
     leftovers = [path for path in (base / "results").rglob("*") if path.name.startswith(".")]
     assert not leftovers
 
@@ -173,7 +173,7 @@ def test_a_second_run_runs_nothing(base: Path) -> None:
     files = sorted(path for path in (base / "results").rglob("*") if path.is_file())
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
     said = run_cifar10(base, METHODS)
-    assert f"0 cells run, {len(METHODS)} there already." in said
+    assert f"0 cells run, {len(METHODS)} already there." in said
     after = sorted(path for path in (base / "results").rglob("*") if path.is_file())
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in after} == before
 
@@ -215,7 +215,7 @@ def test_text_methods_and_baselines_run(tmp_path: Path) -> None:
         *["--results", str(tmp_path / "results")],
         cache=tmp_path / "cache",
     )
-    assert "4 cells run, 0 there already." in said
+    assert "4 cells run, 0 already there." in said
     found = by_method(tmp_path / "results")
     assert sorted(found) == ["kd", "scratch", "teacher", "tfidf"]
     assert all(record["status"] == "ok" for record in found.values())

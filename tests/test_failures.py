@@ -163,7 +163,7 @@ def test_failing_cells_are_written_down_and_the_rest_goes_on(bench: Bench) -> No
     methods = ["raising", "not_a_number", "killed_once", "termless", "greedy", "scratch"]
     code, said = bench.run("--methods", ",".join(methods), "--set", "epochs=1")
     assert code == 1, said
-    assert "1 cells run, 0 there already." in said and "5 failed." in said
+    assert "1 cells run, 0 already there." in said and "5 failed." in said
     records = bench.records()
     assert sorted(records) == sorted(methods)
     assert records["scratch"]["status"] == "ok"
@@ -194,7 +194,7 @@ def test_failing_cells_are_written_down_and_the_rest_goes_on(bench: Bench) -> No
 
     before = {path: path.read_bytes() for path in record_files(bench.base / "results")}
     code, said = bench.run("--methods", "scratch,killed_once", "--set", "epochs=1")
-    assert code == 0 and "1 cells run, 1 there already." in said
+    assert code == 0 and "1 cells run, 1 already there." in said
     assert bench.records()["killed_once"]["status"] == "ok"
     changed = [path for path, data in before.items() if path.read_bytes() != data]
     assert [path.parent.name for path in changed] == ["killed_once"]
@@ -239,7 +239,7 @@ def test_interrupt_stops_the_run_with_a_summary(
     os.killpg(runner.pid, signal.SIGINT)  # as a terminal does: to every process of the group
     said, _ = runner.communicate(timeout=60)
     assert runner.returncode == 130, said
-    assert "0 cells run, 0 there already." in said and "stopped; what was finished is kept" in said
+    assert "0 cells run, 0 already there." in said and "stopped; finished work is kept" in said
     assert "Traceback" not in said
     wait_for(lambda: not session(runner.pid), 60, "the workers to go away")
     assert not list(record_files(bench.base / "results"))

@@ -315,7 +315,7 @@ def test_text_baseline_is_left_out_of_image_tasks_with_a_note() -> None:
         ("scratch", "amazon"),
         ("tfidf", "amazon"),
     }
-    assert found.notes == ["'tfidf' is not for image tasks: not on cifar10"]
+    assert found.notes == ["'tfidf' is not for image tasks: not run on cifar10"]
 
 
 def test_baselines_without_a_seed_are_planned_once() -> None:

@@ -141,17 +141,17 @@ def test_broken_plugins_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ("class Mine:\n    pass", "method 'mine' is no subclass of bench.Method"),
+        ("class Mine:\n    pass", "method 'mine' is not a subclass of bench.Method"),
         (
             "class Mine(Method):\n    class Config:\n        pass",
-            "its Config is no subclass of bench.Config",
+            "its Config is not a subclass of bench.Config",
         ),
         (
             "class Mine(Method):\n    class Config(pydantic.BaseModel):\n        w: float = 1",
-            "its Config is no subclass of bench.Config",
+            "its Config is not a subclass of bench.Config",
         ),
-        ("class Mine(Method):\n    card = 'Ba and Caruana'", "its card is no bench.Card"),
-        ("class Mine(Method):\n    signals = 'logits'", "signals is a str (a set of names)"),
+        ("class Mine(Method):\n    card = 'Ba and Caruana'", "its card is not a bench.Card"),
+        ("class Mine(Method):\n    signals = 'logits'", "signals is a str (must be a set)"),
         (
             "class Mine(Method):\n    signals = {'logit'}",
             "unknown mine.py:3: method 'mine': signal 'logit' (did you mean 'logits'?)",
@@ -291,5 +291,5 @@ def test_a_name_that_its_file_does_not_register_is_an_error(
     )
     monkeypatch.syspath_prepend(tmp_path)
     registry: Registry[Any] = Registry("method", "parts_elsewhere", "no.such.group")
-    with pytest.raises(BenchError, match=r"'one' is announced in .*one\.py:3 but"):
+    with pytest.raises(BenchError, match=r"'one' is declared in .*one\.py:3 but"):
         registry.get("one")

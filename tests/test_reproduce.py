@@ -112,10 +112,10 @@ def test_what_differs_is_said(call: Call, record: Path, tmp_path: Path) -> None:
     )
     said = call("reproduce", str(old))
     assert said.code == EXIT_FAILED_CELLS
-    assert "note: the method's code has been changed since" in said.out
+    assert "note: the method's code has changed since" in said.out
     assert "note: torch: 1.0 then" in said.out
     assert "note: revision: 222222222222 then" in said.out
-    assert "note: the teacher is another copy, trained again (test.accuracy 0.5 then" in said.out
+    assert "note: the teacher was trained again and differs (test.accuracy 0.5 then" in said.out
     assert "best.test.accuracy: 0.9999 then" in said.out
     same, of = re.search(r"(\d+) of (\d+) recorded numbers", said.out).groups()  # type: ignore[union-attr]
     assert int(same) == int(of) - 1  # the altered one
@@ -137,21 +137,21 @@ def test_what_an_earlier_run_left_is_not_gone_on_from(call: Call, record: Path) 
     ("fields", "message"),
     [
         ({"status": "failed"}, "ended as 'failed'"),
-        ({"external": {"origin": "others"}}, "not of a run of this suite"),
-        ({"cell__preset_values__teacher_checkpoint": "…/mine.safetensors"}, "leaves out where"),
+        ({"external": {"origin": "others"}}, "not from this suite"),
+        ({"cell__preset_values__teacher_checkpoint": "…/mine.safetensors"}, "hides the path in"),
         ({"cell__method": "kdd"}, "unknown method 'kdd' (did you mean 'kd'?)"),
         ({"cell__task": "cifra10"}, "unknown task 'cifra10' (did you mean 'cifar10'?)"),
         ({"cell__options": {"temperature": "hot"}}, "temperature = 'hot'"),
         ({"batching": {"micro_batches": "many"}}, "cut into 'many' parts"),
-        ({"cell__seed": -1}, "seeds are different whole numbers from 0"),
+        ({"cell__seed": -1}, "seeds must be different whole numbers from 0"),
         ({"cell__teacher_seed": -3}, "teacher_seed = -3"),
         ({"cell__source": "tape"}, "source = 'tape'"),
         ({"cell__options": None}, "cell.options is no object"),
         ({"cell__options": [1]}, "cell.options is no object"),
         ({"cell__preset_values": [1]}, "cell.preset_values is no object"),
-        ({"cell__overrides": [1]}, "cell.overrides is no object"),
-        ({"epochs": [1, 2]}, "epochs are no list of objects"),
-        ({"epochs": 2}, "epochs are no list of objects"),
+        ({"cell__overrides": [1]}, "cell.overrides is not an object"),
+        ({"epochs": [1, 2]}, "epochs are not a list of objects"),
+        ({"epochs": 2}, "epochs are not a list of objects"),
         ({"revision": ["x"]}, "'revision' is no object"),
         ({"environment": "here"}, "'environment' is no object"),
     ],

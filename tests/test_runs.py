@@ -186,13 +186,13 @@ def test_out_of_memory_cuts_batches_until_they_fit(runs: Runs) -> None:
     assert cut["batch_size"] == 8 and cut["micro_batches"] in (2, 4)
     assert cut["micro_batch_size"] * cut["micro_batches"] == 8
     assert "BatchNorm statistics are those of the parts" in cut["note"]
-    assert "hungry · cifar10 · seed 0: out of memory; again with each batch in 2 parts" in said
+    assert "hungry · cifar10 · seed 0: out of memory; retried with each batch in 2 parts" in said
     assert len(record["epochs"]) == 2
 
     record = runs.record("insatiable")
     assert record["status"] == "oom" and record["metrics"] is None
     assert "memory" in record["error"]["message"] and "--retry oom" in record["error"]["hint"]
-    assert "insatiable · cifar10 · seed 0: out of memory; again with each batch in 4" in said
+    assert "insatiable · cifar10 · seed 0: out of memory; retried with each batch in 4" in said
     assert "in 8 parts" not in said  # of one sample each
 
     record = runs.record("lacking")
@@ -258,7 +258,7 @@ def test_one_interrupt_leaves_a_checkpoint_that_the_next_run_goes_on_from(runs: 
     with in_thread(interrupting(begun, 1)):
         summary, said = runs(named, "scratch", changes=longer)
     assert summary.interrupted and (summary.done, summary.failed) == (0, [])
-    assert "stopping: what runs is left at its next checkpoint" in said
+    assert "stopping: running jobs stop at their next checkpoint" in said
     assert not list(record_files(runs.results)) and not (runs.results / ".leases").exists()
     steps = begun.read_text().split()
     assert 0 < len(steps) < 10 and len(steps) % 2 == 0  # whole epochs of two steps
@@ -295,7 +295,7 @@ def test_two_runners_share_the_cells_and_run_each_once(runs: Runs) -> None:
     records, problems = read_records(runs.results)
     assert [record["status"] for record in records] == ["ok"] * 3 and not problems
     assert first.done + second.done == 3 and first.elsewhere + second.elsewhere == 3
-    assert second.done >= 1 and "slow" in said and "another runner is at it" in said
+    assert second.done >= 1 and "slow" in said and "another runner is running it" in said
     assert begun.read_text().split() == ["step"] * 4  # two epochs of two steps, once
     assert not (runs.results / ".leases").exists()
 
@@ -318,7 +318,7 @@ def test_a_live_lease_keeps_others_away_and_its_result_is_adopted(
             others.release(key[:32])
     summary, said = ended[0]
     assert (summary.done, summary.elsewhere) == (0, 1) and target.read_bytes() == done.read_bytes()
-    assert "another runner is at it" in said and "by another runner" in said
+    assert "another runner is running it" in said and "by another runner" in said
 
 
 def test_lease_of_a_dead_runner_is_taken_over_at_once(runs: Runs) -> None:

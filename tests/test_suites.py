@@ -93,7 +93,7 @@ def test_wrong_type_names_the_field(tmp_path: Path, text: str, field: str) -> No
 
 @pytest.mark.parametrize("seeds", ["[1, 1]", "[0, -1]"])
 def test_seeds_are_distinct_and_not_negative(tmp_path: Path, seeds: str) -> None:
-    with pytest.raises(BenchError, match="seeds are different whole numbers from 0"):
+    with pytest.raises(BenchError, match="seeds must be different whole numbers from 0"):
         read(tmp_path, f"seeds: {seeds}")
 
 
@@ -105,7 +105,7 @@ def test_empty_lists_are_refused(tmp_path: Path, field: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "- kd\n- scratch\n", "kd"])
 def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(BenchError, match=r"mine\.yaml' holds no mapping"):
+    with pytest.raises(BenchError, match=r"mine\.yaml' is not a mapping"):
         read(tmp_path, text)
 
 

@@ -289,7 +289,7 @@ def test_what_was_tuned_on_a_mirror_and_on_the_hub_are_two_files(
         ("--methods kd --tasks cifra10", "unknown task 'cifra10'"),
         ("--methods kd:heat=3", "has no option 'heat'"),
         ("--methods kd --seeds x", "cannot read seeds 'x'"),
-        ("--methods kd --seeds 2", "seed 0 is one of those that the chosen options are then run"),
+        ("--methods kd --seeds 2", "seed 0 is reserved for running the chosen options"),
     ],
 )
 def test_wrong_words_are_refused_in_one_line(call: Call, words: str, message: str) -> None:

@@ -144,7 +144,7 @@ def test_the_report_has_a_table_for_each_and_one_of_groups(folder: Path) -> None
 
 
 def test_a_second_run_runs_nothing(folder: Path) -> None:
-    assert "0 cells run, 12 there already." in run(folder)
+    assert "0 cells run, 12 already there." in run(folder)
 
 
 @pytest.mark.slow

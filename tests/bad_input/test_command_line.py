@@ -23,7 +23,7 @@ CASES = [
     ("run --seeds three", ["cannot read seeds 'three'", "0,5,7"]),
     ("run --seeds 0", ["cannot read seeds '0'"]),
     ("run --seeds -1", ["cannot read seeds '-1'"]),
-    ("run --seeds 1,1", ["seeds are different whole numbers"]),
+    ("run --seeds 1,1", ["seeds must be different whole numbers"]),
     ("run --seeds 99999999999999999999", ["99999999999999999999 seeds are too many"]),
     ("run --teacher-seed -1", ["teacher_seed"]),
     ("run --set epochs", ["cannot read setting 'epochs'", "FIELD=VALUE"]),

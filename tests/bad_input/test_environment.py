@@ -55,7 +55,7 @@ def test_full_disk_ends_the_run_and_loses_no_record(desk: Any, mount: Mount) -> 
     shutil.copytree(desk.results, folder, dirs_exist_ok=True)
     before = {path: path.read_bytes() for path in folder.rglob("*.json")}
     given = scratch(desk, "--results", str(folder))
-    says = ["the disk is full: cannot write seed0-", "records written so far are whole"]
+    says = ["the disk is full: cannot write seed0-", "records written so far are complete"]
     desk.refuses("--results on a disk that fills up", *given, says=says)
     assert before and {path: path.read_bytes() for path in folder.rglob("*.json")} == before
     assert not [path for path in folder.rglob("*") if path.suffix in (".tmp", ".npz", ".lease")]
@@ -82,7 +82,7 @@ def test_report_on_a_full_disk_keeps_the_old_one(desk: Any, mount: Mount) -> Non
     folder = mount("reports", "size=16k")
     (folder / "leaderboard.md").write_text("the old one")
     given = ["report", "--reports", str(folder)]
-    says = ["the disk is full: cannot write", "what was finished is kept"]
+    says = ["the disk is full: cannot write", "finished work is kept"]
     desk.refuses("--reports on a disk that fills up", *given, says=says)
     assert not list(folder.rglob("*.tmp"))
 
@@ -145,10 +145,10 @@ def test_clock_set_back_during_a_cell_changes_no_duration(
     monkeypatch.setattr("bench.run_cell.datetime", Clock)
     said = desk(*scratch(desk))
     assert said.code == 0, said.text
-    desk.tells("a clock set back during the run", said, ["1 cells run, 0 there already"])
+    desk.tells("a clock set back during the run", said, ["1 cells run, 0 already there"])
     (path,) = desk.results.rglob("scratch/seed0-*.json")
     record = read_record(path)
     assert record["finished"] >= record["started"]
     assert all(seconds >= 0 for seconds in record["timings"].values())
     assert record["timings"]["total_s"] < 600
-    assert desk(*scratch(desk)).text.count("0 cells run, 1 there already") == 1
+    assert desk(*scratch(desk)).text.count("0 cells run, 1 already there") == 1

@@ -56,7 +56,7 @@ def test_name_on_the_command_line_is_said_on_one_harmless_line(desk: Any, kind: 
 @pytest.mark.parametrize("kind", NAMES)
 @pytest.mark.parametrize("registry", [METHODS, TASKS], ids=["method", "task"])
 def test_name_is_refused_at_registration(registry: Any, kind: str) -> None:
-    with pytest.raises(BenchError, match=r"is no name for a (method|task) \(letters, digits"):
+    with pytest.raises(BenchError, match=r"is not a valid (method|task) name \(letters, digits"):
         registry.register(NAMES[kind])(type("Evil", (), {}))
     assert NAMES[kind] not in registry.names()
 

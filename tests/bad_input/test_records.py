@@ -117,7 +117,7 @@ def test_record_in_the_place_of_a_cell_is_not_taken_for_it(desk: Any) -> None:
     (mine,) = desk.results.rglob("scratch/seed0-*.json")
     mine.write_text(with_(schema=2))
     said = desk(*run)
-    assert said.code == 0 and "1 cells run, 0 there already" in said.text
+    assert said.code == 0 and "1 cells run, 0 already there" in said.text
     assert json.loads(mine.read_text())["cell"]["method"] == "scratch"
 
 

@@ -89,4 +89,4 @@ def test_what_somebody_else_stops_goes_on_in_another_process(title: str, tiny: T
     summary, said = tiny.run(tiny.plan("kd", "scratch"), "far", meddled)
     assert (summary.done, summary.failed, summary.interrupted) == (2, [], False), said
     assert list(meddled.attempts.values()) == [2]
-    assert said.count("its process was asked to stop; it goes on in another") == 1
+    assert said.count("its process was asked to stop; resumed in another") == 1
