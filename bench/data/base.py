@@ -1,4 +1,4 @@
-"""What a data source is: the reference to a dataset and the interface it is read through.
+"""Data sources: the reference to a dataset and the interface it is read through.
 
 Hub and mirror give the same columns of the same type, so a task does not know which one it
 reads; neither ever stands in for the other.
@@ -19,7 +19,7 @@ ELSEWHERE = "set BENCH_DATA to a mirror directory, or use --preset quick"
 
 @dataclass(frozen=True)
 class DatasetRef:
-    """What is read of one dataset: the same words find it on the hub and in a mirror."""
+    """What to read of one dataset: the same reference works on the hub and in a mirror."""
 
     name: str  # on the hub, "uoft-cs/cifar10"; also the folder below a mirror
     revision: str  # commit on the hub
@@ -42,11 +42,11 @@ class Source(Protocol):
         ...
 
     def revision(self, ref: DatasetRef) -> str:
-        """Return the commit of ``ref`` that is read, as far as it is known here."""
+        """Return the commit of ``ref`` that is read; empty where it is not known."""
         ...
 
     def problem(self, ref: DatasetRef, splits: Sequence[str]) -> str | None:
-        """Return in one line why ``splits`` cannot be read here, ``None`` when they can."""
+        """Return in one line why ``splits`` cannot be read here; ``None`` if they can."""
         ...
 
     def has(self, ref: DatasetRef, split: str) -> bool:
@@ -55,7 +55,7 @@ class Source(Protocol):
 
 
 def check_columns(ref: DatasetRef, present: Sequence[str], where: str) -> None:
-    """Raise :class:`BenchError` when ``where`` has only ``present`` and ``ref`` reads more."""
+    """Raise :class:`BenchError` if a column of ``ref`` is not ``present`` in ``where``."""
     for column in ref.columns:
         if column not in present:
             raise BenchError(f"{where}: no column '{column}'", nearest(column, present))

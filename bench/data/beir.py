@@ -46,7 +46,7 @@ class Beir:
         if self.source.kind == "hub" and self.name != BEIR_CORPUS.name:
             raise BenchError(
                 f"'{self.name}' is not among the pinned sets of the hub",
-                f"{BEIR_CORPUS.name} or {MS_MARCO.name}; any other as a mirror",
+                f"{BEIR_CORPUS.name} or {MS_MARCO.name}; any other from a mirror",
             )
 
     @property
@@ -58,7 +58,7 @@ class Beir:
         return ("train", "validation") if self.source.kind == "hub" else ("train", "test")
 
     def parts(self) -> list[tuple[DatasetRef, tuple[str, ...]]]:
-        """Return what is read: references with their splits."""
+        """Return the references that are read, with their splits."""
         corpus, queries = (
             ref if self.source.kind == "hub" else replace(ref, name=self.name)
             for ref in (BEIR_CORPUS, BEIR_QUERIES)
@@ -66,7 +66,7 @@ class Beir:
         return [(corpus, ("corpus",)), (queries, ("queries",)), (self._qrels(), self.splits)]
 
     def read(self) -> Judged:
-        """Read and clean everything."""
+        """Read and clean everything, and return the collection."""
         (corpus, _), (queries, _), (qrels, splits) = self.parts()
         pairs = {split: self._pairs(qrels, split) for split in splits}
         if "test" not in pairs:
@@ -93,7 +93,7 @@ class Beir:
             yield name, text or ""
 
     def _pairs(self, ref: DatasetRef, split: str) -> list[tuple[str, str]]:
-        """Return the positive pairs; grades above 1 count as 1, those of 0 as not relevant."""
+        """Return the positive pairs: grades above 0 count as relevant, all alike."""
         table, where = _read(self.source, ref, split)
         queries, passages = (columns.names(table, f"{of}-id", where) for of in ("query", "corpus"))
         relevant = columns.integers(table, "score", where) > 0
@@ -109,11 +109,11 @@ class Selected:
     """MS MARCO in its own layout; the collection is the passages of the queries that are used.
 
     Its validation queries are the test (those of the test split were chosen by others' systems in
-    later versions), validation is carved from training.
+    later versions); validation is carved from training.
 
     Args:
         source: hub or mirror.
-        limits: how many queries of training, validation and test at most; ``None`` for all.
+        limits: largest numbers of training, validation and test queries; ``None`` for all.
         ref: which version.
     """
 
@@ -127,11 +127,11 @@ class Selected:
         return f"{self.ref.name} {self.ref.config}"
 
     def parts(self) -> list[tuple[DatasetRef, tuple[str, ...]]]:
-        """Return what is read: the reference with its splits."""
+        """Return the reference that is read, with its splits."""
         return [(self.ref, ("train", "validation"))]
 
     def read(self) -> Judged:
-        """Read and clean everything; equal passages are one passage."""
+        """Read and clean everything, merging equal passages, and return the collection."""
         passages: dict[str, str] = {}
         queries: list[tuple[str, str]] = []
         pairs: dict[str, list[tuple[str, str]]] = {}
@@ -162,7 +162,7 @@ def _listed(passages: Any, where: str) -> list[tuple[str | None, bool]]:
     """Return a query's passages, each with whether it was selected.
 
     Raises:
-        BenchError: they are no such lists.
+        BenchError: when they are not lists of texts and flags of one length.
     """
     try:
         texts, selected = passages["passage_text"], passages["is_selected"]
@@ -172,7 +172,7 @@ def _listed(passages: Any, where: str) -> list[tuple[str | None, bool]]:
     except (KeyError, TypeError, ValueError):
         pass
     raise BenchError(
-        f"{where}: passages are no lists of texts and of what was selected",
+        f"{where}: passages are not lists of texts and flags",
         "passage_text and is_selected, of one length",
     )
 
@@ -180,7 +180,7 @@ def _listed(passages: Any, where: str) -> list[tuple[str | None, bool]]:
 def _selected(
     query: str, listed: Iterable[tuple[str | None, bool]], passages: dict[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Put a query's passages among ``passages`` and yield its positive pairs."""
+    """Add a query's passages to ``passages`` and yield its positive pairs."""
     for text, selected in listed:
         name = hashlib.sha256((text or "").encode()).hexdigest()[:32]
         passages.setdefault(name, text or "")
@@ -210,12 +210,12 @@ def open_judged(
 
 
 def fingerprint(reader: Beir | Selected) -> str:
-    """Return what changes when the data does."""
+    """Return a hash that changes when the data does."""
     return digest([reader.source.fingerprint(ref, splits) for ref, splits in reader.parts()])
 
 
 def problem(reader: Beir | Selected) -> str | None:
-    """Return in one line why the data cannot be read here, ``None`` when it can."""
+    """Return in one line why the data cannot be read here; ``None`` if it can."""
     found = (reader.source.problem(ref, splits) for ref, splits in reader.parts())
     return next((line for line in found if line), None)
 
@@ -231,7 +231,7 @@ def carve_queries(
     """Split off all pairs of ``count`` queries (at most a tenth), the same for every seed.
 
     Returns:
-        The pairs that are kept, those that are carved.
+        The pairs that are kept and those that are split off.
     """
     names = _shuffled([query for query, _ in pairs])
     held = set(names[: min(count, len(names) // 10)])
@@ -248,5 +248,5 @@ def _shuffled(names: Iterable[str]) -> list[str]:
 
 
 def _read(source: Source, ref: DatasetRef, split: str) -> tuple[pa.Table, str]:
-    """Return a split and what messages call it."""
+    """Return a split and its name in messages."""
     return source.read(ref, split), f"{ref.name}, {split}"

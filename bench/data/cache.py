@@ -1,4 +1,4 @@
-"""Where what can be computed again is kept: decoded images, file hashes, teacher signals."""
+"""The cache of what can be computed again: decoded images, file hashes, teacher signals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WEIGHTS = "model.safetensors"  # of a teacher
 
 
 def cache_dir() -> Path:
-    """Return the cache folder, created and known to be writable.
+    """Return the cache folder, created if needed and checked to be writable.
 
     ``$BENCH_CACHE``, else ``$XDG_CACHE_HOME/distillation-bench``, else
     ``~/.cache/distillation-bench``.
@@ -44,16 +44,16 @@ def cache_dir() -> Path:
 
 
 def teacher_identity(key: str, weights: str) -> str:
-    """Return a name for a teacher and its data, such as its signals are kept under.
+    """Return the name under which a teacher's signals are kept.
 
     Args:
         key: of the teacher; one checkpoint may teach several tasks.
-        weights: their sha256; one key can be trained to other weights, by another processor or
-            another number of threads.
+        weights: sha256 of its weights; one key can be trained to other weights, on another
+            processor or number of threads.
     """
     return content_hash([key, weights])
 
 
 def teacher_folder(cache: Path, task: str, key: str) -> Path:
-    """Return where the teacher with ``key`` lies in a cache folder, of this machine or another."""
+    """Return the folder of the teacher with ``key`` in a cache folder of any machine."""
     return cache / "teachers" / f"{slug(task)}-{key[:16]}"

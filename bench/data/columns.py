@@ -1,4 +1,4 @@
-"""Columns of a table as arrays and texts, with one clear line for what is wrong in them."""
+"""Columns of a table as arrays and texts; errors are one clear line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LONGEST_TEXT = 1_000_000  # bytes; the longest review of the Amazon sets has abo
 
 
 def integers(table: pa.Table, name: str, where: str) -> np.ndarray:
-    """Return a column of whole numbers, ``(N,)`` int64; whole floats count, and yes and no.
+    """Return a column of whole numbers, ``(N,)`` int64, from integers, whole floats or booleans.
 
     Args:
         table: the rows.
@@ -20,7 +20,7 @@ def integers(table: pa.Table, name: str, where: str) -> np.ndarray:
         where: which data this is, for the message ("uoft-cs/cifar10, train").
 
     Raises:
-        BenchError: for another type, or naming the first row that is empty or no whole number.
+        BenchError: for another type, or naming the first row that is empty or not a whole number.
     """
     column = table.column(name)
     kind = column.type
@@ -43,7 +43,8 @@ def texts(table: pa.Table, name: str, where: str) -> list[str | None]:
     """Return a column of texts; a missing one is ``None``.
 
     Raises:
-        BenchError: for another type, or naming the first row that is no UTF-8 or a giant.
+        BenchError: for another type, text that is not UTF-8, or naming the row of a text over
+            :data:`LONGEST_TEXT`.
     """
     column = table.column(name)
     if pa.types.is_null(column.type):  # a column of which nothing is there
@@ -64,7 +65,7 @@ def texts(table: pa.Table, name: str, where: str) -> list[str | None]:
         column.validate(full=True)
         found: list[str | None] = column.to_pylist()
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise BenchError(f"{where}: column '{name}' is no UTF-8: {first_line(error)}") from error
+        raise BenchError(f"{where}: column '{name}' is not UTF-8: {first_line(error)}") from error
     return found
 
 
@@ -85,7 +86,7 @@ def check_labels(labels: np.ndarray, classes: int, where: str) -> None:
     """Check that there are labels, all of them among ``classes``.
 
     Raises:
-        BenchError: naming an empty split, or the first row whose label is none of the classes.
+        BenchError: naming an empty split, or the first row whose label is out of range.
     """
     if not len(labels):
         raise BenchError(f"{where}: no rows")

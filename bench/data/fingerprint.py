@@ -33,8 +33,8 @@ def file_sha256(path: Path) -> str:
 def files_fingerprint(root: Path, files: Iterable[Path]) -> str:
     """Return the sha256 over (name below ``root``, sha256 of the bytes) of ``files``.
 
-    A hash is remembered by resolved path, size and modification time; where nothing can be
-    remembered the files are read again.
+    A hash is remembered by resolved path, size and modification time; where it cannot be, the
+    files are read again each time.
 
     Raises:
         BenchError: naming a file that cannot be read.
@@ -53,7 +53,7 @@ def files_fingerprint(root: Path, files: Iterable[Path]) -> str:
 
 
 def _known_sha256(path: Path, known: dict[str, Any]) -> str:
-    """Return the sha256 of ``path`` from ``known``, computed and noted there when it is not."""
+    """Return the sha256 of ``path`` from ``known``, else compute it and note it there."""
     resolved = path.resolve()
     status = resolved.stat()
     entry = known.get(str(resolved))

@@ -65,7 +65,7 @@ class Hub:
         return table.select(ref.columns).replace_schema_metadata(None)
 
     def fingerprint(self, ref: DatasetRef, splits: Sequence[str]) -> str:
-        """Hash name, configuration, splits, files and the commit, which identifies the bytes."""
+        """Return a hash of name, configuration, splits, files and commit, or of a local folder."""
         if _is_local(ref):
             root = Path(ref.name)
             return files_fingerprint(root, (path for path in root.rglob("*") if path.is_file()))
@@ -73,10 +73,10 @@ class Hub:
         return digest([ref.name, ref.config, self.revision(ref), files])
 
     def revision(self, ref: DatasetRef) -> str:
-        """Return the commit that ``ref.revision`` names now; asked once for each ``Hub``.
+        """Return the commit that ``ref.revision`` names now; asked for once per ``Hub``.
 
         Raises:
-            BenchError: when a branch was pinned and neither hub nor its cache knows the commit.
+            BenchError: when a branch is pinned and neither the hub nor its cache knows the commit.
         """
         if COMMIT.fullmatch(ref.revision) or _is_local(ref):
             return ref.revision
@@ -86,7 +86,10 @@ class Hub:
         return self._revisions[key]
 
     def problem(self, ref: DatasetRef, splits: Sequence[str]) -> str | None:
-        """Ask the hub, once and briefly, or its cache where HF_HUB_OFFLINE is set."""
+        """Return why ``splits`` cannot be read, from one short question to the hub.
+
+        Where HF_HUB_OFFLINE is set its cache is asked.
+        """
         try:
             self._check_reachable(ref)
             for split in splits:
@@ -97,7 +100,7 @@ class Hub:
         return None
 
     def has(self, ref: DatasetRef, split: str) -> bool:
-        """Ask for the splits; :class:`BenchError` when the hub cannot be reached."""
+        """Return whether ``ref`` has ``split``; :class:`BenchError` if the hub cannot tell."""
         if ref.files is not None:
             return split in ref.files
         revision = None if _is_local(ref) else self.revision(ref)
@@ -145,30 +148,30 @@ def _is_local(ref: DatasetRef) -> bool:
     path = Path(ref.name)
     if not path.is_absolute() and path.exists():
         raise BenchError(
-            f"the working directory has its own '{ref.name}', which would be read for the hub's",
+            f"the working directory has its own '{ref.name}', which would be read in its place",
             "run from another directory, or read it as a mirror",
         )
     return path.is_absolute()
 
 
 def _check_commit(ref: DatasetRef, commit: str, cached: Sequence[Mapping[str, str]]) -> None:
-    """Refuse data of another commit than the pinned one.
+    """Refuse data of another commit than ``commit``.
 
-    `datasets` gives the newest version it has in its cache when the hub cannot be reached,
-    whatever revision was asked for; the commit is a folder in the path of the cached files.
+    When the hub cannot be reached `datasets` gives the newest version in its cache, whatever
+    revision was asked for; the commit is a folder in the path of the cached files.
     """
     for entry in cached:
         if commit not in Path(entry["filename"]).parts:
             raise BenchError(
                 f"the hub's cache holds another version of '{ref.name}' than {commit[:12]}",
-                "read it once with the hub in reach",
+                "read it once while the hub can be reached",
             )
 
 
 def _unreadable(ref: DatasetRef, error: Exception) -> BenchError:
-    """Say in one line why the hub did not give ``ref``."""
+    """Return the error that says in one line why the hub did not give ``ref``."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if kinds & {"ConnectionError", "LocalEntryNotFoundError", "TransportError", "TimeoutError"}:
         hint = f"{ELSEWHERE}; HF_HUB_OFFLINE=1 reads what was downloaded before"
         return BenchError(f"cannot reach the hub for '{ref.name}'", hint)
-    return BenchError(f"the hub does not give '{ref.name}': {first_line(error)}", ELSEWHERE)
+    return BenchError(f"cannot read '{ref.name}' from the hub: {first_line(error)}", ELSEWHERE)

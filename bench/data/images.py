@@ -89,15 +89,15 @@ def cached_images(
 ) -> np.ndarray:
     """Return the images of ``column``, decoded at most once for the same data.
 
-    The array is kept as ``.npy`` below the cache folder and mapped read-only.  A file that does
-    not have the noted sha256, shape and type is built again.  Where nothing can be kept, a
-    warning says so and the array stays in memory.
+    The array is kept as ``.npy`` below the cache folder and mapped read-only.  A file without the
+    noted sha256, shape and type is built again.  Where nothing can be kept, a warning says so and
+    the array stays in memory.
 
     Returns:
         ``uint8``, (N, height, width, 3), RGB.
 
     Raises:
-        BenchError: as :func:`decode_images`, the dataset and split named before the row.
+        BenchError: as :func:`decode_images`, naming dataset and split before the row.
     """
     key = digest(
         # Pillow's version: decoders of lossy formats differ by a unit here and there.
@@ -143,7 +143,7 @@ def _load(path: Path, size: tuple[int, int]) -> np.ndarray | None:
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:
-    """Write ``pixels`` whole or not at all, then the note that vouches for it."""
+    """Write ``pixels`` atomically, then the note with their checksum."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:

@@ -1,6 +1,6 @@
 """Judged collections: passages, queries and which passage answers which query.
 
-Whatever cannot be used is dropped, counted by its reason and told in the record.
+Rows that cannot be used are dropped, counted by reason and listed in the record.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def assemble(
     """Build a judged collection out of rows that may be damaged.
 
     Rules: of several rows with one id the first counts; empty texts are dropped; a pair counts
-    when both of its ids are there; a query without a pair is dropped; a query of validation whose
-    text is also in test, and one of training whose text is in either, is dropped; so is a training
-    query one of whose passages, or another with its words, answers a held-out query.
+    when both of its ids exist; a query without a pair is dropped.  A query is dropped from
+    validation if its text is also in test, and from training if it is in either, or if one of its
+    passages, or another with the same words, answers a held-out query.
 
     Args:
         passages: (id, text) rows.
@@ -121,7 +121,7 @@ def _keep_apart(
     passages: Sequence[str],
     dropped: Counter[str],
 ) -> None:
-    """Drop what is also in a split that is held further out: test, then validation, then train."""
+    """Drop from train what is also in validation or test, and from validation what is in test."""
     seen: set[str] = set()
     held: set[str] = set()  # by their words: a collection may hold a text twice
     for split in ("test", "validation", "train"):
@@ -162,7 +162,7 @@ def normalised(text: str) -> str:
 
 
 def padded(lists: Sequence[Sequence[int]]) -> np.ndarray:
-    """Return lists of positions as one array ``(N, longest)`` int64 filled up with −1."""
+    """Return lists of positions as one array ``(N, longest)`` int64, filled up with −1."""
     filled = np.full((len(lists), max((len(row) for row in lists), default=0)), -1, dtype=np.int64)
     for at, row in enumerate(lists):
         filled[at, : len(row)] = row

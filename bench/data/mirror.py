@@ -20,7 +20,7 @@ class Mirror:
     """Parquet files below one folder, in the hub's own names and columns.
 
     A split is ``ROOT/NAME/SPLIT.parquet`` or hub-style shards anywhere below ``ROOT/NAME``
-    (``SPLIT-00000-of-00002.parquet``); where ``ROOT/NAME/CONFIG`` exists it is looked in instead.
+    (``SPLIT-00000-of-00002.parquet``); where ``ROOT/NAME/CONFIG`` exists, that is searched instead.
     """
 
     kind = "mirror"
@@ -29,7 +29,7 @@ class Mirror:
         self.root = root.resolve()
 
     def read(self, ref: DatasetRef, split: str) -> pa.Table:
-        """Read one split; :class:`BenchError` names the file, column or split that is wrong."""
+        """Return one split; :class:`BenchError` names the file, column or split that is wrong."""
         tables = []
         for path in self._files(ref, split):
             with _opened(path) as file:
@@ -45,16 +45,16 @@ class Mirror:
             raise _broken(self.root / ref.name, error) from error
 
     def fingerprint(self, ref: DatasetRef, splits: Sequence[str]) -> str:
-        """Hash the names and bytes of the files of ``splits``."""
+        """Return a hash of the names and bytes of the files of ``splits``."""
         files = [path for split in splits for path in self._files(ref, split)]
         return files_fingerprint(self.root, files)
 
     def revision(self, ref: DatasetRef) -> str:
-        """Return nothing: a mirror does not say which commit it was made from."""
+        """Return an empty string: a mirror does not say which commit it was made from."""
         return ""
 
     def problem(self, ref: DatasetRef, splits: Sequence[str]) -> str | None:
-        """Look for files and columns; the data itself is not read."""
+        """Return why ``splits`` cannot be read, by files and columns; the data is not read."""
         try:
             for path in (path for split in splits for path in self._files(ref, split)):
                 with _opened(path) as file:
@@ -64,11 +64,11 @@ class Mirror:
         return None
 
     def has(self, ref: DatasetRef, split: str) -> bool:
-        """Look for the files of ``split``."""
+        """Return whether there are files of ``split``."""
         return bool(self._find(ref).get(split))
 
     def _files(self, ref: DatasetRef, split: str) -> list[Path]:
-        """Return the files of ``split`` in order; all of its shards or an error."""
+        """Return the files of ``split`` in order; :class:`BenchError` if a shard is missing."""
         found = self._find(ref)
         if split not in found:
             where = self.root / ref.name

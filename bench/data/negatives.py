@@ -1,4 +1,4 @@
-"""Hard negatives: each training query's list of candidates, made once and kept."""
+"""Hard negatives: each training query's list of candidates, made once and cached."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Negatives:
 
     Attributes:
         counts: by source, in the order they are put into the list.
-        pool: a ranked source draws from its first so many passages.
+        pool: number of first passages that a ranked source draws from.
     """
 
     counts: Mapping[str, int]
@@ -49,14 +49,14 @@ def mine(
 
     Negatives of a ranked source are drawn at random from the query's first passages there, those of
     "random" from the whole collection; none is judged relevant to the query and none comes twice.
-    What a source lacks is filled up from the whole collection, and what that lacks with −1.
+    Missing ones are filled up from the whole collection, and then with −1.
 
     Args:
         query_of: query of each sample, ``(N,)``.
         positive: its positive passage, ``(N,)``.
         relevant: by query, all passages judged relevant.
         passages: size of the collection.
-        negatives: how many from where.
+        negatives: how many from each source.
         rankings: by ranked source, (queries, depth) → their first passages.
     """
     queries = np.unique(query_of)

@@ -25,7 +25,7 @@ class TokenTable:
     """Token ids of many texts in one array.
 
     Args:
-        tokens: one int array a text, special tokens included.
+        tokens: one int array per text, special tokens included.
         pad: id of the padding token.
     """
 
@@ -100,7 +100,7 @@ class ListSplit(Split):
 
     @cached_property
     def part(self) -> str:  # type: ignore[override]
-        """Return a digest of all lists: other candidates must not get these ones' scores."""
+        """Return a digest of all lists, so that cached scores are never used for others."""
         sums = hashlib.sha256(np.ascontiguousarray(self.lists, dtype=np.int64).tobytes())
         sums.update(self.query_of.astype(np.int64).tobytes())
         sums.update(f"{self.queries.digest} {self.passages.digest}".encode())
@@ -126,7 +126,7 @@ class ListSplit(Split):
         return Batch(inputs, self.labels[position], position, part=self.part)
 
     def texts(self) -> TextSplit:
-        """Return the queries, one a sample; their labels are the samples'."""
+        """Return the queries, one per sample, with the samples' labels."""
         return query_texts(self.queries, self.query_of, self.labels)
 
     def with_texts(
@@ -136,9 +136,9 @@ class ListSplit(Split):
         return {**inputs, **queries}
 
     def rewritten(self, tokens: Sequence[np.ndarray]) -> ListSplit:
-        """Return the same lists for other queries, one a sample; they lend no negatives.
+        """Return the same lists for other queries, one per sample, without in-batch negatives.
 
-        Labels are −1: whether a rewritten query still has the same answer, nobody knows.
+        Labels are −1: a rewritten query may no longer have the same answer.
         """
         made = ListSplit(
             TokenTable(tokens, self.queries.pad),
@@ -155,7 +155,7 @@ class ListSplit(Split):
     def outputs(
         self, model: Model, view: View | None, hidden: Sequence[int], size: int
     ) -> Iterator[tuple[np.ndarray, Output]]:
-        """As the base class; a fixed dual encoder runs once a text and not once a list."""
+        """Do as the base class, but run a fixed dual encoder once per text, not per list."""
         from bench.models.dual import DualEncoder
         from bench.models.encode import encode
 
@@ -180,7 +180,7 @@ class ListSplit(Split):
 
 
 def query_texts(queries: TokenTable, query_of: np.ndarray, labels: Tensor) -> TextSplit:
-    """Return queries as texts, one a sample.
+    """Return queries as texts, one per sample.
 
     Args:
         queries: of the split.
@@ -198,7 +198,7 @@ def foreign_negatives(listed: np.ndarray, relevant: np.ndarray) -> np.ndarray:
 
     Args:
         listed: candidates ``(n, K)``, −1 where there is none.
-        relevant: passages relevant to each query, ``(n, P)``, −1 filled up.
+        relevant: passages relevant to each query, ``(n, P)`` filled up with −1.
 
     Returns:
         ``(n, n·K)`` bool, row = query, column = candidate of the flattened lists.
@@ -257,10 +257,10 @@ class SearchSplit(Split):
         return query_texts(self.queries, np.arange(len(self)), torch.zeros_like(self.labels[:, 0]))
 
     def listed(self, candidates: int) -> ListSplit:
-        """Return the queries with lists of an answer and random other passages, always the same.
+        """Return the queries with fixed lists of one answer and random other passages.
 
         Args:
-            candidates: ``K``, fewer in a collection that is too small.
+            candidates: ``K``; a collection that is too small leaves places empty (−1).
         """
         relevant = self.labels.cpu().numpy()
         random = np.random.Generator(np.random.PCG64(LISTED_SEED))
@@ -290,7 +290,7 @@ class SearchSplit(Split):
 
 
 def retriever(model: Model) -> Retriever:
-    """Return ``model`` as the retriever that a split over a collection needs."""
+    """Return ``model`` if it is a retriever, which can rank a collection; else ``TypeError``."""
     from bench.models.retriever import Retriever
 
     if not isinstance(model, Retriever):

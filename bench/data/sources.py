@@ -1,4 +1,4 @@
-"""The way to a data source by its name; what a source is stands in :mod:`bench.data.base`."""
+"""Opens a data source by its name; :mod:`bench.data.base` defines what a source is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def open_source(kind: str, root: str | Path | None = None) -> Source:
         root: the mirror's folder; ``$BENCH_DATA`` when not given.
 
     Raises:
-        BenchError: for another kind, or a mirror whose folder is not named or not there.
+        BenchError: for another kind, or a mirror whose folder is not given or does not exist.
     """
     if kind == "hub":
         return Hub()
@@ -34,6 +34,6 @@ def open_source(kind: str, root: str | Path | None = None) -> Source:
         raise BenchError("no mirror is named: BENCH_DATA is not set", ELSEWHERE)
     folder = Path(chosen).expanduser()
     if not folder.is_dir():
-        what = "not a directory" if folder.exists() else "not there"
-        raise BenchError(f"the mirror {folder} is {what}", ELSEWHERE)
+        what = "is not a directory" if folder.exists() else "does not exist"
+        raise BenchError(f"the mirror {folder} {what}", ELSEWHERE)
     return Mirror(folder)

@@ -42,7 +42,7 @@ class Augment:
 
 
 def to_device(values: np.ndarray, device: torch.device) -> Tensor:
-    """Return ``values`` on ``device``; a copy to a GPU runs beside what is queued there."""
+    """Return ``values`` on ``device``; a copy to a GPU is asynchronous."""
     tensor = torch.from_numpy(values)
     if device.type == "cuda":
         # from pinned memory the copy is asynchronous; PyTorch keeps the pages until it is done
@@ -58,15 +58,15 @@ def as_labels(labels: np.ndarray, device: torch.device | str) -> Tensor:
 class Split:
     """Samples with labels; ``batch`` builds one batch of them.
 
-    What a model's passes over a split look like is the split's own affair (``outputs``,
-    ``predict``, ``serving``): a classifier is run sample by sample, a retriever over a collection.
+    A split decides how models run over it (``outputs``, ``predict``, ``serving``): a classifier
+    sample by sample, a retriever over a collection.
 
     Attributes:
         labels: ``(N,)`` int64 on the device; where several answers are right, ``(N, P)`` filled
             up with −1.
         static: whether every view of a sample is the same (no augmentation).
-        part: names the samples where they are a part of the training data; it keeps what is
-            cached of one part from being taken for another.
+        part: name of the samples where they are a part of the training data, so that the caches of
+            two parts are never mixed up.
     """
 
     labels: Tensor
@@ -100,7 +100,7 @@ class Split:
         return max(len(self) // size, 1)
 
     def texts(self) -> TextSplit | None:
-        """Return the texts that a generator reads and writes, one a sample; ``None`` of images."""
+        """Return the texts that a generator reads, one per sample; ``None`` for images."""
         return None
 
     def with_texts(
@@ -110,7 +110,7 @@ class Split:
         return texts
 
     def rewritten(self, tokens: Sequence[np.ndarray]) -> Split:
-        """Return the split with other texts, one a sample, and no labels.
+        """Return the split with other texts, one per sample, and no labels.
 
         Raises:
             TypeError: where there are no texts.
@@ -120,7 +120,7 @@ class Split:
     def outputs(
         self, model: Model, view: View | None, hidden: Sequence[int], size: int
     ) -> Iterator[tuple[np.ndarray, Output]]:
-        """Run ``model`` over every sample once; yields (sample indices, output)."""
+        """Run ``model`` over every sample once and yield (sample indices, output)."""
         for index in self.evaluation_order(size):
             yield index, model(self.batch(index, view).inputs, hidden=hidden)
 
@@ -129,8 +129,8 @@ class Split:
 
         Args:
             model: in evaluation mode, without gradients.
-            size: samples a forward pass.
-            shared: what splits predicted by the same model in one go may keep for each other.
+            size: samples per forward pass.
+            shared: values that splits predicted by the same model in one go may share.
         """
         order = self.evaluation_order(size)
         rows = [model(self.batch(index).inputs).scores.float() for index in order]
@@ -140,18 +140,18 @@ class Split:
         return logits
 
     def absent(self, index: np.ndarray) -> np.ndarray | None:
-        """Return which logits of the samples ``(n, C)`` stand for nothing; ``None`` for none.
+        """Return which logits ``(n, C)`` of the samples are empty places; ``None`` for none.
 
         A model gives −∞ there: a list of candidates may be shorter than the longest one.
         """
         return None
 
     def signal_shape(self, model: Model) -> tuple[int, int]:
-        """Return how many numbers a sample's logits and its embedding have."""
+        """Return the sizes of a sample's logits and embedding."""
         return model.head.out_features, model.width
 
     def serving(self, model: Model) -> Callable[[Batch], object]:
-        """Return what is called for a batch in service, for its latency and throughput."""
+        """Return the function that serves a batch, whose latency and throughput are measured."""
         return lambda batch: model(batch.inputs)
 
     def serving_costs(self, model: Model, size: int) -> dict[str, Any]:
@@ -235,7 +235,7 @@ class TextSplit(Split):
     """Token sequences, padded to the longest of a batch; batches of similar lengths.
 
     Args:
-        tokens: one int array a sample, special tokens included.
+        tokens: one int array per sample, special tokens included.
         labels: ``(N,)`` int64.
         pad: id of the padding token.
         device: where batches are put.
@@ -277,7 +277,7 @@ class TextSplit(Split):
         return TextSplit(tokens, none, pad=self.pad, device=self.labels.device)
 
     def training_order(self, seed: int, epoch: int, size: int) -> list[np.ndarray]:
-        """As the base class, with samples of similar length together.
+        """Do as the base class, with samples of similar length together.
 
         The random order is cut into pools of 16 batches, each pool sorted by length and cut into
         batches, and the batches shuffled: little padding, still a new order every epoch.

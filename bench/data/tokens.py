@@ -1,4 +1,4 @@
-"""Token ids of a list of texts, made once and kept."""
+"""Token ids of a list of texts, made once and cached."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cached_tokens(
         model: whose tokenizer to use.
         max_length: longer sequences are cut.
 
-    A kept file that is damaged is made again.
+    A damaged cache file is made again.
     """
     path = cache_dir() / "tokens" / f"{_key(texts, model, max_length)}.npz"
     kept = _load(path, len(texts))
@@ -42,7 +42,7 @@ def cached_tokens(
 
 
 def beginnings(texts: Sequence[str], model: str, max_length: int) -> list[str]:
-    """Return of each text what a model reads of it: its first ``max_length`` tokens, as written.
+    """Return the part of each text that a model reads: its first ``max_length`` tokens.
 
     Args:
         texts: the texts.
@@ -77,7 +77,7 @@ def _tokenise(texts: Sequence[str], model: str, max_length: int) -> dict[str, np
 def _read(
     texts: Sequence[str], model: str, max_length: int, **asked: bool
 ) -> tuple[Mapping[str, Any], int]:
-    """Return what the model's tokenizer makes of the texts, all cut alike, and its padding id."""
+    """Return the tokenizer's output for the texts, all cut alike, and its padding id."""
     from bench.models.text import load_tokenizer
 
     tokenizer = load_tokenizer(model)

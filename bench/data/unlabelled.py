@@ -10,10 +10,9 @@ from bench.types import Batch
 
 
 class Unlabelled:
-    """The unlabelled part of a training split; every label it shows is −1.
+    """The unlabelled part of a training split; all its labels are −1.
 
-    A batch's ``index`` counts in this part, and its ``part`` says so: a teacher that is asked
-    about it runs live.
+    A batch's ``index`` counts in this part, and its ``part`` says so: the teacher runs live on it.
 
     Args:
         split: the samples.
@@ -22,7 +21,7 @@ class Unlabelled:
 
     def __init__(self, split: Split, seed: int) -> None:
         if (split.labels != -1).any():
-            raise ValueError("an unlabelled sample shows its label")
+            raise ValueError("an unlabelled sample has a label")
         self._split = split
         self._seed = stream_seed(seed, "unlabelled")
         self._pass: tuple[int, int] | None = None
@@ -34,7 +33,7 @@ class Unlabelled:
         """Return the ``size`` samples of an optimiser step, augmented as in training.
 
         Steps pass over the samples again and again, each time in a new order; a part smaller
-        than ``size`` comes whole.
+        than ``size`` is returned whole.
         """
         each = self._split.steps(size)
         number, at = divmod(step, each)

@@ -101,7 +101,7 @@ CASES: list[tuple[str, str, Callable[[Path], object], list[str]]] = [
     ("a label that is half", "amazon", changed("label", 2, 0.5), ["row 2", "0.5", "whole"]),
     ("a label that is missing", "amazon", changed("label", 4, None), ["row 4", "label is empty"]),
     ("a text of 100 MB", "amazon", changed("content", 6, "a" * 10**8), ["row 6", "at most"]),
-    ("a text that is no UTF-8", "amazon", no_utf8, ["'title' is no UTF-8"]),
+    ("a text that is no UTF-8", "amazon", no_utf8, ["'title' is not UTF-8"]),
     ("a broken image", "cifar10", changed("img", 9, picture()[:60]), ["row 9", "not a readable"]),
     ("an image of 8 x 8", "cifar10", changed("img", 1, picture(8)), ["row 1", "8 x 8", "32 x 32"]),
     ("an image without bytes", "cifar10", changed("img", 0, b""), ["row 0: no image bytes"]),
@@ -146,7 +146,7 @@ def test_labels_that_are_texts_are_refused(desk: Any, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("where", "says"), [("gone", "is not there"), ("a-file", "is not a directory")]
+    ("where", "says"), [("gone", "does not exist"), ("a-file", "is not a directory")]
 )
 def test_mirror_that_is_no_folder_is_refused(
     desk: Any, monkeypatch: pytest.MonkeyPatch, where: str, says: str

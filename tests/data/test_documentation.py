@@ -135,7 +135,7 @@ def test_what_makes_no_fair_pair_is_left_out(text: str) -> None:
 
 def test_a_missing_or_other_wheel_is_named(tmp_path: Path) -> None:
     (tmp_path / "numpy-2.4.6-py3-none-any.whl").write_bytes(b"something else")
-    with pytest.raises(SystemExit, match=r"no wheel of numpy 2\.4\.6 as pinned"):
+    with pytest.raises(SystemExit, match=r"no pinned wheel of numpy 2\.4\.6"):
         build.build(tmp_path, tmp_path)
 
 

@@ -141,7 +141,7 @@ def test_the_check_sees_places_that_are_empty_in_the_cache_alone() -> None:
     kept[0, 2] = -np.inf
     np.save(path, kept)
     cached = CachedTeacher(path.parent, torch.device("cpu"), part=data.part)
-    with pytest.raises(StaleSignals, match="other places are empty"):
+    with pytest.raises(StaleSignals, match="the empty places differ"):
         check(cached, LiveTeacher(model, "float32"), data, None)
 
 

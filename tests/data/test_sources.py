@@ -401,7 +401,7 @@ def test_mirror_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("BENCH_DATA", raising=False)
     with pytest.raises(BenchError, match=r"BENCH_DATA is not set .*--preset quick"):
         open_source("mirror")
-    with pytest.raises(BenchError, match="gone is not there"):
+    with pytest.raises(BenchError, match="gone does not exist"):
         open_source("mirror", tmp_path / "gone")
     with pytest.raises(BenchError, match="file is not a directory"):
         open_source("mirror", tmp_path / "file")

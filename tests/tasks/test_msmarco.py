@@ -360,7 +360,7 @@ def test_lists_are_mined_anew_in_another_precision(
     ],
 )
 def test_passages_in_no_lists_are_named(passages: Any) -> None:
-    with pytest.raises(BenchError, match="MARCO, row 3: passages are no lists of texts"):
+    with pytest.raises(BenchError, match="MARCO, row 3: passages are not lists of texts"):
         _listed(passages, "MARCO, row 3")
     fine = {"passage_text": ["a", None], "is_selected": [1, 0]}
     assert _listed(fine, "MARCO, row 3") == [("a", True), (None, False)]

@@ -257,7 +257,7 @@ def test_group_accuracies_add_up_to_the_accuracy() -> None:
 
 def test_unlabelled_batches_are_a_function_of_seed_and_step(image_world) -> None:
     split = image_world.train
-    with pytest.raises(ValueError, match="shows its label"):
+    with pytest.raises(ValueError, match="has a label"):
         Unlabelled(split, 0)
     split.labels = torch.full_like(split.labels, -1)
     one, other = Unlabelled(split, 0), Unlabelled(split, 0)

@@ -125,7 +125,7 @@ def read_sdist(path: Path) -> bytes:
 
 
 def member(archive: bytes, name: str) -> bytes:
-    """Return one member of a gzipped tar held in memory; SystemExit when it is not there."""
+    """Return one member of a gzipped tar held in memory; SystemExit when it is missing."""
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
             handle = tar.extractfile(name)
@@ -189,7 +189,7 @@ def parse(truth: bytes, raw: bytes, name: str) -> list[Row]:
 
 
 def check_means(rows: Sequence[Row], name: str) -> None:
-    """SystemExit unless the published means differ from the raw ones only where known to."""
+    """Raise SystemExit unless published and raw means differ only where they are known to."""
     odd = [r.id for r in rows if abs(r.published - sum(r.raters) / len(r.raters)) > 1e-6]
     if len(odd) != DISAGREEING_MEANS[name] or not CONTRIVED.issuperset(odd):
         raise SystemExit(f"{name}: {len(odd)} published means differ from their raw scores")
@@ -199,7 +199,7 @@ def check_means(rows: Sequence[Row], name: str) -> None:
 
 
 def normalise(text: str) -> str:
-    """Lower-case words only: no @mentions, URLs, digits or punctuation, single spaces.
+    """Return the words in lower case: no @mentions, URLs, digits or punctuation, single spaces.
 
     Apostrophes vanish without a gap ("don't" -> "dont"). May be empty (emoticons, "...").
     """
@@ -254,7 +254,7 @@ def similar_pairs(texts: Sequence[str]) -> Iterable[tuple[int, int]]:
 
 
 def amazon_groups(rows: Sequence[Row]) -> list[str]:
-    """Group = review number; reviews that share any equal normalised sentence become one group.
+    """Return each row's group: its review number; reviews that share a normalised text are one.
 
     Merging whole reviews keeps every row and leaves no equal text on two sides of a split. It
     applies to short sentences too ("great player."), of which there are few.
@@ -267,7 +267,7 @@ def amazon_groups(rows: Sequence[Row]) -> list[str]:
 
 
 def tweet_groups(rows: Sequence[Row]) -> list[str]:
-    """Group = near-duplicate cluster, named by its first id; the contrived tweets are one group."""
+    """Return each row's group: its near-duplicate cluster; contrived tweets are one group."""
     clusters = Clusters(len(rows))
     texts = [normalise(row.text) for row in rows]
     clusters.merge_equal(texts)

@@ -30,8 +30,8 @@ def read_documentation() -> pd.DataFrame:
     """Read the set, after checking its sha256 against MANIFEST.json.
 
     Returns:
-        One row a pair: ``id`` (dotted name), ``module``, ``split`` (no module is in two), ``query``
-        and ``passage``.
+        One row per pair: ``id`` (dotted name), ``module``, ``split`` (no module is in two),
+        ``query`` and ``passage``.
 
     Raises:
         BenchError: when a file is missing, unreadable or not the one listed.

@@ -9,7 +9,7 @@ They are read as archives: nothing is installed and no code of theirs runs.  Two
 pyarrow version write the same bytes.
 
 A docstring's one-line summary is the query, its body without that line the passage, in which the
-object's own name is masked; a pair whose body says the summary again is left out.  Source: NumPy,
+object's own name is masked; a pair whose body repeats the summary is left out.  Source: NumPy,
 SciPy, pandas and scikit-learn, BSD-licensed (``LICENSES.txt``).
 """
 
@@ -89,7 +89,7 @@ RELEASES = (
 
 @dataclass(frozen=True)
 class Row:
-    """One pair: ``id`` is the object's dotted name, ``module`` what stays in one split."""
+    """One pair: ``id`` is the object's dotted name; rows of one ``module`` stay in one split."""
 
     id: str
     module: str
@@ -114,11 +114,11 @@ def fetch_wheels(folder: Path) -> None:
 
 
 def open_wheel(folder: Path, release: Release) -> zipfile.ZipFile:
-    """Return the pinned wheel in ``folder``; SystemExit when it is not there."""
+    """Return the pinned wheel in ``folder``; SystemExit when it is missing."""
     for path in sorted(folder.glob("*.whl")):
         if hashlib.sha256(path.read_bytes()).hexdigest() == release.sha256:
             return zipfile.ZipFile(path)
-    raise SystemExit(f"{folder} has no wheel of {release.name} {release.version} as pinned")
+    raise SystemExit(f"{folder} has no pinned wheel of {release.name} {release.version}")
 
 
 # --- docstrings ----------------------------------------------------------------------------
@@ -167,9 +167,9 @@ def pair(name: str, docstring: str) -> tuple[str, str] | None:
 
 
 def repeats(query: str, passage: str) -> bool:
-    """Return whether the passage holds the query's words in a row, spelling and marks aside.
+    """Return whether the passage contains the query's words in order, case and marks aside.
 
-    Such a pair asks for no understanding: any match of words finds it.
+    Such a pair needs no understanding: any match of words finds it.
     """
     return f" {_bare(query)} " in f" {_bare(passage)} "
 
@@ -179,7 +179,7 @@ def _bare(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return ``text`` in one line, without reStructuredText's marks."""
+    """Return ``text`` in one line, without reStructuredText markup."""
     text = re.sub(r"^\s*\.\. \w[\w-]*::.*$", " ", text, flags=re.MULTILINE)
     text = re.sub(r":[a-z:]+:`~?([^`<]*?)(?:\s*<[^>]*>)?`", r"\1", text)
     text = re.sub(r"^\s*[-=~^]{3,}\s*$", " ", text, flags=re.MULTILINE)
@@ -195,10 +195,10 @@ def _masked(text: str, name: str) -> str:
 
 
 def group_of(module: str) -> str:
-    """Return what stays in one split: the module without its private last parts.
+    """Return the first three parts of a module's name, which stay in one split.
 
-    ``scipy.signal._filter_design`` and ``scipy.signal.windows`` are told apart, but what only
-    implements ``pandas.core.frame`` is of it.
+    ``scipy.signal._filter_design`` and ``scipy.signal.windows`` are two groups; whatever lies below
+    ``pandas.core.frame`` belongs to it.
     """
     parts = module.split(".")
     return ".".join(parts[:3])
@@ -222,8 +222,8 @@ def _place(text: str) -> float:
 def collect(wheels: Path) -> list[Row]:
     """Return all pairs that are kept, in the order of their ids.
 
-    Of texts that are alike (equal words, or word sets of Jaccard similarity 0.8 and more, on either
-    side) the first is kept: no query has two answers, and no split holds another's copy.
+    Of similar texts (equal words, or word sets of Jaccard similarity 0.8 or more, on either side)
+    the first is kept: no query has two answers, and no split holds a copy from another.
     """
     rows = []
     for release in RELEASES:
