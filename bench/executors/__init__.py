@@ -19,11 +19,11 @@ Started = tuple["Executor", int]  # and how many jobs run at once, as far as is 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the cells of a run will be.
+    """Where the cells of a run will run.
 
     Attributes:
-        device: what the cells run on, the same kind for all.
-        start: returns the executor once it is known what is to be run.
+        device: the kind of device of all cells.
+        start: returns the executor for given cells.
     """
 
     device: str
@@ -31,11 +31,11 @@ class Placement:
 
 
 def open_place(running: Running) -> Placement:
-    """Return where ``running`` says that cells run.
+    """Return the placement that ``running`` asks for.
 
     Raises:
-        BenchError: for an unknown executor, a device that is not there, options that do not go
-            together, or a cluster that cannot be reached.
+        BenchError: for an unknown executor, a device that is not available, options that exclude
+            each other, or a cluster that cannot be reached.
     """
     places = {"local": _local, "ray": _ray}
     if running.executor not in places:
@@ -53,7 +53,7 @@ def _local(running: Running) -> Placement:
     if running.devices is not None:
         if running.workers is not None or running.device != "auto":
             flag = "--device" if running.workers is None else "--workers"
-            raise BenchError(f"{flag} beside --devices", "there is one worker for each device")
+            raise BenchError(f"{flag} cannot be given with --devices", "one worker per device")
         named = parse_devices(running.devices)
         device = choose_device("cuda")
         for name in named:
@@ -77,7 +77,7 @@ def _ray(running: Running) -> Placement:
 
     for flag, given in (("--workers", running.workers), ("--devices", running.devices)):
         if given is not None:
-            raise BenchError(f"{flag} beside --executor ray", "say with --request what a job takes")
+            raise BenchError(f"{flag} cannot be given with --executor ray", "use --request")
     ray = connect(running.address)
     try:
         device = cluster_device(ray, running.device)
@@ -105,25 +105,28 @@ def parse_devices(text: str) -> list[str]:
     """Return the devices of ``cuda:0,cuda:1``.
 
     Raises:
-        BenchError: for what is no CUDA device with a number, or is named twice.
+        BenchError: for anything but numbered CUDA devices, each named once.
     """
     names = []
     for name in (part.strip() for part in text.split(",") if part.strip()):
         kind, _, index = name.partition(":")
         if kind != "cuda" or not index.isdecimal():
-            raise BenchError(f"--devices: '{name}'", "cuda:0,cuda:1; the processor needs --workers")
+            raise BenchError(
+                f"--devices: '{name}' is not a CUDA device with a number",
+                "cuda:0,cuda:1; for the processor use --workers",
+            )
         names.append(f"cuda:{int(index)}")
         if names.count(names[-1]) > 1:
-            raise BenchError(f"--devices: '{name}' is named twice", "one cell a device at a time")
+            raise BenchError(f"--devices: '{name}' is named twice", "one cell per device at a time")
     if not names:
-        raise BenchError("--devices names none", "cuda:0,cuda:1")
+        raise BenchError("--devices names no device", "cuda:0,cuda:1")
     return names
 
 
 def visible_devices(names: Sequence[str]) -> list[str]:
-    """Return what ``CUDA_VISIBLE_DEVICES`` must be for each device to be seen alone.
+    """Return the ``CUDA_VISIBLE_DEVICES`` that shows each device alone.
 
-    Where the variable is set already, numbers count among what it lists.
+    Where the variable is already set, numbers are places in its list.
     """
     listed = [each.strip() for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     listed = [each for each in listed if each]

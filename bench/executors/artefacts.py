@@ -1,8 +1,8 @@
-"""Teachers and their signals on the way between machines that share no cache folder.
+"""Transfer of teachers and their signals between machines that share no cache folder.
 
-What travels are the files of the cache, each with its sha256: it is verified on arrival before it
-gets its name, and a file that is there already under the same sum does not travel at all.  The
-manifest of a folder comes last, so that a folder cut short never counts.
+Cache files are sent with their sha256 and verified on arrival before they get their names; a file
+that already exists with the same sum is not sent.  The manifest of a folder comes last, so that an
+incomplete folder never counts.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ def parcel(root: Path, path: Path, data: bytes | None = None) -> Parcel:
 
 
 def unpack(root: Path, item: Parcel, data: bytes | memoryview) -> Path:
-    """Write what arrived below ``root``, once it is known to be what was sent.
+    """Verify the data of ``item``, write it below ``root`` and return its path.
 
     Raises:
-        BenchError: when its sum does not match or its name leads elsewhere.
+        BenchError: when its sum does not match or its name leads out of ``root``.
     """
     name = PurePosixPath(item.path)
     if name.is_absolute() or ".." in name.parts or not name.parts:
-        raise BenchError(f"refused a file called '{item.path}'", "it would leave its folder")
+        raise BenchError(f"refused a file called '{item.path}'", "it leads out of its folder")
     if hashlib.sha256(data).hexdigest() != item.sha256:
-        raise BenchError(f"'{item.path}' was damaged on its way", "its checksum does not match")
+        raise BenchError(f"'{item.path}' was damaged in transfer", "its checksum does not match")
     path = root.joinpath(*name.parts)
     if name.parts[0] == "signals" and name.name == MANIFEST:
         _merge(path, bytes(data))
@@ -73,9 +73,9 @@ def accept(cache: Path, item: Parcel, data: bytes | memoryview) -> Path:
 def parcels(
     cache: Path, task: str, teacher_key: str, known: Known = frozenset()
 ) -> Iterator[Parcel]:
-    """Yield the files of a teacher and of its signals, but for those that are ``known``.
+    """Yield the files of a teacher and of its signals, except those that are ``known``.
 
-    A file that does not match its folder's manifest is left out: whoever needs it makes it again.
+    A file that does not match its folder's manifest is left out, to be made again where needed.
     """
     for folder, sums in _folders(cache, task, teacher_key):
         sent = False
@@ -93,10 +93,10 @@ def parcels(
 
 
 def receive(cache: Path, offers: Iterable[Parcel], fetch: Callable[[Any], Any]) -> int:
-    """Take what is missing of ``offers`` into the cache; returns how many files travelled.
+    """Fetch the missing files of ``offers`` into the cache and return how many were fetched.
 
     Args:
-        cache: the folder they belong into.
+        cache: the folder they belong in.
         offers: all files of the teacher and its signals, manifests after what they list.
         fetch: turns a parcel's ``data`` into bytes.
     """
@@ -135,7 +135,7 @@ def _folders(cache: Path, task: str, teacher_key: str) -> list[tuple[Path, dict[
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    """Return the sha256 of a folder's files as its manifest has them, by file name."""
+    """Return the sha256 of a folder's files by file name, as its manifest lists them."""
     sums = read_object(folder / MANIFEST).get("sha256")
     suffix = ".npy" if folder.parent.name == "signals" else ""
     items = sums.items() if isinstance(sums, dict) else ()
@@ -143,7 +143,7 @@ def _sums(folder: Path) -> dict[str, str]:
 
 
 def _merge(path: Path, data: bytes) -> None:
-    """Add the sums of a manifest that arrived to those of the one that is there."""
+    """Write a manifest that arrived, with the sums of the existing one added."""
     arrived, there = json.loads(data), read_object(path)
     if there.get("teacher") == arrived["teacher"]:
         arrived["sha256"] = {**there.get("sha256", {}), **arrived["sha256"]}
@@ -151,6 +151,6 @@ def _merge(path: Path, data: bytes) -> None:
 
 
 def _one_at(folder: Path) -> AbstractContextManager[None]:
-    """Keep other processes of this machine from filling the folder meanwhile."""
+    """Return a lock that keeps other processes of this machine from filling the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     return locked(folder / ".lock")

@@ -1,7 +1,7 @@
-"""The contract of an executor: it is handed jobs, and says of each how it goes and how it ended.
+"""The contract of an executor: it runs jobs and reports their progress and outcomes.
 
-The runner decides what runs, when, for how long and what is written of it; an executor only
-carries it out, in a process a job, here or elsewhere.  It need not know what a job does.
+The runner decides what runs, when, for how long and what is written about it; an executor only
+carries it out, with one process per job, here or elsewhere.  It need not know what a job does.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from bench.executors.worker import Job
 
 @dataclass(frozen=True)
 class Event:
-    """Something a job said.
+    """A message of a job.
 
     Attributes:
-        job: who said it.
+        job: its sender.
         kind: "begun" (it runs now, and its time counts), "epoch" (``value`` is an entry of the
             history), "note" (``value["text"]`` is for the user) or "done" (``value`` is the
             outcome: see :func:`bench.executors.worker.run_job`).
-        value: what it said.
+        value: its content.
     """
 
     job: Job
@@ -34,7 +34,7 @@ class Executor(Protocol):
     """Runs jobs, each in a process of its own."""
 
     def accepts(self, job: Job) -> bool:
-        """Return whether ``job`` can be submitted now: it would start at once or soon."""
+        """Return whether ``job`` can be submitted now and would start at once or soon."""
         ...
 
     @property
@@ -47,11 +47,11 @@ class Executor(Protocol):
         ...
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """Yield what running jobs say, waiting up to ``timeout`` seconds for the first.
+        """Yield the messages of running jobs, waiting up to ``timeout`` seconds for the first.
 
-        Every job that was submitted and not cancelled yields one "done", also when its process
-        died without a word.  A job that went down with its worker or node through no fault of its
-        own yields "done" with the status "lost": the runner submits it again, a few times.
+        Every job that was submitted and not cancelled yields one "done", even if its process died
+        silently.  A job that was lost with its worker or node, through no fault of its own, yields
+        "done" with the status "lost": the runner submits it again, a few times.
         """
         ...
 
@@ -60,7 +60,7 @@ class Executor(Protocol):
         ...
 
     def cancel(self, job: Job) -> None:
-        """End ``job`` now; nothing more is heard of it."""
+        """End ``job`` now, without further messages."""
         ...
 
     def stop(self) -> None:

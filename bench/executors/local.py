@@ -26,8 +26,8 @@ class LocalExecutor:
 
     Args:
         workers: jobs at once.
-        devices: what ``CUDA_VISIBLE_DEVICES`` may be in a job, which then sees one device and no
-            other.  Jobs are spread evenly: no device has two while another has none.
+        devices: values of ``CUDA_VISIBLE_DEVICES``, of which each job gets one and so sees one
+            device only.  Jobs are spread evenly: no device has two while another has none.
     """
 
     def __init__(self, workers: int, devices: Sequence[str] = ()) -> None:
@@ -59,10 +59,10 @@ class LocalExecutor:
         self._running[receiver] = (job, process)
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """Yield what running jobs say, waiting up to ``timeout`` seconds for the first.
+        """Yield the messages of running jobs, waiting up to ``timeout`` seconds for the first.
 
-        A process that ends without its last word (killed, out of memory) yields a "done" event
-        whose error says so.
+        A process that ends without reporting (killed, out of memory) yields a "done" event whose
+        error says so.
         """
         for pipe in multiprocessing.connection.wait(list(self._running), timeout):
             assert isinstance(pipe, Connection)
@@ -85,7 +85,7 @@ class LocalExecutor:
             process.terminate()
 
     def cancel(self, job: Job) -> None:
-        """End ``job`` now; nothing more is heard of it."""
+        """End ``job`` now, without further messages."""
         for pipe, (running, process) in list(self._running.items()):
             if running.id == job.id:
                 self._forget(pipe)
@@ -98,7 +98,7 @@ class LocalExecutor:
             self.cancel(job)
 
     def _device_for(self, job: Job) -> dict[str, str]:
-        """Give ``job`` the device with the fewest jobs on it."""
+        """Give ``job`` the device with the fewest jobs; return the variable that shows it alone."""
         if not self.devices:
             return {}
         taken = list(self._on.values())
@@ -121,7 +121,7 @@ class LocalExecutor:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold interrupts of this thread back for the ``with`` body; what it starts hears none."""
+    """Block SIGINT in this thread for the ``with`` body, and in the processes it starts."""
     multiprocessing.resource_tracker.ensure_running()  # its start would let them through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -131,9 +131,9 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _end(process: BaseProcess) -> None:
-    """Wait for a process that has nothing more to say; one that does not leave is killed.
+    """Wait for a process that has reported its end; kill it if it does not exit.
 
-    A plug-in's thread may keep it alive, which the end of this program would wait for too.
+    A plug-in's thread may keep it alive, and this program could not exit before it.
     """
     process.join(timeout=LEAVING)
     if process.is_alive():

@@ -1,4 +1,4 @@
-"""A Ray cluster as the executor sees it: how it is reached, its nodes, how tasks die there."""
+"""A Ray cluster as the executor sees it: how to connect, its nodes, how tasks die there."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ONCE: dict[str, Any] = {"max_retries": 0, "num_returns": "streaming"}  # of ever
 
 
 def connect(address: str | None) -> Any:
-    """Connect to a Ray cluster, or start one on this machine; returns the module ``ray``.
+    """Connect to a Ray cluster, or start one on this machine, and return the module ``ray``.
 
     Args:
-        address: ``HOST:PORT`` or "auto"; ``None`` takes ``$RAY_ADDRESS``, a cluster that runs
+        address: ``HOST:PORT`` or "auto"; ``None`` takes ``$RAY_ADDRESS`` or a cluster that runs
             here, or else starts one for this run.
 
     Raises:
@@ -53,7 +53,7 @@ def connect(address: str | None) -> Any:
 
 
 def _reach(address: str | None) -> None:
-    """Raise at once where nobody listens: Ray itself would go on trying for minutes."""
+    """Raise at once if nothing listens at ``address``, where Ray would retry for minutes."""
     host, _, port = (address or "").rpartition(":")
     if not host or not port.isdecimal():
         return
@@ -65,11 +65,13 @@ def _reach(address: str | None) -> None:
 
 
 def cluster_device(ray: Any, device: str) -> str:
-    """Turn "auto" into what the cluster has; there a device's number is Ray's to choose."""
+    """Return ``device``, with "auto" resolved to what the cluster has; Ray chooses its number."""
     if device == "auto":
         return "cuda" if ray.cluster_resources().get("GPU") else "cpu"
     if device not in ("cpu", "cuda"):
-        raise BenchError(f"device '{device}' beside --executor ray", "auto, cpu or cuda")
+        raise BenchError(
+            f"device '{device}' cannot be given with --executor ray", "auto, cpu or cuda"
+        )
     return device
 
 
@@ -88,7 +90,7 @@ class Nodes:
         self._looked = 0.0
 
     def usable(self) -> list[dict[str, Any]]:
-        """Return the nodes that are up, run jobs at all and were not refused."""
+        """Return the nodes that are alive, have processors and were not refused."""
         if time.monotonic() - self._looked > REFRESH:
             self._looked = time.monotonic()
             self._nodes = [
@@ -101,11 +103,11 @@ class Nodes:
         return self._nodes
 
     def changed(self) -> None:
-        """Look again before the next answer."""
+        """Forget the list of nodes, so that it is read again."""
         self._looked = 0.0
 
     def refuse(self, node_id: str) -> None:
-        """Have nothing run there any more."""
+        """Run nothing on this node any more."""
         self.refused.add(node_id)
         self.changed()
 
@@ -117,7 +119,7 @@ class Nodes:
         return self._places[request]
 
     def options(self, request: Request, avoid: str | None) -> dict[str, Any]:
-        """Return the options of a task: never on a refused node, rather not on ``avoid``."""
+        """Return the options of a task: never on a refused node, on ``avoid`` only if it must."""
         options = {
             **ONCE,
             "num_cpus": request.cpus,
@@ -134,7 +136,7 @@ class Nodes:
         }
 
     def name(self, node_id: str) -> str:
-        """Return what people call a node."""
+        """Return a readable name of a node."""
         for node in self._ray.nodes():
             if node["NodeID"] == node_id:
                 names = [node["NodeManagerHostname"], node["NodeName"], node["NodeManagerAddress"]]
@@ -147,14 +149,14 @@ def _none_of(nodes: Sequence[str]) -> dict[str, str]:
 
 
 def death(ray: Any, error: Exception, *, interrupted: bool) -> dict[str, Any]:
-    """Return how a task ended that could not say so itself."""
+    """Return the outcome of a task that could not report it."""
     known = ray.exceptions
     if isinstance(error, known.TaskCancelledError) or (
         interrupted and isinstance(error, known.RayTaskError)
     ):
         return {"status": "stopped", "error": None}
     if isinstance(error, known.OutOfMemoryError):
-        return ended("oom", "NodeOutOfMemory", "Ray ended it: the memory of its node ran out")
+        return ended("oom", "NodeOutOfMemory", "Ray ended it: its node ran out of memory")
     if isinstance(error, known.RayTaskError):
         return failure(error.cause if isinstance(error.cause, Exception) else error)
     if isinstance(error, known.NodeDiedError | known.ObjectLostError):
@@ -165,7 +167,7 @@ def death(ray: Any, error: Exception, *, interrupted: bool) -> dict[str, Any]:
 
 
 def without_a_word(interrupted: bool) -> dict[str, Any]:
-    """Return how a task ended whose stream just stopped."""
+    """Return the outcome of a task whose stream stopped without one."""
     if interrupted:
         return {"status": "stopped", "error": None}
-    return ended("lost", "WorkerLost", "its worker left without a word")
+    return ended("lost", "WorkerLost", "its worker ended without a result")

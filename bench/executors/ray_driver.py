@@ -1,8 +1,8 @@
-"""Jobs on a Ray cluster: the same contract as on one machine, the processes anywhere.
+"""Jobs on a Ray cluster: the same contract as on one machine, with processes on any node.
 
-Ray schedules, by what each job asks for; the runner above decides what may run, and a node does it
-(:mod:`bench.executors.ray_node`).  Nothing of a run lives in the cluster: records and the cache
-folder are the whole state, so a driver that dies is replaced by starting the same command again.
+Ray schedules by what each job asks for, the runner decides what may run, and a node runs it
+(:mod:`bench.executors.ray_node`).  The cluster holds no state of a run: that is the records and the
+cache folder, so a driver that dies is replaced by running the same command again.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class RayExecutor:
         plugins: imported first.
 
     Raises:
-        BenchError: naming a node that would not run the same thing, and the difference.
+        BenchError: naming a node that differs from this machine, and how.
     """
 
     def __init__(
@@ -92,14 +92,14 @@ class RayExecutor:
 
     @property
     def running(self) -> list[Job]:
-        """Return the jobs that Ray has: those that run and a few that wait for room."""
+        """Return the jobs that Ray has: those that run and a few that wait."""
         return [out.job for out in self._out]
 
     def accepts(self, job: Job) -> bool:
-        """Return whether ``job`` is wanted: as many of its kind wait as could run, and no more.
+        """Return whether ``job`` is wanted: about as many of its kind may wait as can run at once.
 
-        So a place that becomes free is filled at once, by whatever fits it, and still most of a
-        plan stays free for other drivers of the same records.
+        So a place that becomes free is filled at once, while most of a plan stays free for other
+        drivers of the same records.
         """
         request = self._requests.of(job)
         return self._handed[request] < 2 * self.nodes.places(request) + 2
@@ -114,7 +114,7 @@ class RayExecutor:
         self._handed[request] += 1
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """Yield what running jobs say, waiting up to ``timeout`` seconds for the first."""
+        """Yield the messages of running jobs, waiting up to ``timeout`` seconds for the first."""
         yield from self._take_notes()
         if not self._out:
             time.sleep(timeout)
@@ -136,7 +136,7 @@ class RayExecutor:
             self._ray.cancel(out.stream, force=False)
 
     def cancel(self, job: Job) -> None:
-        """End ``job`` now; nothing more is heard of it."""
+        """End ``job`` now, without further messages."""
         for out in [out for out in self._out if out.job.id == job.id]:
             self._forget(out)
             self._ray.cancel(out.stream, force=True)
@@ -193,7 +193,11 @@ class RayExecutor:
             out.damaged = error.message
 
     def _turned_away(self, out: _Out, kind: str, value: dict[str, Any]) -> None:
-        """Send a job elsewhere that came to a node which joined late and cannot run it."""
+        """Submit a job again that a late node could not run: elsewhere, or with the files it lacks.
+
+        Raises:
+            BenchError: when no node is left.
+        """
         if kind == "unshared":
             self._offering = True
         elif out.node not in self.nodes.refused:
@@ -217,7 +221,7 @@ class RayExecutor:
         )
 
     def _offered(self, job: Job) -> list[Parcel]:
-        """Return what this machine has of the job's teacher, laid into the object store once."""
+        """Return this machine's files of the job's teacher, put into the object store once."""
         import numpy as np
 
         task, key = teacher_of(job)
@@ -229,7 +233,7 @@ class RayExecutor:
         return self._offers.get(key, [])
 
     def _check_nodes(self) -> None:
-        """Ask every node what would run there; raise unless all say what this machine says."""
+        """Survey every node; :class:`BenchError` for one that differs from this machine."""
         asked = {}
         for node in self.nodes.usable():
             options = {"num_cpus": 0, "label_selector": {"ray.io/node-id": node["NodeID"]}}
@@ -241,12 +245,12 @@ class RayExecutor:
             self._offering |= not answer["shares"]
 
     def _answer(self, node_id: str, stream: Any, limit: float) -> dict[str, Any]:
-        """Return the last word of a node's check."""
+        """Return the outcome of a node's check."""
         name, kind, value = self.nodes.name(node_id), "", {}
         while kind != "done":
             left = max(limit - time.monotonic(), 0.1)
             if not self._ray.wait([stream], timeout=left, fetch_local=False)[0]:
-                raise BenchError(f"{name} gives no answer within {PATIENCE:g} s")
+                raise BenchError(f"{name} did not answer within {PATIENCE:g} s")
             try:
                 kind, value = self._ray.get(next(stream))
             except Exception as error:

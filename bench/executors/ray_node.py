@@ -1,8 +1,8 @@
-"""What a Ray task does on its node: passes one job to a process of its own and its words back.
+"""A Ray task on its node: it runs one job in a process of its own and passes its messages back.
 
 The job runs exactly as the local executor would run it, in a fork of a preloaded server; Ray's own
-worker only waits.  So a crash, a lack of memory or a leak is the job's alone, peak memory is the
-job's own, and one process that has imported torch serves job after job.
+worker only waits.  So a crash or leak affects only the job, peak memory is the job's own, and one
+process that has imported torch serves job after job.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ Message = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Place:
-    """A folder of the driver's, which a node may or may not share.
+    """A folder of the driver, which a node may or may not share.
 
-    A node whose environment names a folder of its own in ``BENCH_NODE_FOLDER`` keeps to that one.
+    A node whose environment names a folder of its own in ``BENCH_NODE_FOLDER`` uses that one.
 
     Attributes:
         path: where it is.
@@ -57,11 +57,11 @@ class Errand:
 
     Attributes:
         job: the job; ``None`` asks for the check alone.
-        survey: says what would run it here.
-        expected: what the driver's own survey said.
+        survey: the job that finds out what would run it here.
+        expected: the result of the driver's own survey.
         cache: the driver's cache folder.
         results: the driver's folder of records.
-        variables: the driver's environment where it shapes results or says where data lies.
+        variables: the driver's environment variables that shape results or name data folders.
         offers: the teacher and signals the job needs, for a node that does not share the cache;
             ``None`` when the driver believes that all do.
     """
@@ -80,7 +80,7 @@ _checked: dict[str, str] = {}  # by the driver's cache token, which names the ru
 
 
 def carry(errand: Errand) -> Iterator[Message]:
-    """Do the errand and yield what is heard of it; the body of every Ray task.
+    """Do the errand and yield its messages; the body of every Ray task.
 
     Besides the messages of :class:`bench.executors.base.Event`: "on" (which node), "refused" (it
     differs from the driver), "unshared" (it lacks files that were not offered) and "file" (one
@@ -148,7 +148,7 @@ def _file(root: str, item: Parcel) -> Message:
 
 
 def _messages(host: LocalExecutor, job: Job, variables: Mapping[str, str]) -> Iterator[Message]:
-    """Yield what ``job`` says, its "done" last."""
+    """Yield the messages of ``job``, its "done" last."""
     with _nameless_main():
         host.submit(job, variables)
     while host.running:
@@ -193,7 +193,7 @@ def _nameless_main() -> Iterator[None]:
 
 @contextmanager
 def _results(errand: Errand) -> Iterator[Path]:
-    """Yield where the job writes: the driver's own folder, else one that is sent there."""
+    """Yield the folder the job writes to: the driver's, else a temporary one that is sent there."""
     if errand.results.seen():
         yield errand.results.path
         return

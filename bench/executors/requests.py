@@ -18,7 +18,7 @@ KINDS = ("teacher", "generator", "signals", "cell")
 
 
 class Request(Config):
-    """What one job is given; a scheduler counts it, nothing enforces it.
+    """Resources of one job; the scheduler counts them, nothing enforces them.
 
     Attributes:
         cpus: processor cores.
@@ -36,7 +36,7 @@ class Request(Config):
         return {name: value for name, value in found.items() if value}
 
     def fits(self, offered: Mapping[str, float]) -> int:
-        """Return how many such jobs a node takes that offers ``offered``."""
+        """Return how many such jobs fit on a node that offers ``offered``."""
         return int(min(offered.get(name, 0.0) / value for name, value in self.resources().items()))
 
 
@@ -58,8 +58,8 @@ class Requests:
     Args:
         threads: processor cores where no rule says otherwise.
         accelerated: whether jobs run on an accelerator, one each where no rule says otherwise.
-        rules: ``PATTERN:cpus=2:gpus=0.25:memory=4``, the pattern matching TASK/PRESET/KIND or a
-            beginning of it; a later rule changes an earlier one.
+        rules: ``PATTERN:cpus=2:gpus=0.25:memory=4``, the pattern matching TASK/PRESET/KIND or its
+            beginning; a later rule changes an earlier one.
 
     Raises:
         BenchError: for a rule that cannot be read.
@@ -78,19 +78,19 @@ class Requests:
             given = build(Request, options, f"--request {pattern}")
             if given.gpus > 1 and given.gpus != int(given.gpus):
                 raise BenchError(
-                    f"--request {pattern}: gpus = {given.gpus:g}", "a part of one, or whole ones"
+                    f"--request {pattern}: gpus = {given.gpus:g}", "a fraction of one, or whole"
                 )
             if given.gpus and not accelerated:
-                raise BenchError(f"--request {pattern}: gpus beside device cpu", "--device cuda")
+                raise BenchError(f"--request {pattern}: no gpus on device cpu", "--device cuda")
             self._rules.append((pattern, {name: getattr(given, name) for name in options}))
 
     def check(self, cells: Iterable[Cell]) -> None:
-        """Raise :class:`BenchError` for a rule that says nothing about ``cells``."""
+        """Raise :class:`BenchError` for a rule that matches no job of ``cells``."""
         names = {f"{cell.task}/{cell.preset}/{kind}" for cell in cells for kind in KINDS}
         for pattern in self._patterns:
             if not any(_matches(name, pattern) for name in names):
                 hint = nearest(pattern, sorted(names))
-                raise BenchError(f"--request {pattern}: no job of this run is called so", hint)
+                raise BenchError(f"--request {pattern} matches no job of this run", hint)
 
     def of(self, job: Job) -> Request:
         """Return what ``job`` asks for."""

@@ -1,7 +1,7 @@
 """What would run a cell here: versions, the project's code, plug-ins, data.
 
-Machines that answer differently would write records that only look alike, so none of them runs
-anything until all agree.
+Machines that differ in these would write records that only look alike, so nothing is run until all
+agree.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from bench.environment import PROJECT, versions
 from bench.errors import BenchError
 
 PACKAGES = ("bench", "methods", "baselines")
-ABSENT = "not there"
+ABSENT = "missing"
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Ask for what would run these cells.
+    """The job of finding out what would run these cells.
 
     Attributes:
-        cells: one for each data set, see :func:`data_sets`.
+        cells: one per data set, see :func:`data_sets`.
     """
 
     cells: tuple[Cell, ...]
@@ -56,7 +56,7 @@ def survey(spec: Survey, plugins: Sequence[str]) -> dict[str, str]:
 
 
 def difference(here: Mapping[str, str], there: Mapping[str, str]) -> str | None:
-    """Return in one line how ``there`` differs, ``None`` when it does not."""
+    """Return in one line how ``there`` differs from ``here``; ``None`` if it does not."""
     told = [
         f"{name} is {there.get(name, ABSENT)} there and {here.get(name, ABSENT)} here"
         for name in [*here, *(name for name in there if name not in here)]
@@ -66,7 +66,7 @@ def difference(here: Mapping[str, str], there: Mapping[str, str]) -> str | None:
 
 
 def code_digest() -> str:
-    """Return a hash of the project's own code, whether or not it lies in a git repository."""
+    """Return a hash of the project's own code, in a git repository or not."""
     hashed = hashlib.sha256()
     for package in PACKAGES:
         for path in sorted((PROJECT / package).rglob("*.py")):

@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One thing to do in a process of its own.
+    """One piece of work for a process of its own.
 
     Attributes:
         id: unique in a run.
         title: shown in progress.
-        work: a teacher or generator to train, signals to cache, a cell to run or to measure, or to
-            say what would run it.
+        work: a teacher or generator to train, signals to cache, a cell to run or to measure, or a
+            survey of what would run cells here.
         needs: ids of jobs that must have succeeded before.
         results: where records go.
         threads: processor threads the job may use.
         plugins: imported first.
         total: epochs expected, for the progress bar; 0 when unknown.
-        micro_batches: into how many parts each batch is cut; raised when memory ran out.
-        lost: for each earlier attempt that went down with its worker or node, how.
+        micro_batches: number of parts each batch is cut into; raised when memory ran out.
+        lost: how each earlier attempt was lost with its worker or node.
     """
 
     id: str
@@ -55,14 +55,14 @@ class Job:
 
 
 def run_job(job: Job, pipe: Connection, variables: Mapping[str, str] | None = None) -> None:
-    """Entry point of a worker process: does ``job`` and says through ``pipe`` how it goes.
+    """Do ``job`` and report through ``pipe``: the entry point of a worker process.
 
     ``variables`` are put into the environment first, before anything reads it.
 
-    Its messages are those of :class:`bench.executors.base.Event`.  The outcome, said last, has
+    The messages are those of :class:`bench.executors.base.Event`.  The outcome comes last, with
     ``status`` (a record's, or "stopped" at a checkpoint when asked to, or "storage" when nothing
     more can be written), ``error``, ``shown`` for progress, and ``written``: whether the record
-    has been written; where it has not, the runner writes it.
+    has been written, which the runner does if not.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides what an interrupt means
     signal.signal(signal.SIGTERM, lambda *_: stopping.ask())
@@ -90,7 +90,7 @@ def run_job(job: Job, pipe: Connection, variables: Mapping[str, str] | None = No
 
 
 class _Voice(logging.Handler):
-    """Speaks through a pipe; what the suite logs goes the same way, as notes."""
+    """Sends messages through a pipe, and as notes what the suite logs."""
 
     def __init__(self, pipe: Connection) -> None:
         super().__init__(logging.WARNING)
@@ -124,13 +124,13 @@ def _end_with_the_runner() -> None:
 
 
 def _be_killed_first() -> None:
-    """Let the kernel take this process before the runner when memory runs out."""
+    """Have the kernel kill this process rather than the runner when memory runs out."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def _do(job: Job, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Do the job's work; returns its outcome."""
+    """Do the job's work and return its outcome."""
     from bench.executors.survey import Survey, survey
     from bench.generators.train import ensure_generator
     from bench.measure.cost import CostSpec, measure_cost

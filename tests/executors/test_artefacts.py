@@ -92,7 +92,7 @@ def test_what_is_damaged_on_its_way_does_not_arrive(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     teacher(here)
     offers = [replace(item, data=item.data[:-1] + b"?") for item in parcels(here, "cifar10", KEY)]
-    with pytest.raises(BenchError, match="damaged on its way"):
+    with pytest.raises(BenchError, match="damaged in transfer"):
         receive(there, offers, lambda data: data)
     assert not contents(there)
 

@@ -69,7 +69,7 @@ def test_devices_are_named_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
         ("cuda:0,cuda:00", "named twice"),
         ("cpu", "--workers"),
         ("cuda", "cuda:0,cuda:1"),
-        (",", "names none"),
+        (",", "names no device"),
     ],
 )
 def test_other_devices_are_refused(text: str, complaint: str) -> None:
@@ -80,13 +80,13 @@ def test_other_devices_are_refused(text: str, complaint: str) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"devices": "cuda:0", "workers": 2}, "--workers beside --devices"),
-        ({"devices": "cuda:0", "device": "cuda"}, "--device beside --devices"),
+        ({"devices": "cuda:0", "workers": 2}, "--workers cannot be given with --devices"),
+        ({"devices": "cuda:0", "device": "cuda"}, "--device cannot be given with --devices"),
         ({"address": "auto"}, "--address is for a cluster"),
         ({"requests": ("*:cpus=1",)}, "--request is for a cluster"),
         ({"executor": "rey"}, "did you mean 'ray'"),
-        ({"executor": "ray", "workers": 2}, "--workers beside --executor ray"),
-        ({"executor": "ray", "devices": "cuda:0"}, "--devices beside --executor ray"),
+        ({"executor": "ray", "workers": 2}, "--workers cannot be given with --executor ray"),
+        ({"executor": "ray", "devices": "cuda:0"}, "--devices cannot be given with --executor ray"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(

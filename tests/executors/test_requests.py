@@ -38,7 +38,7 @@ def test_rules_change_requests_by_task_preset_and_kind(tiny: Tiny) -> None:
         ("*:gpu=1", "did you mean 'gpus'"),
         ("*:cpus=0", "greater than 0"),
         ("*:memory=lots", "memory = 'lots'"),
-        ("*:gpus=1.5", "a part of one, or whole ones"),
+        ("*:gpus=1.5", "a fraction of one, or whole"),
         ("*", "asks for nothing"),
     ],
 )
@@ -48,7 +48,7 @@ def test_a_rule_that_cannot_be_is_refused(rule: str, complaint: str) -> None:
 
 
 def test_gpus_on_the_processor_and_rules_about_nothing_are_refused(tiny: Tiny) -> None:
-    with pytest.raises(BenchError, match="gpus beside device cpu"):
+    with pytest.raises(BenchError, match="no gpus on device cpu"):
         Requests(1, False, ["*:gpus=1"])
     with pytest.raises(BenchError, match="did you mean 'cifar10/quick/cell'"):
         Requests(1, False, ["cifar1/quick/cell:cpus=2"]).check(tiny.plan("kd").cells)

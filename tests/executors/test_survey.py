@@ -17,7 +17,7 @@ def test_the_survey_names_versions_code_plugins_and_data(tiny: Tiny) -> None:
     found = survey(Survey((cell,)), plugins)
     assert found["torch"] == importlib.metadata.version("torch")
     assert found["data of cifar10 (embedded)"] == cell.origin["fingerprint"][:12]
-    assert found["plug-in absent.py"] == "not there"
+    assert found["plug-in absent.py"] == "missing"
     tiny.plugin.write_text(tiny.plugin.read_text() + "\n")
     changed = survey(Survey((cell,)), plugins)
     assert difference(found, changed) == (
