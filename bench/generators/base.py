@@ -1,4 +1,4 @@
-"""The protocol of a generator, and what the suite's own ones share."""
+"""The protocol of a generator and the base class of the suite's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Inputs = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Code:
-    """What an encoder says of a batch.
+    """An encoder's output for a batch.
 
     Attributes:
         values: ``(N, …)`` float32: a map for images, token states ``(N, L, D)`` for text.
@@ -57,7 +57,7 @@ class Generator(Protocol):
 
 
 class GeneratorModule(nn.Module):
-    """Base of the suite's own generators; :meth:`objective` is what its training descends."""
+    """Base class of the suite's own generators, which are trained by :meth:`objective`."""
 
     name: str = ""
     fingerprint: str = ""
@@ -71,7 +71,7 @@ class GeneratorModule(nn.Module):
         raise NotImplementedError
 
     def objective(self, inputs: Inputs) -> Tensor:
-        """Return each sample's training loss, ``(N,)``; without its noise in evaluation mode."""
+        """Return each sample's training loss, ``(N,)``; without noise in evaluation mode."""
         raise NotImplementedError
 
 
@@ -115,7 +115,7 @@ def check_fits(generator: Generator, inputs: Inputs, what: str) -> None:
         raise BenchError(
             f"generator '{generator.name}' does not match task '{what}': "
             f"it turns {_shapes(inputs)} into {_shapes(found)}",
-            "a generator returns inputs of the task's own shapes",
+            "a generator must return inputs of the task's own shapes",
         )
 
 

@@ -1,4 +1,4 @@
-"""From a generator's name to the generator."""
+"""Builds generators by name."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ KNOWN = {"image": "autoencoder-wWIDTH-zCHANNELS", "text": _BARTS, "retrieval": _
 def build_generator(
     name: str, task: Task, data: Data, kept: Mapping[str, Tensor] | None = None
 ) -> GeneratorModule:
-    """Build the generator called ``name`` for ``task``, with random weights but for hub models.
+    """Build the generator called ``name`` for ``task``, hub models apart with random weights.
 
-    With ``kept``, the state of a finished one, it is built to take that: its vocabulary may be that
-    of more texts than ``data`` has labels for.
+    ``kept`` is the state of a finished generator, to be loaded into this one: its vocabulary may be
+    that of more texts than ``data`` has labels for.
 
     ``autoencoder-w32-z16``: a convolutional autoencoder, 32 channels at half resolution, 16 in
     the code; ``bart-L1-H64``: a compact BART of one block each side and width 64;
@@ -39,7 +39,7 @@ def build_generator(
     """
     known = KNOWN.get(task.family)
     if known is None:
-        raise BenchError(f"there is no generator for {task.family} tasks", "image and text")
+        raise BenchError(f"there is no generator for {task.family} tasks", ", ".join(KNOWN))
     image, text = _IMAGE.fullmatch(name), _TEXT.fullmatch(name)
     hub = name.startswith("hub:")
     if not (image or text or hub):
@@ -75,7 +75,7 @@ def _autoencoder(width: int, latent: int, data: Data) -> GeneratorModule:
     from bench.generators.image import ConvAutoencoder
 
     if width < 8 or width % 8 or latent < 1:
-        raise BenchError(f"no autoencoder of width {width} and {latent} channels", "width 8, 16 …")
+        raise BenchError(f"no autoencoder of width {width}, {latent} channels", "width 8, 16, …")
     split = data.train
     if not isinstance(split, ImageSplit):
         raise BenchError("an image autoencoder needs images")

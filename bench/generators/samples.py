@@ -46,16 +46,18 @@ def write_samples(
     live: LiveTeacher,
     generator: Generator,
 ) -> Path:
-    """Write what the generator makes of a few samples of ``split``, and the teacher's verdicts.
+    """Write a few samples of ``split`` as they are, reconstructed and perturbed; return the path.
+
+    Each has the teacher's verdict.
 
     Args:
         results: the root of all records.
-        record: the cell's own; says where the file belongs.
+        record: the cell's own, beside which the file is written.
         cell: what was run.
         task: its task.
         split: the validation split: neither generator nor teacher was trained on it.
         method: perturbs as in training.
-        student: trained; a gradient perturbation looks at it.
+        student: trained; a gradient perturbation needs it.
         live: the teacher.
         generator: frozen.
     """
@@ -96,7 +98,7 @@ def write_samples(
 
 
 def _chosen(split: Split) -> np.ndarray:
-    """Return a few samples, the classes in turn; of texts those that can be read at a glance."""
+    """Return the places of a few samples, the classes in turn; short texts come first."""
     random = np.random.Generator(np.random.PCG64(stream_seed(0, "shown")))
     order = random.permutation(len(split))
     texts = split.texts()

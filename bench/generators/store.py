@@ -20,13 +20,13 @@ from bench.store import read_object, slug, write_atomically
 
 @dataclass(frozen=True)
 class GeneratorFiles:
-    """Where one generator lies, and what each teacher made of its reconstructions."""
+    """The files of one generator, and of each teacher's judgement of its reconstructions."""
 
     folder: Path
 
     @classmethod
     def of(cls, task: str, key: str) -> GeneratorFiles:
-        """Return the place of the generator with ``key``."""
+        """Return the files of the generator with ``key``."""
         return cls(cache_dir() / "generators" / f"{slug(task)}-{key[:16]}")
 
     @property
@@ -54,18 +54,18 @@ class GeneratorFiles:
         """
         manifest = self.read()
         if manifest is None:
-            raise BenchError(f"generator '{self.folder.name}' is not there", "it was not trained")
+            raise BenchError(f"generator '{self.folder.name}' does not exist", "it was not trained")
         return manifest
 
     def write(
         self, state: Mapping[str, Any], manifest: Mapping[str, Any], fingerprint: str = ""
     ) -> dict[str, Any]:
-        """Keep a finished generator; the manifest makes it count and comes last.
+        """Save a finished generator, last its manifest, which makes it count; return the manifest.
 
         Args:
             state: parameters and buffers; of a hub model only what was measured here.
-            manifest: what is known of it.
-            fingerprint: of weights that are kept elsewhere; those written here by default.
+            manifest: what is known about it.
+            fingerprint: of weights that are kept elsewhere; of those written here by default.
         """
         # copies: a BART ties its embeddings, and safetensors keeps no memory under two names
         values = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
@@ -76,7 +76,7 @@ class GeneratorFiles:
         return whole
 
     def state(self) -> dict[str, Tensor]:
-        """Return what was kept of the generator's parameters and buffers.
+        """Return the generator's saved parameters and buffers.
 
         Raises:
             BenchError: when it cannot be read.
@@ -89,12 +89,15 @@ class GeneratorFiles:
     def load_into(
         self, generator: GeneratorModule, state: Mapping[str, Tensor], *, whole: bool
     ) -> GeneratorModule:
-        """Put what was kept into ``generator``, frozen and in evaluation mode.
+        """Load ``state`` into ``generator`` and return it, frozen and in evaluation mode.
 
         Args:
             generator: built under the same name.
-            state: of :meth:`state`.
-            whole: whether all of its state was kept.
+            state: as :meth:`state` returns it.
+            whole: whether all of its state was saved.
+
+        Raises:
+            BenchError: when the state does not fit.
         """
         try:
             generator.load_state_dict(state, strict=whole)
@@ -104,7 +107,7 @@ class GeneratorFiles:
         return generator.eval()
 
     def read_judgement(self, teacher: str) -> dict[str, Any] | None:
-        """Return what the teacher of that identity made of the reconstructions."""
+        """Return that teacher's judgement of these weights; ``None`` if there is none."""
         found = read_object(self._judgement(teacher))
         manifest = self.read()
         if not found or manifest is None or found.get("sha256") != manifest["sha256"]:
@@ -112,7 +115,7 @@ class GeneratorFiles:
         return found
 
     def write_judgement(self, teacher: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep a judgement; it is of the weights as they are now."""
+        """Save a judgement of the weights as they are now, and return it."""
         whole = {**values, "sha256": self.require()["sha256"]}
         text = json.dumps(whole, indent=1, sort_keys=True)
         write_atomically(self._judgement(teacher), text.encode())

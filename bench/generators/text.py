@@ -22,9 +22,9 @@ SPECIAL = (PAD, UNKNOWN, FIRST, LAST, MASK)
 class CompactBart(GeneratorModule):
     """A small BART (Lewis et al. 2020, arXiv 1910.13461) trained to restore hidden tokens.
 
-    It reads and writes the task's word pieces; inside, only those that occur in the training
-    split have a row, since most of the work of a small model is its output layer.  A code is the
-    encoder's output states ``(N, L, D)``; decoding is greedy.
+    It reads and writes the task's word pieces; only those that occur in the training split have an
+    embedding, since most of a small model's work is its output layer.  A code is the encoder's
+    output states ``(N, L, D)``; decoding is greedy.
 
     Args:
         layers: blocks of the encoder, and of the decoder.
@@ -32,8 +32,8 @@ class CompactBart(GeneratorModule):
         tokens: the ids that occur in training, ``(K,)``, any order.
         vocabulary_size: of the task's tokenizer.
         max_length: the longest sequence, special tokens included.
-        embeddings: word vectors ``(vocabulary_size, E)``, ``E ≥ D``, whose principal directions
-            the embedding starts at, so that neighbours in it mean alike; random without.
+        embeddings: word vectors ``(vocabulary_size, E)``, ``E ≥ D``, whose principal components
+            initialise the embedding, so that neighbours in it mean alike; random without.
     """
 
     differentiable = False
@@ -144,7 +144,7 @@ def load_hub_bart(name: str, *, vocabulary: str, max_length: int) -> HubBart:
     """Load ``hub:NAME[@REVISION]`` from the hub or a folder, weights from safetensors only.
 
     Raises:
-        BenchError: when it cannot be had or is no encoder–decoder.
+        BenchError: when it cannot be loaded or is not an encoder–decoder.
     """
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -214,7 +214,7 @@ def _bart(layers: int, width: int, tokens: int, max_length: int) -> Any:
 
 @torch.no_grad()
 def _start_as_copier(bart: Any, width: int, max_length: int) -> None:
-    """Start where a decoder finds its place in the sentence at once.
+    """Initialise ``bart`` so that the decoder finds its place in the sentence at once.
 
     Sinusoidal positions that encoder and decoder share, and cross-attention that starts as the
     identity.  From random weights a small BART on a few thousand sentences learns what is frequent

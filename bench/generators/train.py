@@ -40,12 +40,12 @@ ENOUGH = 2 / 3  # of a teacher's accuracy should be left on reconstructions
 def ensure_generator(
     spec: GeneratorSpec, report: Report = lambda event: None, *, micro_batches: int = 1
 ) -> dict[str, Any]:
-    """Train the generator unless it is there, and have the teacher judge it; returns both.
+    """Train the generator if needed, have the teacher judge it, and return manifest and judgement.
 
     Two processes that ask at once train it once: the second waits for the first.
 
     Raises:
-        BenchError: when the preset names none, or one that does not fit the task.
+        BenchError: when the preset names no generator, or one that does not fit the task.
     """
     files = GeneratorFiles.of(spec.task, spec.key)
     files.folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def load_generator(
     """Return the finished generator, frozen, on the task's device, with its manifest.
 
     Raises:
-        BenchError: when it has not been made.
+        BenchError: when it has not been trained.
     """
     files = GeneratorFiles.of(spec.task, spec.key)
     manifest, state = files.require(), files.state()
@@ -150,7 +150,7 @@ def _train(
     """Train ``generator`` in place, to its best epoch, and return how many epochs it took."""
     recipe = task.preset.generator_recipe
     if recipe is None:
-        raise BenchError(f"generator '{name}' has no recipe to be trained by", "generator_recipe")
+        raise BenchError(f"generator '{name}' has no training recipe", "set generator_recipe")
     setting = Setting(
         train=_read(data.train),
         validation=_read(data.validation),
@@ -210,10 +210,10 @@ class _Reconstruction(Method):
 def _judge(
     spec: GeneratorSpec, task: Task, data: Data, files: GeneratorFiles, micro_batches: int
 ) -> dict[str, Any]:
-    """Measure a teacher's accuracy on validation samples and on their reconstructions.
+    """Measure a teacher's accuracy on validation samples and on their reconstructions; save it.
 
-    On retrieval that is how often it puts the answer before as many random passages as a
-    training list has negatives.
+    In retrieval that is how often it ranks the answer before as many random passages as a training
+    list has negatives.
     """
     generator, _ = load_generator(spec, task, data)
     teacher, _ = load_teacher(spec.judge, task, data)
@@ -245,7 +245,7 @@ def _judge(
 
 
 def held_out(task: Task, data: Data) -> Split:
-    """Return validation samples that a teacher can judge one by one: of retrieval, in lists."""
+    """Return validation samples that a teacher can judge one by one: for retrieval, lists."""
     from bench.data.retrieval import SearchSplit
 
     split = data.validation
@@ -253,13 +253,13 @@ def held_out(task: Task, data: Data) -> Split:
 
 
 def _read(split: Split) -> Split:
-    """Return what a generator learns of a split."""
+    """Return what a generator reads of a split: its texts, or its images."""
     texts = split.texts()
     return split if texts is None else texts
 
 
 def _parts(split: Split, size: int) -> list[np.ndarray]:
-    """Return the batches of a fair sample of ``split``, at most :data:`MEASURED` samples."""
+    """Return the batches of a random sample of ``split``, at most :data:`MEASURED` samples."""
     random = np.random.Generator(np.random.PCG64(stream_seed(0, "generator-sample")))
     chosen = np.sort(random.permutation(len(split))[:MEASURED])
     return [chosen[at : at + size] for at in range(0, len(chosen), size)]

@@ -35,10 +35,10 @@ def open_variants(
     live: LiveTeacher,
     size: int,
 ) -> list[Variant]:
-    """Return the generated inputs kept for ``cell``, making those that are not there.
+    """Return the cached generated inputs of ``cell``, making those that are missing.
 
-    They are the same for all seeds, like what the teacher says of training samples, ``size`` at
-    once.
+    They are the same for all seeds.  The teacher runs on ``size`` of them at once, and its outputs
+    are cached too.
     """
     split = data.train
     texts = split.texts()
@@ -64,7 +64,7 @@ def open_variants(
 def variants_key(
     cell: Cell, task: Task, method: Method, generator: GeneratorModule, part: str = ""
 ) -> str:
-    """Return the content hash of all that shapes the kept inputs; not their number.
+    """Return the content hash of all that shapes the cached inputs, except their number.
 
     Args:
         cell: names task and data.
@@ -130,7 +130,7 @@ def _keep(path: Path, tokens: list[np.ndarray]) -> None:
 
 
 def _teacher(cell: Cell, made: Split, live: LiveTeacher, key: str, size: int) -> TeacherSource:
-    """Return what the teacher says of ``made``: kept like its signals on training samples."""
+    """Return the teacher for ``made``, cached like its signals on training samples."""
     assert cell.teacher is not None
     if cell.signals == "live":
         return live

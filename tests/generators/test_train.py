@@ -118,7 +118,7 @@ def test_damaged_weights_are_made_again(spec) -> None:
     files.weights.write_bytes(files.weights.read_bytes()[:-8])
     assert files.read() is None
     assert files.read_judgement(identity_of(spec.judge.task, spec.judge.key)) is None
-    with pytest.raises(BenchError, match="is not there"):
+    with pytest.raises(BenchError, match="does not exist"):
         files.require()
     assert ensure_generator(spec)["fingerprint"] == manifest["fingerprint"]
     after = weights(spec)

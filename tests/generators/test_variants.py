@@ -238,7 +238,7 @@ def test_a_gradient_asked_of_words_is_skipped_with_the_reason(tmp_path: Path) ->
 def test_a_generator_that_is_gone_fails_its_cell_only(tmp_path: Path, own_cache: Path) -> None:
     shutil.rmtree(own_cache / "generators")
     record = run_cell(cell("cifar10"), tmp_path)
-    assert record["status"] == "failed" and "is not there" in record["error"]["message"]
+    assert record["status"] == "failed" and "does not exist" in record["error"]["message"]
     assert run_cell(cell("cifar10", "kd"), tmp_path)["status"] == "ok"
 
 
