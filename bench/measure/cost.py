@@ -157,7 +157,7 @@ class _Stepper:
 
 
 def _stage(prepared: Prepared, stage: Stage, spec: CostSpec) -> tuple[Timing, dict[str, float]]:
-    """Time the steps of a stage; returns their timing and seconds a step by phase."""
+    """Time the steps of a stage; return their timing, and seconds per step by phase."""
     step = _Stepper(prepared, stage)
     phases = prepared.setting.phases
     for at in range(spec.warmup):
@@ -176,7 +176,7 @@ def _stage(prepared: Prepared, stage: Stage, spec: CostSpec) -> tuple[Timing, di
 
 
 def _whole(stages: Sequence[Stage], timings: Sequence[Timing]) -> dict[str, float | int]:
-    """Weigh the stages by their share of the steps into one summary."""
+    """Return one summary of all stages, weighted by their share of the steps."""
     summaries = [timing.summary() for timing in timings]
     shares = [stage.share for stage in stages]
     seconds = {
@@ -204,7 +204,7 @@ def _training_memory(prepared: Prepared, stage: Stage, spec: CostSpec) -> dict[s
 def _training_energy(
     prepared: Prepared, stages: Sequence[Stage], spec: CostSpec
 ) -> dict[str, float]:
-    """Return joules a sample, weighed by stage; empty where no counter can be read."""
+    """Return joules per sample, weighted by stage; empty where no counter can be read."""
     total: dict[str, float] = {}
     for stage in stages if counts_energy(spec.cell.device) else ():
         step = _Stepper(prepared, stage)
@@ -220,7 +220,7 @@ def _training_energy(
 
 
 def _step_flops(prepared: Prepared, stages: Sequence[Stage]) -> float:
-    """Return the floating-point operations of a training step for a sample, weighed by stage."""
+    """Return the floating-point operations of training per sample, weighted by stage."""
     total = 0.0
     for stage in stages:
         step = _Stepper(prepared, stage)

@@ -18,7 +18,7 @@ def energy(device: torch.device | str) -> Iterator[dict[str, float]]:
     """Measure the energy of the ``with`` body in joules.
 
     CUDA: ``gpu_joules`` from NVML's counter of the whole device.  CPU: ``package_joules`` from
-    RAPL, of the whole processor package, whoever used it.
+    RAPL, for the whole processor package, whatever else runs on it.
     """
     device = torch.device(device)
     found: dict[str, float] = {}

@@ -22,7 +22,7 @@ def peak_memory_growth(device: torch.device | str) -> Iterator[dict[str, int]]:
     """Measure the peak memory of the ``with`` body; the yielded dictionary is filled at its end.
 
     CUDA: ``cuda_allocated_bytes`` and ``cuda_reserved_bytes`` are PyTorch's maxima during the body
-    (parameters included), ``cuda_process_bytes`` is what NVML says of this process at its end.
+    (parameters included), ``cuda_process_bytes`` is what NVML reports for this process at its end.
     CPU, on Linux: ``rss_growth_bytes`` is the peak resident size during the body less the resident
     size before it.  A figure that cannot be read is absent.
     """
@@ -49,7 +49,7 @@ def peak_memory_growth(device: torch.device | str) -> Iterator[dict[str, int]]:
 
 
 def _resident(field: str) -> int | None:
-    """Return a size from this process's status in bytes, ``None`` where there is none."""
+    """Return a field of this process's status in bytes; ``None`` where there is none."""
     try:
         for line in _STATUS.read_text().splitlines():
             if line.startswith(f"{field}:"):
@@ -60,7 +60,7 @@ def _resident(field: str) -> int | None:
 
 
 def _reset_peak() -> bool:
-    """Set the kernel's peak of this process back to its present size; tell whether it worked."""
+    """Reset the kernel's peak of this process to its present size; return whether it worked."""
     try:
         _CLEAR.write_text("5")
     except OSError:

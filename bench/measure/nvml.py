@@ -1,4 +1,4 @@
-"""The one way to NVIDIA's management library, which is an optional dependency."""
+"""Access to NVIDIA's management library, which is an optional dependency."""
 
 from __future__ import annotations
 

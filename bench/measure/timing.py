@@ -18,8 +18,8 @@ class Timing:
     """Seconds of each repetition of one piece of work.
 
     Attributes:
-        seconds: one entry a repetition, in order.
-        samples: samples each repetition handled.
+        seconds: one entry per repetition, in order.
+        samples: samples per repetition.
     """
 
     seconds: tuple[float, ...]
@@ -32,7 +32,7 @@ class Timing:
 
     @property
     def rate(self) -> float:
-        """Return samples a second at the median."""
+        """Return samples per second at the median."""
         return self.samples / self.median
 
     def summary(self) -> dict[str, float | int]:
@@ -57,7 +57,7 @@ def time_calls(
     warmup: int,
     limit_s: float = float("inf"),
 ) -> Timing:
-    """Time ``call(i)``; the first ``warmup`` calls do not count.
+    """Time ``call(i)`` repeatedly; the first ``warmup`` calls do not count.
 
     Slow work is repeated less often: after ``limit_s`` seconds, but never fewer than
     :data:`FEWEST` times, or :data:`FEWEST_SLOW` where one call takes longer than that.  The

@@ -1,4 +1,4 @@
-"""Accuracy by how many training samples a class has."""
+"""Accuracy by the number of training samples of a class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PREFIX = "accuracy_"
 
 
 def class_groups(counts: np.ndarray) -> dict[str, tuple[int, ...]]:
-    """Cut the range from the largest to the smallest class into three equal parts of its logarithm.
+    """Return classes by group: the range of their sizes cut into three, equal in log scale.
 
     With ``r`` = largest over smallest: "many" has more than ``largest·r^(−1/3)`` training samples,
     "few" fewer than ``largest·r^(−2/3)``.  Relative to the counts, because the thresholds of
@@ -21,7 +21,7 @@ def class_groups(counts: np.ndarray) -> dict[str, tuple[int, ...]]:
         counts: training samples of each class ``(C,)``, none zero.
 
     Returns:
-        Classes by group, without empty groups; nothing where all classes are of one size.
+        Classes by group, without empty groups; empty where all classes are of one size.
     """
     largest, smallest = float(counts.max()), float(counts.min())
     if largest == smallest:
@@ -36,7 +36,7 @@ def class_groups(counts: np.ndarray) -> dict[str, tuple[int, ...]]:
 def group_accuracy(
     logits: np.ndarray, labels: np.ndarray, groups: Mapping[str, Sequence[int]]
 ) -> dict[str, float]:
-    """Return ``accuracy_GROUP`` in [0, 1]: of the samples whose class is in the group.
+    """Return ``accuracy_GROUP`` in [0, 1], over the samples whose class is in the group.
 
     Args:
         logits: ``(N, C)``.
