@@ -1,4 +1,4 @@
-"""One pass of a model over a split, keeping what is asked for."""
+"""Embeddings of a split from one pass of a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from bench.training.evaluate import autocast, evaluating
 
 
 def embed(model: Model, split: Split, *, batch_size: int, precision: str) -> np.ndarray:
-    """Return the embeddings of ``split``, ``(N, D)`` float32, in the split's order."""
+    """Return the embeddings of ``split``, ``(N, D)`` float32, in the split's order.
+
+    Raises:
+        ValueError: when one is not finite.
+    """
     device = next(model.parameters()).device
     result = np.empty((len(split), model.width), dtype=np.float32)
     with evaluating(model), autocast(device, precision):

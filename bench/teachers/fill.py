@@ -1,4 +1,4 @@
-"""Filling the signal cache: one teacher pass a view, shared by all methods and processes."""
+"""Filling the signal cache: one teacher pass per view, shared by all methods and processes."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def signal_folder(teacher: str, rows: int, precision: str, part: str = "") -> Pa
 def needed_bytes(
     split: Split, *, views: int, classes: int, width: int, layers: Sequence[int]
 ) -> int | None:
-    """Return what the cache would take; ``None`` when feature maps cannot be cached.
+    """Return the bytes the cache would take; ``None`` when ``layers`` cannot be cached.
 
-    Token states of un-augmented text can; feature maps of images are far too large.
+    Token states of un-augmented text can be; feature maps of images are far too large.
     """
     total = views * len(split) * (classes + width) * 2
     if not layers:
@@ -57,9 +57,9 @@ def find(
     views: Views,
     precision: str,
 ) -> Path | None:
-    """Return the folder of signals when all that is asked for is there and intact.
+    """Return the folder of signals if all that is asked for is cached and intact, else ``None``.
 
-    What is damaged is named by :func:`fill`, which makes it again.
+    Damage is reported by :func:`fill`, which makes the signals again.
     """
     folder = signal_folder(teacher, len(split), precision, split.part)
     manifest = _Manifest(folder, teacher, quiet=True)
@@ -81,23 +81,25 @@ def fill(
     limit: int = DEFAULT_LIMIT,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path | None:
-    """Run the teacher over ``split`` once for each view and keep its outputs.
+    """Run the teacher over ``split`` once for each view and cache its outputs.
 
-    What is there and intact is not run again.
+    What is cached and intact is not run again.
 
     Args:
         model: the teacher, on the split's device.
         split: the training split.
-        teacher: names it and what it was taught on (:func:`bench.data.cache.teacher_identity`).
-        layers: hidden layers to keep too; text only.
+        teacher: names its weights (:func:`bench.data.cache.teacher_identity`) and, with generated
+            inputs, those.
+        layers: hidden layers to cache too; text only.
         views: the views; ``None`` is the un-augmented sample.
-        batch_size: samples a forward pass.
+        batch_size: samples per forward pass.
         precision: autocast type.
         limit: bytes the outputs may take.
         report: called with (views done, views).
 
     Returns:
-        The folder, or ``None`` when it would pass the limit: then the teacher is served live.
+        The folder; ``None`` when the outputs would exceed the limit or ``layers`` cannot be cached:
+        then the teacher is served live.
     """
     static = split.static
     views = (None,) if static else views
@@ -119,7 +121,7 @@ def fill(
 
 
 def forget(folder: Path) -> None:
-    """Remove what is kept in ``folder``; whoever reads it still has it open."""
+    """Remove what is cached in ``folder``; files that are open stay readable."""
     with locked(folder / ".lock"):
         (folder / MANIFEST).unlink(missing_ok=True)
         for path in folder.glob("*.npy"):
@@ -143,7 +145,7 @@ class _Manifest:
             self._warn(self.path, type(error).__name__)
 
     def intact(self, names: Iterable[str]) -> bool:
-        """Return whether all these arrays are there and unaltered."""
+        """Return whether all these arrays exist and are unaltered."""
         return all(self._intact(name) for name in names)
 
     def _intact(self, name: str) -> bool:
@@ -220,10 +222,10 @@ def _put(
     rows: int,
     absent: np.ndarray | None = None,
 ) -> None:
-    """Keep the rows of a batch in float16.
+    """Store the rows of a batch in float16.
 
-    −∞ is kept where the split says that nothing is there, and nowhere else: an overflow, a NaN or
-    a score for an empty place is an error.
+    −∞ is allowed only at the split's empty places: an overflow, a NaN or a score for an empty place
+    is a ``ValueError``.
     """
     if value is None:
         raise ValueError("the teacher gives no logits or embedding")
@@ -232,7 +234,7 @@ def _put(
     present = rows_of_batch
     if absent is not None:
         if not np.isneginf(rows_of_batch[absent]).all():
-            raise ValueError(f"the teacher's {name} score places that are empty")
+            raise ValueError(f"the teacher's {name} has scores for empty places")
         present = rows_of_batch[~absent]
     if not np.abs(present).max(initial=0.0) <= np.finfo(np.float16).max:
         raise ValueError(f"the teacher's {name} is not finite in float16")

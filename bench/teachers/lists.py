@@ -1,4 +1,4 @@
-"""Teachers of retrieval: what they say where a batch also gives negatives of its own."""
+"""Retrieval teachers in batches with in-batch negatives."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bench.types import Batch, Output
 
 
 class OwnLists:
-    """A teacher that speaks of each query's own list only.
+    """A teacher that scores each query's own list only.
 
-    In-batch negatives change with the batch, so a kept score cannot be had for them and a
-    cross-encoder would have to read every pair: the teacher gives them probability zero (−∞), as a
-    hard label does.
+    In-batch negatives change with the batch, so their scores cannot be cached, and a cross-encoder
+    would have to read every pair: the teacher gives them probability zero (−∞), as a hard label
+    does.
 
     Args:
         source: the teacher for lists.
@@ -34,7 +34,7 @@ class OwnLists:
 
     @property
     def samples(self) -> int:
-        """Return on how many samples the teacher itself has run."""
+        """Return the number of samples the teacher itself has run on."""
         return self.source.samples
 
     @property

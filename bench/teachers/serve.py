@@ -50,15 +50,15 @@ def open_signals(
     signals: frozenset[str] = frozenset({"logits"}),
     micro_batches: int = 1,
 ) -> TeacherSource:
-    """Return the cell's teacher source, filling the cache when it is not there yet.
+    """Return the cell's teacher source, filling the cache if needed.
 
     Args:
         cell: what is run.
         task: its task.
         data: the task's data, on the device.
         layers: hidden teacher layers the method needs in some stage.
-        signals: what of the teacher the method learns from.
-        micro_batches: into how many parts the batches are cut that fill the cache.
+        signals: the teacher's signals that the method learns from.
+        micro_batches: number of parts that batches are cut into when filling the cache.
     """
     spec = cell.teacher
     if spec is None:
@@ -89,7 +89,7 @@ def open_signals(
 def fill_signals(
     spec: SignalsSpec, report: Callable[[dict[str, Any]], None], *, micro_batches: int = 1
 ) -> dict[str, Any]:
-    """Fill the cache for the cells of ``spec`` in one pass a view, a batch in so many parts."""
+    """Cache the signals of the cells of ``spec``, one pass per view; return how they are served."""
     cell = spec.cells[0]
     task = open_task(cell)
     data = task.load(cell.device)
@@ -138,8 +138,8 @@ def _cached(
 ) -> CachedTeacher | None:
     """Return the cached source, filled; ``None`` where every batch would be served live.
 
-    That is where the outputs would pass the limit, and where they would not be looked at: a method
-    that matches feature maps alone gets those of augmented images from the teacher itself.
+    That is so where the outputs would exceed the limit or not be used: a method that only matches
+    feature maps gets those of augmented images from the teacher itself.
     """
     assert cell.teacher is not None
     static = data.train.static

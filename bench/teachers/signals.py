@@ -1,4 +1,4 @@
-"""What the teacher says of training samples: live, or from memory-mapped float16 files.
+"""The teacher's outputs for training samples: live, or from memory-mapped float16 files.
 
 Outputs are stored in the split's own order, one file for each view, and looked up by a batch's
 sample index and view: a cached output can never be paired with another sample or another crop.
@@ -47,7 +47,7 @@ class LiveTeacher:
     """Runs the teacher on every batch.
 
     Args:
-        model: the teacher, or what loads it; frozen, in evaluation mode, never changed.
+        model: the teacher or a function that loads it; frozen, in evaluation mode, never changed.
         precision: the autocast type it runs under.
     """
 
@@ -85,7 +85,7 @@ class LiveTeacher:
 
 
 class CachedTeacher:
-    """Looks a batch's outputs up by view and sample index.
+    """Looks up a batch's outputs by view and sample index.
 
     Args:
         folder: as written by :func:`bench.teachers.fill.fill`.
@@ -115,7 +115,7 @@ class CachedTeacher:
 
     @property
     def samples(self) -> int:
-        """Return on how many samples the teacher itself had to run."""
+        """Return the number of samples the teacher itself had to run on."""
         return self.live.samples if self.live else 0
 
     def __call__(self, batch: Batch, hidden: Sequence[int], view: View | None = None) -> Output:
@@ -170,7 +170,7 @@ def array_names(prefix: str, layers: Sequence[int]) -> list[str]:
 
 
 class StaleSignals(Exception):
-    """Cached signals do not match what the teacher says now."""
+    """Cached signals do not match the teacher's present outputs."""
 
 
 def check(
@@ -178,8 +178,8 @@ def check(
 ) -> None:
     """Recompute a random sample of the cache and compare.
 
-    The tolerance covers float16 storage and what another batch size does under bfloat16.  Places
-    that only fill a list up are −∞ in both.
+    The tolerance covers float16 storage and the effect of the batch size under bfloat16.  Places
+    that only fill up a list are −∞ in both.
 
     Raises:
         StaleSignals: when the logits differ by more than a tenth of their own spread, or are −∞ in
@@ -191,7 +191,7 @@ def check(
     kept, fresh = cached(batch, (), view).scores, live(batch, (), view).scores
     empty = fresh.isneginf()
     if not kept.isneginf().equal(empty):
-        raise StaleSignals(f"{cached.folder.name}: other places are empty")
+        raise StaleSignals(f"{cached.folder.name}: the empty places differ")
     kept, fresh = kept[~empty], fresh[~empty]
     off = float((kept - fresh).abs().max())
     allowed = 0.1 * float(fresh.std()) + 1e-3

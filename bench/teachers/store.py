@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def identity_of(task: str, key: str) -> str:
-    """Return the name of the teacher with ``key`` as it lies here (:func:`teacher_identity`).
+    """Return the identity of the teacher with ``key`` in this cache (:func:`teacher_identity`).
 
     Raises:
         BenchError: when there is no teacher.
@@ -39,13 +39,13 @@ def identity_of(task: str, key: str) -> str:
 
 @dataclass(frozen=True)
 class TeacherFiles:
-    """Where one teacher lies."""
+    """The files of one teacher."""
 
     folder: Path
 
     @classmethod
     def of(cls, task: str, key: str) -> TeacherFiles:
-        """Return the place of the teacher with ``key``."""
+        """Return the files of the teacher with ``key``."""
         return cls(teacher_folder(cache_dir(), task, key))
 
     @property
@@ -83,7 +83,7 @@ class TeacherFiles:
         return manifest
 
     def noted(self) -> dict[str, Any]:
-        """Return the manifest without reading what it lists.
+        """Return the manifest without checking the files it lists.
 
         Raises:
             BenchError: when there is no teacher.
@@ -91,7 +91,7 @@ class TeacherFiles:
         return self._there(self._noted())
 
     def _noted(self) -> dict[str, Any] | None:
-        """Return the manifest; ``None`` where there is none that can be read."""
+        """Return the manifest; ``None`` if there is none or it cannot be read."""
         if not self.manifest.exists():
             return None
         try:
@@ -106,7 +106,7 @@ class TeacherFiles:
 
     def _there(self, manifest: dict[str, Any] | None) -> dict[str, Any]:
         if manifest is None:
-            raise BenchError(f"teacher '{self.folder.name}' is not there", "it was not trained")
+            raise BenchError(f"teacher '{self.folder.name}' does not exist", "it was not trained")
         return manifest
 
     def _warn(self, path: Path, why: str) -> None:
@@ -124,7 +124,7 @@ class TeacherFiles:
     def write(
         self, model: Model, predictions: Mapping[str, np.ndarray], manifest: Mapping[str, Any]
     ) -> None:
-        """Keep a finished teacher; the manifest makes it count and comes last."""
+        """Save a finished teacher, last its manifest, which makes it count."""
         state = {name: value.contiguous() for name, value in model.state_dict().items()}
         write_atomically(self.weights, safetensors.torch.save(state))
         write_predictions(self.predictions, predictions)
@@ -140,7 +140,11 @@ class TeacherFiles:
         write_atomically(self.manifest, text.encode())
 
     def load_into(self, model: Model) -> Model:
-        """Put the weights into ``model``, frozen and in evaluation mode."""
+        """Load the weights into ``model`` and return it, frozen and in evaluation mode.
+
+        Raises:
+            BenchError: when they do not fit.
+        """
         try:
             model.load_state_dict(safetensors.torch.load_file(self.weights))
         except Exception as error:

@@ -37,14 +37,14 @@ Report = Callable[[dict[str, Any]], None]
 def ensure_teacher(
     spec: TeacherSpec, report: Report = lambda event: None, *, micro_batches: int = 1
 ) -> dict[str, Any]:
-    """Train the teacher unless it is there; returns its manifest.
+    """Train the teacher if needed and return its manifest.
 
     Two processes that ask at once train it once: the second waits for the first.
 
     Args:
         spec: what shapes the teacher.
         report: called after each epoch with its entry.
-        micro_batches: into how many parts each batch is cut; noted in the manifest.
+        micro_batches: number of parts each batch is cut into; noted in the manifest.
     """
     files = TeacherFiles.of(spec.task, spec.key)
     files.folder.mkdir(parents=True, exist_ok=True)
@@ -117,12 +117,12 @@ def _train(
 
 
 class Taught(NamedTuple):
-    """What training made of a teacher.
+    """The outcome of training a teacher.
 
     Attributes:
-        deployed: what is scored: the teacher, or a model that sums its outputs by class.
+        deployed: the model that is scored: the teacher, or one that sums its outputs by class.
         best_epoch: 1-based, by validation; 0 where no epoch was trained.
-        epochs: how many were trained.
+        epochs: number of epochs trained.
     """
 
     deployed: Model
@@ -139,7 +139,7 @@ def _fresh(spec: TeacherSpec, task: Task, data: Data) -> Model:
 
 
 def _objective(spec: TeacherSpec, task: Task, data: Data, model: Model, size: int) -> Method:
-    """Return what trains the teacher, set up: plain supervision, or one method's own."""
+    """Return the method that trains the teacher, set up: supervision, or one method's own way."""
     if spec.objective is None:
         return Supervised(Config())
     own = METHODS.get(spec.objective.method).own_teacher
@@ -196,9 +196,9 @@ def _running(spec: TeacherSpec) -> str:
 
 
 def load_checkpoint(model: Model, path: Path) -> None:
-    """Take the weights of ``model`` from a safetensors file of the user's.
+    """Load a user's safetensors file into ``model``.
 
-    The file's names are those of the suite's model, or of the bare timm network in it.
+    Its names are those of the suite's model, or of the bare timm network in it.
 
     Raises:
         BenchError: when they do not fit.
@@ -222,7 +222,7 @@ def fit_head(model: Model, data: Data, task: Task, micro_batches: int = 1) -> No
     The inverse regularisation strength is selected on validation from 0.1, 1, 10 and 100.
 
     Raises:
-        BenchError: a class has no training sample.
+        BenchError: when a class has no training sample.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -240,7 +240,7 @@ def fit_head(model: Model, data: Data, task: Task, micro_batches: int = 1) -> No
     if absent:
         raise BenchError(
             f"no training sample of class {absent[0]} for the head of a frozen teacher",
-            "more samples (train_limit, n)",
+            "raise train_limit or n",
         )
     best: tuple[float, np.ndarray, np.ndarray] | None = None
     for strength in (0.1, 1.0, 10.0, 100.0):
@@ -258,7 +258,7 @@ def fit_head(model: Model, data: Data, task: Task, micro_batches: int = 1) -> No
 
 
 def _per_class(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give a binary regression's single row the two rows of a softmax head."""
+    """Return a regression as a softmax head in float32; a binary one's single row becomes two."""
     if len(weight) == 1:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     return weight.astype(np.float32), bias.astype(np.float32)
