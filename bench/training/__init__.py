@@ -1,1 +1,1 @@
-"""The one training loop and what it stands on."""
+"""The one training loop and its parts."""

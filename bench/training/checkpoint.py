@@ -28,42 +28,46 @@ FORMAT = 2  # of the file's content; raised when its parts change
 
 
 def checkpoint_path(name: str, micro_batches: int = 1) -> Path:
-    """Return where the work called ``name`` keeps its checkpoint.
+    """Return the checkpoint file of the work called ``name``.
 
-    Work whose batches are cut is other work: it never goes on from a whole batch's checkpoint.
+    Work with batches cut into parts has its own file: it never resumes from one of whole batches.
     """
     cut = f"-in-{micro_batches}" if micro_batches > 1 else ""
     return cache_dir() / "running" / f"{name}{cut}.pt"
 
 
 def discard_checkpoints(name: str) -> None:
-    """Remove the checkpoints of finished work, those of attempts that ran out of memory too."""
+    """Remove the checkpoints of finished work, and of its attempts that ran out of memory."""
     for path in checkpoint_path(name).parent.glob(f"{name}*.pt"):
         path.unlink(missing_ok=True)
 
 
 def chosen_interval() -> float:
-    """Return the seconds between checkpoints: ``$BENCH_CHECKPOINT_SECONDS``, else 15."""
+    """Return the seconds between checkpoints: ``$BENCH_CHECKPOINT_SECONDS``, else 15.
+
+    Raises:
+        BenchError: when that is not a number from 0.
+    """
     given = os.environ.get("BENCH_CHECKPOINT_SECONDS", "15")
     try:
         seconds = float(given)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise BenchError(f"BENCH_CHECKPOINT_SECONDS is '{given}'", "seconds, 0 or more")
+        raise BenchError(f"BENCH_CHECKPOINT_SECONDS is '{given}'", "must be seconds, 0 or more")
     return seconds
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a checkpoint held besides the parameters it put back."""
+    """What a checkpoint held besides the parameters that were restored."""
 
     progress: dict[str, Any]
     optimizer: dict[str, Any]
 
 
 def made_by(device: str = "cpu") -> dict[str, str]:
-    """Return what gives other bits: versions of libraries, on a processor the number of threads."""
+    """Return what changes results' bits: library versions and, on a processor, its threads."""
     made = {name: version for name, version in versions().items() if name in SHAPING}
     return made | ({"threads": str(torch.get_num_threads())} if device == "cpu" else {})
 
@@ -72,7 +76,7 @@ class Checkpoint:
     """One file that a killed cell resumes from, bit for bit.
 
     Random state need not be saved: every draw is a function of the seed and the position.  Work
-    that was begun by other versions of the libraries, or on another number of threads, starts over.
+    begun with other library versions or another number of threads starts over.
 
     Args:
         path: the file, or ``None`` to keep no checkpoint.
@@ -86,10 +90,10 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self, *, student: nn.Module, method: nn.Module) -> Restored | None:
-        """Put back parameters and buffers; ``None`` when there is nothing to resume.
+        """Restore parameters and buffers, and return the rest; ``None`` with nothing to resume.
 
-        A file that does not match its checksum or the model is removed and nothing is put back:
-        the work starts over.
+        A file that does not match its checksum or the model is removed and nothing is restored: the
+        work starts over.
         """
         if self.path is None or not self.path.is_file():
             return None
@@ -152,7 +156,7 @@ def _device(model: nn.Module) -> str:
 
 
 def _check_fits(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
-    """Raise ValueError unless ``saved`` can be loaded whole, so that no model holds half of it."""
+    """Raise ValueError unless ``saved`` fits ``model``, so that it is never loaded in part."""
     own, given = (
         {name: value.shape for name, value in state.items()}
         for state in (model.state_dict(), saved)

@@ -1,4 +1,4 @@
-"""Prediction: what a model says of a split, in the split's own order."""
+"""Predictions of a model on a split, in the split's own order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put ``module`` in evaluation mode without gradients; give back the mode it was in."""
+    """Put ``module`` in evaluation mode without gradients; restore its modes afterwards."""
     modes = [(child, child.training) for child in module.modules()]
     module.eval()
     try:

@@ -1,4 +1,4 @@
-"""Inputs that a method generates, and what the teacher says of them, step by step."""
+"""Inputs that a method generates, and the teacher's outputs for them, step by step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Variant:
 
     Attributes:
         split: sample ``i`` was made from training sample ``i``; its labels are −1.
-        teacher: what the teacher says of them.
+        teacher: gives the teacher's outputs for them.
     """
 
     split: Split
@@ -41,11 +41,11 @@ class Generated:
 
     Args:
         train: the training split.
-        source: serves the teacher on training samples; the same teacher, live, judges the rest.
+        source: serves the teacher on training samples; its live teacher runs on all other inputs.
         seed: the cell's seed.
         precision: autocast type of generator and student.
         generator: frozen; ``None`` where the method needs none.
-        variants: made before training; used in turn, one an epoch, where there are any.
+        variants: made before training; used in turn, one per epoch, where there are any.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Generated:
     ) -> tuple[Batch, Output]:
         """Return the generated batch of a step and the teacher's float32 output for it.
 
-        Every draw is a function of the seed and the position, and no other stream moves.
+        Every draw is a function of the seed and the position, and no other stream is affected.
         """
         place = (epoch, at, part) if part else (epoch, at)
         position = stream_seed(self.seed, "generated", *place)
@@ -112,9 +112,9 @@ class Generated:
 
 
 def unlabelled(inputs: Mapping[str, Tensor]) -> Batch:
-    """Return generated inputs as a batch: labels and positions are −1, there are none.
+    """Return generated inputs as a batch; labels and positions, which they lack, are −1.
 
-    Where they are queries, each has its own list and no other's candidates.
+    Queries keep their own lists but get no in-batch negatives.
     """
     inputs = {name: value for name, value in inputs.items() if name != "foreign"}
     first = next(iter(inputs.values()))
@@ -124,7 +124,7 @@ def unlabelled(inputs: Mapping[str, Tensor]) -> Batch:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` in evaluation mode with no gradient for its parameters; give all back."""
+    """Put ``model`` in evaluation mode without gradients of its parameters; restore it after."""
     modes = [(module, module.training) for module in model.modules()]
     kept = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()

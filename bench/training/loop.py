@@ -42,7 +42,7 @@ class Trained:
         model: the deployed model, in its last state.
         best_state: its parameters and buffers at the epoch that was best on validation.
         best_epoch: that epoch, 1-based.
-        epochs: one entry an epoch, as kept in the record.
+        epochs: one entry per epoch, as kept in the record.
         seconds: wall time by phase.
     """
 
@@ -55,7 +55,7 @@ class Trained:
 
 @dataclass
 class _State:
-    """What a checkpoint must bring back besides parameters and the optimiser."""
+    """What a checkpoint must restore besides parameters and the optimiser."""
 
     stage: int = 0
     epoch: int = 0
@@ -86,7 +86,8 @@ def train(
         checkpoint: file to resume from and to save to; removed by the caller when done.
 
     Raises:
-        Diverged: when a loss is not finite; checked once an epoch, so that no step waits for it.
+        Diverged: when a loss or prediction is not finite; checked once per epoch, to keep steps
+            fast.
         Stopped: at the end of an epoch, after a checkpoint, when this process was asked to stop.
     """
     stages = list(method.stages())
@@ -139,7 +140,7 @@ def train(
 
 
 def _validate(student: Model, method: Method, setting: Setting, state: _State) -> dict[str, float]:
-    """Score the deployed model on validation and keep its state when it is the best so far."""
+    """Return the deployed model's validation scores; keep its state if it is the best so far."""
     deployed = method.deploy(student)
     metrics = _score(deployed, setting, state)
     past = [entry["validation"][setting.metric] for entry in state.epochs if entry["validation"]]
@@ -156,7 +157,7 @@ def _validate(student: Model, method: Method, setting: Setting, state: _State) -
 def _companions(
     student: Model, method: Method, setting: Setting, state: _State
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Score what is trained beside the student; an empty entry where nothing is."""
+    """Return the entry with the scores of models trained beside the student; empty without."""
     found = {
         name: _score(model, setting, state) for name, model in method.companions(student).items()
     }

@@ -30,17 +30,20 @@ def learning_rate_factor(
 
 
 def stage_epochs(shares: Sequence[float], epochs: int) -> list[int]:
-    """Split ``epochs`` among stages by their shares, each at least one epoch.
+    """Return the epochs of each stage, split by their shares, each at least one.
 
     >>> stage_epochs([0.25, 0.75], 10)
     [2, 8]
     >>> stage_epochs([1.0], 3)
     [3]
+
+    Raises:
+        BenchError: for shares that are not positive or do not add up to 1, or too few epochs.
     """
     if not shares or min(shares) <= 0 or abs(sum(shares) - 1.0) > 1e-9:
-        raise BenchError(f"stage shares {list(shares)} do not add up to 1")
+        raise BenchError(f"stage shares {list(shares)} must be positive and add up to 1")
     if epochs < len(shares):
-        raise BenchError(f"{epochs} epochs for {len(shares)} stages", "each needs at least one")
+        raise BenchError(f"{epochs} epochs for {len(shares)} stages", "at least one per stage")
     counts = [max(1, round(share * epochs)) for share in shares[:-1]]
     while sum(counts) > epochs - 1:
         counts[counts.index(max(counts))] -= 1

@@ -1,7 +1,7 @@
 """Separate random streams, so that comparisons are paired.
 
 Initialisation, batch order, augmentation, dropout and a method's own draws each come from a stream
-named by what it is for; no stream is moved by what another one drew.
+named by its purpose; no stream depends on the draws of another.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def permutation(seed: int, name: str, *position: int, length: int) -> np.ndarray
 def uniform(seed: int, name: str, *position: int, index: np.ndarray, draws: int) -> np.ndarray:
     """Return numbers in [0, 1) that are a function of (stream, position, sample index) alone.
 
-    A sample's draws do not depend on which batch it is in or where: this is what lets a cached
-    teacher output be paired with the very view it was computed on.
+    A sample's draws do not depend on its batch or its place there: so a cached teacher output can
+    be paired with the very view it was computed on.
 
     Args:
         seed: the cell's seed.
         name: the stream.
         position: for example the epoch.
         index: sample indices, ``(N,)``.
-        draws: numbers a sample.
+        draws: numbers per sample.
 
     Returns:
         ``(N, draws)`` float64.
