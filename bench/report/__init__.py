@@ -22,15 +22,15 @@ __all__ = ["ReportSummary", "render", "write_reports"]
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """What a rendering came to.
+    """The outcome of a rendering.
 
     Attributes:
         paths: every report file, whether or not its bytes changed.
-        written: those of them that were written, because they were missing or different.
+        written: those that were written, because they were missing or different.
         records: number of records read.
-        superseded: how many of them gave way to another record of the same cell.
+        superseded: number of them replaced by another record of the same cell.
         problems: one line for each record that could not be used as it stands.
-        refused: how many of these could not be used at all.
+        refused: number of those that could not be used at all.
     """
 
     paths: tuple[Path, ...]
@@ -83,7 +83,7 @@ def write_reports(results: Path, out: Path) -> ReportSummary:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Leave cycles to the end: with ten thousand records, looking for them takes seconds."""
+    """Collect no garbage in the context: with ten thousand records it would take seconds."""
     enabled = gc.isenabled()
     gc.disable()
     try:

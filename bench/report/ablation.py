@@ -1,7 +1,7 @@
-"""Ablations: one method in several configurations, found in the records and not announced.
+"""Ablations: one method in several configurations, as found in the records.
 
-A method whose configurations are in the records is tabled against its own default; two numeric
-options that were varied together, with at least a complete 2×2 block of values, become a heat map.
+Configurations of a method are compared with its default in a table; two numeric options that were
+varied together, with at least a complete 2×2 block of values, become a heat map.
 Nothing here knows a method's options: configurations are compared as the records hold them.
 """
 
@@ -33,13 +33,13 @@ class Configuration:
     """One configuration of a method in one section.
 
     Attributes:
-        label: how the tables call it.
+        label: its name in tables.
         kind: of the record: "method", "baseline" or "oracle".
         config: all options, resolved.
         scores: test score by seed, of the finished cells.
         planned: the seeds of all its cells, finished or not.
         unfinished: why the other cells have no result, without repetition.
-        like_for_like: whether it may be read beside the others as it stands.
+        like_for_like: whether it may be compared with the others as it stands.
     """
 
     label: str
@@ -60,7 +60,7 @@ class Grid:
         column: the option along the bottom; ``columns`` its values, ascending.
         gains: paired gain over the reference by (row value, column value).
         fixed: the options that all of them share.
-        default: the method's default place in it, if it is there.
+        default: the place of the method's default in it, if it is there.
     """
 
     row: str
@@ -78,13 +78,13 @@ class Ablation:
 
     Attributes:
         place: task, preset, source, device and origin.
-        title: the task's, as tables have it.
+        title: the task's title in tables.
         where: preset, source and device (and whose results they are) in words.
         metric: the task's primary one.
         direction: of the metric.
         default: the configuration without options, if it was run.
         others: the rest, those that change fewest options first.
-        reference: name of what gains are over, if any was run.
+        reference: label of the row that gains are over, if any was run.
         reference_scores: its score by seed.
     """
 
@@ -145,7 +145,7 @@ def ablations(context: Context) -> list[Ablation]:
 
 
 def _of_one_teacher(section: Section) -> list[Row]:
-    """Return the rows by label, but those of further teacher seeds: options alone may differ."""
+    """Return the rows by label, without those of further teacher seeds: only options may differ."""
     rows = [row for label in sorted(section.rows) for row in section.rows[label]]
     seeds = present(row["teacher_seed"] for row in rows)
     further = set(seeds) - {min(seeds, default=0)}
@@ -256,7 +256,7 @@ def _grid(ablation: Ablation, pair: tuple[str, str], group: list[Configuration])
 
 
 def _place(value: object) -> tuple[float, str]:
-    """Return what ``value`` sorts by: numbers by size, before and apart from words."""
+    """Return the sort key of ``value``: numbers by size, then words."""
     return (float(value), "") if isinstance(value, int | float) else (math.inf, str(value))
 
 

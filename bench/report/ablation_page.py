@@ -69,7 +69,7 @@ def _figure_caption(ablation: Ablation, grid: Grid) -> str:
 
 
 def figure_name(ablation: Ablation, grid: Grid) -> str:
-    """Return the figure's file name, without an ending: it says what is in it, and is its own."""
+    """Return the figure's file name, without extension, unique to its content."""
     fixed = json.dumps(dict(grid.fixed), sort_keys=True, default=str)
     digest = hashlib.sha256(fixed.encode()).hexdigest()[:8]
     return file_name("ablation", ablation.method, grid.row, grid.column, *ablation.place, digest)

@@ -1,4 +1,4 @@
-"""Rendering nothing where nothing changed: the same records, code and report files as last time."""
+"""Skips rendering when records, code and report files are the same as last time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIBRARIES = ("matplotlib", "numpy", "pandas", "pillow", "scipy", "seaborn", "tab
 
 
 def inputs_digest(results: Path) -> str:
-    """Return a hash of all that a report is a function of: files, code and libraries.
+    """Return a hash of all that a report depends on: files, code and libraries.
 
     Records and predictions count by name, size and time of the last change.
     """
@@ -58,7 +58,7 @@ def _sources() -> list[Path]:
 
 
 def remembered(results: Path, out: Path, digest: str) -> ReportSummary | None:
-    """Return what the last rendering came to, if it was of the same and its files are whole."""
+    """Return the last rendering's outcome if its inputs were the same and its files are intact."""
     from bench.report import ReportSummary
 
     try:
@@ -82,7 +82,7 @@ def remembered(results: Path, out: Path, digest: str) -> ReportSummary | None:
 
 
 def remember(results: Path, out: Path, digest: str, summary: ReportSummary) -> None:
-    """Note what was rendered; where nothing can be kept it is rendered again next time."""
+    """Note what was rendered; if that cannot be kept, it is rendered again next time."""
     told = asdict(summary) | {"paths": [path.relative_to(out).as_posix() for path in summary.paths]}
     del told["written"]
     kept = {"inputs": digest, "sums": file_sha256(out / SUMS), "summary": told}

@@ -1,7 +1,7 @@
-"""How often student and teacher predict the same, read off the predictions beside the records.
+"""How often student and teacher predict the same, from the predictions beside the records.
 
-Scored from saved predictions, so no run has to be repeated for it; a cell whose predictions are
-not there (they are large and need not be published) has none.
+No run has to be repeated for it; a cell without saved predictions (they are large and need not be
+published) has no agreement.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _store() -> Path | None:
 
 
 def _predictions(record: Mapping[str, Any], results: Path) -> tuple[Path, str] | None:
-    """Return where a finished record's predictions lie and their checksum."""
+    """Return the file of a finished record's predictions and its checksum; None without one."""
     named = record.get("predictions")
     if record.get("status") != "ok" or not isinstance(named, dict) or not record.get("teacher"):
         return None
@@ -93,7 +93,7 @@ def _predictions(record: Mapping[str, Any], results: Path) -> tuple[Path, str] |
 
 
 def _predicted(path: Path, digest: str) -> np.ndarray | None:
-    """Return predicted classes ``(N,)``; None for a file that is not the one the record names."""
+    """Return predicted classes ``(N,)``; None for rankings or a file of another checksum."""
     try:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != digest:

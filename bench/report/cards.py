@@ -1,4 +1,4 @@
-"""Method cards: what the source of a method says of it, read without importing it.
+"""Method cards: what the source of a method says about it, read without importing it.
 
 Only the packages that come with the project are read, so that a report does not depend on what
 else was loaded when it was rendered; a method from elsewhere gets a card that says so.
@@ -28,7 +28,7 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class MethodCard:
-    """What a method says of itself.
+    """What a method says about itself.
 
     Attributes:
         name: as registered.
@@ -36,7 +36,7 @@ class MethodCard:
         paper: authors, year, where.
         summary: the first paragraph of its documentation.
         details: the paragraphs after it, equations among them.
-        needs: what it asks of the teacher, in words.
+        needs: what it needs from the teacher, in words.
         confirmed: what follows the paper.
         choices: what departs from the paper or was left open by it.
         origin: file and line; empty for a method that is not part of this installation.
@@ -67,7 +67,7 @@ def read_cards() -> dict[str, MethodCard]:
 
 
 def package_folders(package: str) -> list[Path]:
-    """Return the folders of a top package, which is not imported for it; none where it is not."""
+    """Return the folders of a top-level package without importing it; none if there is none."""
     spec = importlib.util.find_spec(package)
     return [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
 
@@ -106,7 +106,7 @@ def _registered(node: ast.ClassDef) -> Iterator[tuple[str, int]]:
 
 
 def _attribute(node: ast.ClassDef, name: str, classes: dict[str, ast.ClassDef]) -> ast.expr | None:
-    """Return the value of a class attribute, looked up in parents of the same file too."""
+    """Return the value of a class attribute, looked up in the parents of ``classes`` too."""
     for statement in node.body:
         match statement:
             case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
@@ -149,7 +149,7 @@ def _keywords(call: ast.Call, cards: Mapping[str, ast.Call]) -> dict[str, Any]:
 
 
 def _literal(node: ast.expr, cards: Mapping[str, ast.Call] = MappingProxyType({})) -> Any:
-    """Return what a literal says, in it ``*CARD.field`` and ``CARD.field`` of a card of the file.
+    """Return a literal's value, with ``*CARD.field`` and ``CARD.field`` of the file's cards.
 
     An empty tuple stands for anything that would have to be run.
     """
@@ -181,7 +181,7 @@ def _classes(tree: ast.Module) -> dict[str, ast.ClassDef]:
 
 @functools.cache
 def _module(name: str) -> dict[str, ast.ClassDef]:
-    """Return the classes of a module's own file, which is read and not run."""
+    """Return the classes of a module's own file, which is read but not run."""
     try:
         path = _source(name)
         tree = ast.parse(path.read_text(encoding="utf-8")) if path else ast.Module([], [])
@@ -191,7 +191,7 @@ def _module(name: str) -> dict[str, ast.ClassDef]:
 
 
 def _source(name: str) -> Path | None:
-    """Return a module's file; only its top package is imported, as others may load torch."""
+    """Return a module's file, found without importing it, as that may load torch."""
     top, *inner = name.split(".")
     for folder in package_folders(top):
         place = folder.joinpath(*inner)

@@ -1,4 +1,4 @@
-"""The commands about what was measured, as far as the command line: they hold no logic."""
+"""The command line of the commands on results, without logic of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def report(
         str | None, typer.Option(help="Columns to print: method,test,gain,p_scratch,seeds.")
     ] = None,
     sort: Annotated[
-        str | None, typer.Option(help="Column to sort by, largest first; -COLUMN turns it round.")
+        str | None, typer.Option(help="Column to sort by, best or largest first; -COLUMN reverses.")
     ] = None,
     format_: Annotated[
         str | None, typer.Option("--format", help="markdown, latex, csv or html.")
@@ -50,7 +50,7 @@ def report(
 
 def compare(
     a: Annotated[str, typer.Argument(help="Folder of records, or FOLDER@REVISION.")],
-    b: Annotated[str, typer.Argument(help="The other one, held against the first.")],
+    b: Annotated[str, typer.Argument(help="The one to compare with the first.")],
     tolerance: Annotated[
         float | None, typer.Option(min=0, help="Points a mean may fall, however few the seeds.")
     ] = None,
@@ -58,7 +58,7 @@ def compare(
         str, typer.Option("--format", help="markdown, latex, csv or html.")
     ] = "markdown",
 ) -> None:
-    """Hold two result sets against each other, seed by seed.
+    """Compare two result sets, seed by seed.
 
     Exits with 1 when B is worse than A beyond noise, or lacks what A has.
     """
@@ -88,7 +88,7 @@ def import_(
         bool, typer.Option("--replace", help="Overwrite what was imported before.")
     ] = False,
 ) -> None:
-    """Take in somebody else's results, checked and marked as theirs.
+    """Import somebody else's results, checked and marked as theirs.
 
     The columns of a table are in docs/reports.md.
     """

@@ -1,4 +1,4 @@
-"""The columns a table of scores can have, by the name the command line knows them by."""
+"""The columns a table of scores can have, by their names on the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Column:
         value: its cell for a line of a section.
         shown: whether a section has anything to put there.
         usual: whether tables show it unless columns are asked for by name.
-        directed: whether smaller is better in it where that is so of the section's metric.
+        directed: whether smaller is better in it when it is in the section's metric.
     """
 
     key: str
@@ -208,7 +208,7 @@ def _further(name: str) -> Column:
 
 
 def usual(section: Section) -> list[Column]:
-    """Return the columns a section's table has unless asked otherwise."""
+    """Return the columns of a section's table by default."""
     columns = [column for column in COLUMNS if column.usual and column.shown(section)]
     at = next(place for place, column in enumerate(columns) if column.key == "gain")
     return [*columns[:at], *further(section), *columns[at:]]

@@ -17,7 +17,7 @@ from bench.terminal import say, warn
 
 
 def write_report(results: Path, reports: Path, console: Console) -> int:
-    """Render the reports and say where they are; returns the exit status."""
+    """Render the reports, print their paths and return the exit status."""
     with writing(f"'{reports}'", "use --reports"):
         summary = write_reports(results, reports)
     for problem in summary.problems:
@@ -31,27 +31,26 @@ def write_report(results: Path, reports: Path, console: Console) -> int:
 
 
 def print_tables(results: Path, choice: Choice, out: Path | None, console: Console) -> int:
-    """Print the chosen tables, or write them to the file ``out``; returns the exit status."""
+    """Print the chosen tables, or write them to the file ``out``; return the exit status."""
     if out is not None and out.is_dir():
-        raise BenchError(f"--out '{out}' is a folder", "a file to write")
+        raise BenchError(f"--out '{out}' is a folder", "must be a file")
     context = load(results)
     written = render_choice(context, choice)
     if out is None:
         # as it is: a table that is piped on must not be wrapped or coloured
         console.file.write(written)
     else:
-        with writing(f"--out '{out}'", "a file to write"):
+        with writing(f"--out '{out}'", "must be a file that can be written"):
             write_atomically(out, written.encode())
         say(f"written: {out}", console)
     return _say_problems(context)
 
 
 def show_comparison(a: str, b: str, tolerance: float | None, form: str, console: Console) -> int:
-    """Print what changed from ``a`` to ``b``; returns the exit status.
+    """Print what changed from ``a`` to ``b`` and return the exit status.
 
-    It is 1 when something is worse, or when records could not be used.
-    ``a`` and ``b`` are folders of records, each with ``@REVISION`` behind it for the records of
-    one git revision only.
+    It is 1 when something is worse, or when records could not be used.  ``a`` and ``b`` are folders
+    of records, each followed by ``@REVISION`` for the records of one git revision only.
     """
     if form not in WRITERS:
         from bench.errors import unknown
@@ -69,7 +68,7 @@ def show_comparison(a: str, b: str, tolerance: float | None, form: str, console:
 
 
 def _say_problems(*contexts: Context) -> int:
-    """Warn of what the tables lack, apart from what is printed; returns the exit status."""
+    """Warn on standard error of records that could not be used; return the exit status."""
     console = Console(stderr=True, highlight=False)
     for problem in dict.fromkeys(line for context in contexts for line in context.problems):
         warn(problem, console)
@@ -102,7 +101,7 @@ def _say_verdict(found: Comparison, console: Console) -> None:
 
 
 def publish_results(results: Path, out: Path, predictions: bool, console: Console) -> int:
-    """Publish and say where; returns the exit status."""
+    """Publish the results, print where and return the exit status."""
     from bench.report.publish import publish
 
     context, paths = publish(results, out, predictions=predictions)
@@ -111,7 +110,7 @@ def publish_results(results: Path, out: Path, predictions: bool, console: Consol
 
 
 def import_file(path: Path, origin: str, results: Path, replace: bool, console: Console) -> None:
-    """Import and say what and where."""
+    """Import results and print how many and where."""
     from bench.report.external import import_results
 
     written = import_results(path, origin, results, replace=replace)

@@ -1,8 +1,8 @@
-"""Two result sets held against each other: what changed beyond noise.
+"""Comparison of two result sets: what changed beyond noise.
 
 Cells are paired by task, preset, source, origin, method and seed, on each device that both sets
 have.  Where they share none they are paired across devices, since comparing machines is one use of
-this; both are named.  What a device has in one set only is told.
+this; both are named.  What a device has in one set only is reported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BAD = frozenset({"worse", "failing", "only A", "no common seeds", "seeds gone"})
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one method on one task from A to B.
+    """The change of one method on one task from A to B.
 
     Attributes:
         where: task, preset, source and device (and whose results they are) in words.
@@ -75,12 +75,12 @@ class Comparison:
 
 
 def compare(a: Context, b: Context, tolerance: float | None = None) -> Comparison:
-    """Hold ``b`` against ``a``.
+    """Compare ``b`` with ``a``.
 
     Args:
-        a: the older set, or the one to be held to.
+        a: the older set, or the standard.
         b: the newer one.
-        tolerance: in points (in the metric's own unit where it is no share): a mean that fell by
+        tolerance: in points (in the metric's own unit where it is not a share): a mean that fell by
             more counts as worse however few the seeds are, and one that fell by less as noise
             where there are too few to test.
     """
@@ -103,7 +103,7 @@ Found = tuple[Section, Line]
 
 
 def _lines(context: Context) -> dict[tuple[str, ...], dict[str, Found]]:
-    """Return lines by what pairs them, each by device in the order of the tables."""
+    """Return lines by their pairing key, each by device in the order of the tables."""
     found: dict[tuple[str, ...], dict[str, Found]] = {}
     for section in context.sections:
         what = (section.task, section.metric, section.direction)
@@ -123,9 +123,9 @@ def _pairs(a: Context, b: Context) -> Iterator[Change]:
 def _on_devices(
     ours: Mapping[str, Found], theirs: Mapping[str, Found]
 ) -> Iterator[tuple[Found | None, Found | None]]:
-    """Yield one pair a device that both have; where there is none, the first of each is a pair.
+    """Yield one pair per device that both have; where there is none, the first of each is a pair.
 
-    What is left on other devices has no partner.
+    The rest, on other devices, has no partner.
     """
     pairs = [(device, device) for device in ours if device in theirs]
     if not pairs:
@@ -171,14 +171,14 @@ def _verdict(change: Change, tolerance: float | None) -> Verdict:
 
 
 def _unpaired(a: Line, b: Line) -> Verdict:
-    """Return what became of a line whose sets have no finished seed in common."""
+    """Return the verdict on a line whose sets have no finished seed in common."""
     if a.ok and b.ok:
         return "no common seeds"
     return "fixed" if b.ok else "only A" if a.ok else "same"
 
 
 def _judged(held: Versus, metric: str, tolerance: float | None) -> Verdict:
-    """Return what the scores of the common seeds say."""
+    """Return the verdict of the common seeds' scores."""
     points = held.gain.mean * text.scale(metric)
     if tolerance is not None and points < -tolerance:
         return "worse"
@@ -203,7 +203,7 @@ def _settings(a: Context, b: Context) -> Iterator[tuple[str, str, str]]:
 
 
 def _versions(context: Context) -> dict[str, str]:
-    """Return the versions of libraries and the threads used, all values of the set in one."""
+    """Return the versions of libraries and the threads used, all values of a set joined."""
     told = {"revision", "device", "device_name", "torch"}
     found: dict[str, set[str]] = {}
     for record in context.records:

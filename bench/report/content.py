@@ -1,7 +1,7 @@
 """What a report is made of: parts that hold paragraphs, lists, tables and pictures.
 
-All text in here is plain.  Escaping is the business of the renderer (:mod:`bench.report.formats`),
-so that a method named ``<script>`` or ``a_b & c`` needs no thought where a part is built.
+All text in here is plain.  The renderer escapes it (:mod:`bench.report.formats`), so that parts are
+built without regard to a method named ``<script>`` or ``a_b & c``.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ class Table:
     """A table.
 
     Attributes:
-        name: of its files, lower case with hyphens; empty for a table that gets none.
+        name: of its files, lower case with hyphens; empty for a table without files.
         head: column heads.
-        rows: one sequence of cells a row, as long as ``head``.
-        title: what a caption begins with.
+        rows: one sequence of cells per row, as long as ``head``.
+        title: beginning of a caption.
         source: where the numbers come from: data, preset, seeds, date, revision, hardware.
-        beside: whether the report shows it beside a table with the same source, which need not be
-            said twice there.
-        left: how many columns are set flush left; the others are flush right.
+        beside: whether the report shows it beside a table with the same source, which is then not
+            repeated.
+        left: number of columns that are flush left; the others are flush right.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Picture:
             picklable (a :func:`functools.partial`), since pictures are drawn by several processes.
         alt: what it shows, for those who cannot see it.
         caption: how to read it.
-        photo: whether it shows images whose colours must not be turned round on a dark page.
+        photo: whether it shows images whose colours must not be inverted on a dark page.
     """
 
     name: str
@@ -118,8 +118,8 @@ class Part:
 
     Attributes:
         title: the heading.
-        blocks: what stands beneath it, in order.
-        short: what the page's navigation calls it, if not by its title.
+        blocks: its content, in order.
+        short: its name in the page's navigation, if not the title.
     """
 
     title: str
@@ -142,14 +142,14 @@ class Context:
     """What a part may be built from.
 
     Attributes:
-        frame: one row a cell (:mod:`bench.report.frame`).
+        frame: one row per cell (:mod:`bench.report.frame`).
         costs: what methods cost (:func:`bench.report.costs.collect_costs`).
         records: all readable records, for what the frame does not hold (curves, predictions).
-        superseded: how many records gave way to another one of the same cell.
+        superseded: number of records replaced by another one of the same cell.
         problems: records that could not be used as they stand, one line each.
-        refused: how many of these could not be used at all.
-        samples: generated inputs that lie beside the records.
-        each: what single test queries scored, by the record's key.
+        refused: number of those that could not be used at all.
+        samples: generated inputs saved beside the records.
+        each: scores of single test queries, by the record's key.
     """
 
     frame: pd.DataFrame

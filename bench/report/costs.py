@@ -1,4 +1,4 @@
-"""Cost records to one flat line a method, and the cost table that follows a table of scores."""
+"""Cost records as one flat line per method, and the cost table that follows a table of scores."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Place = tuple[str, ...]  # task, preset, source, device, origin
 
 @dataclass(frozen=True)
 class Cost:
-    """What one method costs on one task, measured apart from accuracy; None is not measured.
+    """What one method costs on one task, measured apart from accuracy; None if not measured.
 
     Attributes:
         cached: training samples/s with the teacher read from the cache (or without a teacher).
@@ -73,8 +73,8 @@ def collect_costs(usable: Iterable[Record]) -> dict[Place, dict[str, Cost]]:
     """Return costs by place and method.
 
     Args:
-        usable: as :func:`usable_costs` returns them, oldest first: of several measurements of
-            one thing the newest counts.
+        usable: as :func:`usable_costs` returns them, oldest first: of several measurements of the
+            same method the newest counts.
     """
     found: dict[Place, dict[str, dict[str, Record]]] = {}
     for record in usable:
@@ -88,7 +88,7 @@ def collect_costs(usable: Iterable[Record]) -> dict[Place, dict[str, Cost]]:
 
 
 def usable_costs(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
-    """Return the records that can be used, oldest first, and a line for each other one."""
+    """Return the records that can be used, oldest first, and a line for each that cannot."""
     usable, problems = [], []
     for record in sorted(records, key=lambda r: (str(r.get("finished")), str(r.get("key")))):
         try:
@@ -103,10 +103,10 @@ def usable_costs(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
 
 
 def place_of(record: Record) -> Place:
-    """Return where a cost record belongs, called as the frame calls it.
+    """Return the place of a cost record, with the names of the frame.
 
     Raises:
-        AttributeError, LookupError, TypeError, ValueError: the record is malformed.
+        AttributeError, LookupError, TypeError, ValueError: for a malformed record.
     """
     cell = record["cell"]
     if not all(isinstance(cell[name], str) for name in ("task", "source", "label")):
@@ -159,7 +159,7 @@ def cost(modes: Mapping[str, Record]) -> Cost:
 
 
 def _index(index: Mapping[str, Any] | None) -> str:
-    """Say what a search index takes; inference is encoding a query and searching it."""
+    """Return in words what a search index takes; empty without one."""
     if not index:
         return ""
     passages = f"{int(index['passages']):,}".replace(",", " ")
@@ -245,7 +245,7 @@ def _ms(value: float | None, digits: int) -> str:
 
 
 def train_seconds(line: Line, cost: Cost | None) -> float | None:
-    """Return seconds to train on a thousand samples, or None where it was not measured."""
+    """Return seconds to train on a thousand samples, or None where they were not measured."""
     rate = cost.train_rate if cost else None
     return 1000 / rate if rate and line.trained_student else None
 

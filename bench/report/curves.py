@@ -17,11 +17,11 @@ class Curve:
     """The validation score of one method by epoch, over its finished seeds, in the metric's unit.
 
     Attributes:
-        epochs: those that every seed was scored after.
+        epochs: those after which every seed was scored.
         mean: over seeds.
         low: the lowest seed.
         high: the highest seed.
-        seeds: how many there are.
+        seeds: their number.
     """
 
     epochs: tuple[int, ...]
@@ -55,7 +55,7 @@ def validation(record: Mapping[str, Any] | Record, metric: str) -> dict[int, flo
 
 
 def damaged_curves(records: Iterable[Record]) -> list[str]:
-    """Return a line for each finished record with a score in its curves that is no finite number.
+    """Return a line for each finished record whose curves have a score that is not finite.
 
     Such a score is left out of the figures.
     """
@@ -68,7 +68,7 @@ def damaged_curves(records: Iterable[Record]) -> list[str]:
 
 
 def _scores(record: Record) -> Iterator[object]:
-    """Yield whatever stands for a score of the record's metric in its curves."""
+    """Yield the values given as scores of the record's metric in its curves."""
     metric = str(mapping(record.get("task")).get("metric"))
     epochs = record.get("epochs")
     for entry in epochs if isinstance(epochs, list) else []:
@@ -83,7 +83,7 @@ def beside(entry: object) -> Mapping[str, Any]:
 
 
 def mapping(value: object) -> Mapping[str, Any]:
-    """Return ``value`` if it is one, else an empty one: records may be a stranger's."""
+    """Return ``value`` if it is a mapping, else an empty one: records may be a stranger's."""
     return value if isinstance(value, dict) else {}
 
 

@@ -19,7 +19,7 @@ SHOWN = (
 def differences(section: Section) -> list[Block]:
     """Return the tables and how to read them; nothing where no method has a pair of runs.
 
-    One table is of the test split, and there is one of each further held-out split.
+    There is one table for the test split and one for each further held-out split.
     """
     source = caption(section)
     blocks = _differences(section, source)

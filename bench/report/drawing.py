@@ -1,4 +1,4 @@
-"""Pictures to files, on as many processor cores as help."""
+"""Draws pictures to files, on several processor cores where that helps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def early_drawer(results: Path) -> Iterator[ProcessPoolExecutor | None]:
         results: folder of the records.
 
     Yields:
-        The process, or ``None`` where too few records are there to be worth it.
+        The process, or ``None`` where there are too few records, or cores, to be worth it.
     """
     files = sum(name.endswith(".json") for _, _, names in os.walk(results) for name in names)
     if files < FILES_WORTH_WORKERS or _cores() < 2:
@@ -76,7 +76,7 @@ def _finished(made: Future[list[Forms]], pictures: Sequence[Picture]) -> Iterabl
 
 
 def _drawer() -> ProcessPoolExecutor:
-    """Return a process that loads the drawing libraries, once for all the copies it then makes."""
+    """Return an executor of one process, which loads the drawing libraries once for its copies."""
     return ProcessPoolExecutor(1, mp_context=_processes())
 
 
@@ -88,7 +88,7 @@ def _draw_all(pictures: Sequence[Picture]) -> list[Forms]:
 
 
 def _follow() -> None:
-    """End when the process that made this copy ends: a copy keeps open what tells of its end."""
+    """End this process when its parent ends, which a forked copy would not notice by itself."""
     maker = multiprocessing.parent_process()
     assert maker is not None
 
@@ -105,12 +105,12 @@ def _named(pictures: Sequence[Picture], last_first: Iterable[Forms]) -> Drawn:
 
 
 def _cores() -> int:
-    """Return how many workers can run at once, four at most."""
+    """Return the number of workers that can run at once, at most four."""
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 4)
 
 
 def _processes() -> multiprocessing.context.BaseContext:
-    """Return how to start workers: forked, where that is safe.
+    """Return the way to start workers: by forking where that is safe.
 
     A process with threads must not be forked, and torch starts some.
     """
@@ -120,14 +120,14 @@ def _processes() -> multiprocessing.context.BaseContext:
 
 
 def _load() -> None:
-    """Load what nearly every picture needs."""
+    """Load the libraries that nearly every picture needs."""
     import scipy.stats  # noqa: F401
 
     import bench.report.figures.style  # noqa: F401
 
 
 def _warm_up() -> None:
-    """Load and draw once what every process would otherwise load and prepare for itself."""
+    """Load and draw once, so that no worker has to load and prepare the same for itself."""
     _load()
     import scikit_posthocs  # noqa: F401
 

@@ -1,7 +1,7 @@
 """Other people's results: read from a record file or a CSV, checked, and marked as theirs.
 
-An imported record carries ``external`` with its origin.  The origin is part of what makes a table,
-so external results stand in tables of their own, marked in each title, and never beside ours.
+An imported record carries ``external`` with its origin.  Records of different origins never share a
+table, so external results have tables of their own, marked in each title.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class ExternalRow(Config):
 
     Attributes:
         task: what it was run on; the name of one of our tasks only if the data are the same.
-        method: the method's name, as ours where it is the same method.
+        method: the method's name; ours where it is the same method.
         seed: of the run.
         score: on the test split, in the metric's own unit (accuracy 0.7066, not 70.66).
         metric: of the score.
         direction: "max" where larger is better.
-        kind: "baseline" for what distillation is held against ("scratch", "teacher").
+        kind: "baseline" for what distillation is compared with ("scratch", "teacher").
         setting: model pair, schedule and whatever else must agree for two rows to compare.
         data: the data set's full name.
         device: what it ran on.
@@ -69,9 +69,9 @@ class ExternalRow(Config):
 
 
 def import_results(path: Path, origin: str, results: Path, *, replace: bool = False) -> list[Path]:
-    """Read ``path``, check it all, and write it below ``results`` as records of ``origin``.
+    """Read and check ``path``, write it below ``results`` as records of ``origin``; return paths.
 
-    Nothing is written unless everything is in order.
+    Nothing is written unless everything is valid.
 
     Args:
         path: a record (``.json``) or a table (``.csv``, the columns of :class:`ExternalRow`).
@@ -84,7 +84,10 @@ def import_results(path: Path, origin: str, results: Path, *, replace: bool = Fa
     """
     name = " ".join(origin.split())
     if not name or len(name) > 80 or name == OURS:
-        raise BenchError(f"origin '{origin}' does not say whose results these are", "say --origin")
+        raise BenchError(
+            f"origin '{origin}' does not say whose results these are",
+            f"1 to 80 characters, not '{OURS}'",
+        )
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -97,7 +100,7 @@ def import_results(path: Path, origin: str, results: Path, *, replace: bool = Fa
     elif path.suffix == ".json":
         records = [_from_record(path, mark)]
     else:
-        raise BenchError(f"'{path}' is no .json record and no .csv table")
+        raise BenchError(f"'{path}' is neither a .json record nor a .csv table")
     root = results / FOLDER / hashlib.sha256(name.encode()).hexdigest()[:12]
     for record in records:
         there = record_path(root, record)
@@ -135,7 +138,7 @@ def _from_csv(path: Path, data: bytes, mark: Mapping[str, str]) -> list[Record]:
         heads = list(reader.fieldnames or ())
         twice = next((name for name in heads if heads.count(name) > 1), None)
         if twice is not None:
-            raise BenchError(f"{path.name}: column '{twice}' is there twice", "each column once")
+            raise BenchError(f"{path.name}: column '{twice}' is given twice", "each column once")
         for values in reader:
             line = reader.line_num
             if None in values or None in values.values():
@@ -169,11 +172,11 @@ def _check_unit(row: ExternalRow, where: str) -> None:
         return
     for name, value in (("score", row.score), ("teacher_score", row.teacher_score)):
         if value is not None and not -1.0 <= value <= 1.0:
-            raise BenchError(f"{where}: {name} = {value:g} is no share", "write 0.7066, not 70.66")
+            raise BenchError(f"{where}: {name} = {value:g} is not a share", "0.7066, not 70.66")
 
 
 def _record(row: ExternalRow, mark: Mapping[str, str]) -> Record:
-    """Return ``row`` as a record with what is known, and nothing made up."""
+    """Return ``row`` as a record that holds only what is known."""
     identity = [row.task, row.method, row.setting, row.metric, row.device, row.seed]
     test = {row.metric: row.score}
     teacher = None

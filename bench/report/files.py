@@ -20,7 +20,7 @@ SUMS = "SHA256SUMS"
 
 
 def table_files(context: Context, parts: Iterable[Part]) -> dict[str, bytes]:
-    """Return the files below ``tables/`` by path: each table, and the numbers behind them all.
+    """Return the files below ``tables/`` by path: each table, and all numbers behind them.
 
     ``scores.csv`` has a row for each method of each section with unrounded numbers, ``cells.csv``
     one for each cell.  ``all.tex`` sets all LaTeX tables and compiles as it is.
@@ -97,9 +97,9 @@ def _csv(frame: pd.DataFrame) -> str:
 
 
 def write_files(out: Path, files: Mapping[str, bytes]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Write what differs, list all with their checksums, remove what an earlier list had besides.
+    """Write files that differ and a list of all checksums; remove other files of an earlier list.
 
-    A listed file that was changed by hand since is left alone.
+    A listed file that was changed by hand since then is not removed.
 
     Args:
         out: the folder.

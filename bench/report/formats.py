@@ -113,7 +113,7 @@ def _html_block(block: Block, pictures: Mapping[str, str]) -> Markup:
 
 
 def html_table(table: Table) -> str:
-    """Return ``table`` as an HTML ``<table>`` with a caption; cells carry what they sort by."""
+    """Return ``table`` as an HTML ``<table>`` with a caption."""
     out = [Markup("<table>")]
     if table.title or table.source:
         out.append(

@@ -29,14 +29,14 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Collected:
-    """What the records came to.
+    """The outcome of :func:`collect`.
 
     Attributes:
-        frame: one row a cell with the columns :data:`COLUMNS`, then one ``test_NAME`` column for
+        frame: one row per cell with the columns :data:`COLUMNS`, then one ``test_NAME`` column for
             every metric of the best epoch on the test split; scores in the metric's unit.
-        superseded: how many records gave way to another one of the same cell.
+        superseded: number of records replaced by another one of the same cell.
         problems: one line for each record that could not be used as it stands.
-        malformed: how many of these could not be used at all.
+        malformed: number of those that could not be used at all.
     """
 
     frame: pd.DataFrame
@@ -46,14 +46,13 @@ class Collected:
 
 
 def collect(records: Iterable[Record], agreement: Mapping[str, float] | None = None) -> Collected:
-    """Flatten ``records`` and keep one row for every cell, in an order that is theirs alone.
+    """Flatten ``records`` and keep one row per cell, in an order independent of theirs.
 
     Two records are of the same cell when task, preset with overrides, source, device, metric,
     label and seed agree, and the teacher's seed where a table has several.  The one that finished
     last counts, except that a failed or skipped record never displaces a result: a crash on a full
     disk says nothing about the number measured before, and a published table must not lose rows to
-    it.
-    Such a newer failure is told among the problems.
+    it.  Such a newer failure is listed among the problems.
 
     Args:
         records: in any order.
@@ -108,7 +107,7 @@ def _column(rows: Iterable[Mapping[str, Any]], name: str) -> pd.Series:
 
 
 def _fill_devices(rows: list[dict[str, Any]]) -> None:
-    """Give a failed cell that died before it named its device the only one its table knows."""
+    """Give failed cells without a device the device of their table, if it has only one."""
     known: dict[tuple[str, ...], set[str]] = {}
     for row in rows:
         if row["device"] != UNKNOWN_DEVICE:
@@ -120,9 +119,9 @@ def _fill_devices(rows: list[dict[str, Any]]) -> None:
 
 
 def _tell_teachers_apart(rows: list[dict[str, Any]]) -> None:
-    """Mark what another teacher taught than the one of the lowest seed, the table's own.
+    """Mark rows of another teacher than the table's own, which is that of the lowest seed.
 
-    Such a row stands under a name of its own and leaves the table's teacher as it is.
+    Such a row gets a label of its own and does not count for the table's teacher.
     """
     tables: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
@@ -137,7 +136,7 @@ def _tell_teachers_apart(rows: list[dict[str, Any]]) -> None:
 
 
 def teacher_mark(seed: float) -> str:
-    """Return what the label of a row ends in that another teacher taught than the table's own."""
+    """Return the end of a row's label when its teacher is not the table's own."""
     return f" (teacher seed {seed:g})"
 
 

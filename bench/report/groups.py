@@ -1,9 +1,9 @@
 """Sections that share preset, source and device: what can be said across their tasks.
 
-There are two ways to group.  :func:`groups` puts together what shares every setting of the preset,
-so that its figures show like with like; :func:`overall` also puts together tables of one preset
-whose settings were changed for a task (``small+epochs=4``), for gains side by side and for ranks,
-which are taken within a table.
+There are two ways to group.  :func:`groups` joins sections that share every setting of the preset,
+so that figures compare like with like; :func:`overall` also joins tables of one preset whose
+settings were changed for a task (``small+epochs=4``), for gains side by side and for ranks, which
+are taken within a table.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Group:
 
     Attributes:
         sections: in the order of their columns.
-        metric: what they are scored by, where that is what sets this group apart; else empty.
+        metric: their metric, where that sets this group apart; else empty.
         chosen: whether some of them stand for others of the same task.
     """
 
@@ -69,7 +69,7 @@ class Group:
         return file_name(self.preset, first.source, first.device, first.origin, self.metric)
 
     def column(self, section: Section) -> str:
-        """Return what a column calls ``section``: its task, and what tells it from others."""
+        """Return the column heading of ``section``: its task, and what tells it from others."""
         return told_apart(
             section, self.sections, lambda each: [*each.settings, metric_name(each.metric)]
         )
@@ -83,7 +83,7 @@ class Group:
     def gains(self) -> dict[str, dict[str, float]]:
         """Return gains over the plain student in points, by method and column.
 
-        Rows that lack a seed are left out, and tasks whose metric is no share: their gains are on
+        Rows that lack a seed are left out, and tasks whose metric is not a share: their gains have
         no common scale.
         """
         found: dict[str, dict[str, float]] = {}
@@ -99,10 +99,10 @@ class Group:
 
     @cached_property
     def aside(self) -> list[str]:
-        """Return what stands in one of several tables only, under options of its own, by name.
+        """Return the labels with options that are in only one of several tables, sorted.
 
-        Where settings differ by table an overview has nothing to say of it, and of what tuning
-        chose for one task there are many.
+        Where settings differ by table an overview cannot compare them, and there are many that
+        tuning chose for one task.
         """
         if not self.mixed:
             return []
@@ -129,7 +129,7 @@ class Group:
 
     @cached_property
     def set_apart(self) -> list[str]:
-        """Return the trained students that are not ranked as they had more than the others."""
+        """Return the trained students that are not ranked, as they had more than the others."""
         apart = {x.label for s in self.sections for x in s.lines if not x.on_same_terms}
         return sorted(self._students & apart)
 
@@ -139,7 +139,7 @@ class Group:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """Return mean scores, a row a task and a column a method; larger is better."""
+        """Return mean scores, one row per task and one column per method; larger is better."""
         return pd.DataFrame(
             {
                 label: [improvement(self._mean(label, s), 0.0, s.direction) for s in self.sections]
@@ -165,7 +165,7 @@ class Group:
         return [s for s in self.sections if _gap(s, s.teacher) >= WORTHWHILE_GAP]
 
     def runs(self, label: str) -> list[np.ndarray]:
-        """Return the scores of every run, one array a task; larger is better."""
+        """Return the scores of every run, one array per task; larger is better."""
         return [
             np.array([improvement(v, 0.0, s.direction) for _, v in sorted(found.scores.items())])
             for s, found in ((s, self._line(label, s)) for s in self.sections)
@@ -214,12 +214,12 @@ def _gap(section: Section, teacher: float | None) -> float:
 def told_apart(
     section: Section, sections: Sequence[Section], parts: Callable[[Section], Sequence[str]]
 ) -> str:
-    """Return the task of ``section``, and those of its parts that not all of the task share.
+    """Return the task of ``section``, with those of its parts that not all of the task share.
 
     Args:
         section: one of ``sections``.
-        sections: what it is to be told from.
-        parts: returns what a section may be told by.
+        sections: those it must be told from.
+        parts: returns the names that can tell a section from others.
     """
     alike = [set(parts(each)) for each in sections if each.task == section.task]
     own = [part for part in parts(section) if part and part not in set.intersection(*alike)]
@@ -241,11 +241,11 @@ def overall(sections: Sequence[Section], families: Sequence[Rates]) -> list[Grou
 
 
 def comparable(group: Group) -> list[Group]:
-    """Return ``group`` cut into what ranks can be taken over.
+    """Return ``group`` cut into groups over which ranks can be taken.
 
-    Tasks with different metrics are for different methods (retrieval is not classified), so each
+    Tasks with different metrics have different methods (retrieval is not classification), so each
     metric is a group of its own.  A task may have several tables (variants, settings), which are
-    made from the same data: the one with the most ranked methods stands for it, and the first of
+    made from the same data: the one with the most ranked methods stands for it, the first of
     equals; scores play no part in that choice.
     """
     metrics = sorted({section.metric for section in group.sections})

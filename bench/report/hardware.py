@@ -1,4 +1,4 @@
-"""Cost figures belong to the hardware they were measured on: those of two machines never mix."""
+"""Keeps cost figures of different hardware apart."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ Machine = tuple[str, str]  # the device's name, processor threads
 def of_one_machine(costs: Iterable[Record]) -> tuple[list[Record], list[str]]:
     """Return, of each place (:data:`bench.report.costs.Place`), the cost records of one machine.
 
-    The records must be usable (:func:`bench.report.costs.usable_costs`).
-    The machine that measured most is kept, of several the one that was at it last; what the others
-    measured is told, one line for each, and not shown beside it.
+    The records must be usable (:func:`bench.report.costs.usable_costs`).  The machine with the most
+    measurements is kept, the latest of equals; for each other one there is a line that says so.
     """
     places: dict[Place, dict[Machine, list[Record]]] = defaultdict(dict)
     for record in costs:

@@ -32,11 +32,11 @@ class Shown:
     """A method card with what this report has on it.
 
     Attributes:
-        card: what the method says of itself.
+        card: what the method says about itself.
         anchor: id on the page.
         rows: its rows of the leaderboard.
         cost: its cost in words; empty when it was not measured.
-        generators: what its generators are worth, one line each.
+        generators: the quality of its generators, one line each.
     """
 
     card: MethodCard
@@ -90,7 +90,7 @@ def render_index(context: Context, parts: Sequence[Part], figures: Mapping[str, 
 
 
 def _json(data: Any) -> Markup:
-    """Return ``data`` as JSON that can stand in a script element: no ``<`` to end it by."""
+    """Return ``data`` as JSON for a script element, without a ``<`` that could end it."""
     written = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     for character in "<>&\x7f":
         written = written.replace(character, f"\\u{ord(character):04x}")
@@ -102,7 +102,7 @@ def _data_uri(svg: bytes) -> str:
 
 
 def _filters(found: Sequence[Row]) -> list[tuple[str, str, list[str]]]:
-    """Return the fields to filter by that have more than one value: name, label, values."""
+    """Return the fields to filter by: name, label, values."""
     fields = ("task", "preset", "source", "device", "origin")
     labels = dict(zip(fields, ("Task", "Preset", "Source", "Device", "Whose"), strict=True))
     return [
@@ -128,7 +128,7 @@ def _cards(context: Context, found: Sequence[Row]) -> list[Shown]:
 
 
 def _generators(context: Context, of_method: Sequence[Row]) -> list[str]:
-    """Say of each generator how much of the teacher's accuracy its reconstructions keep."""
+    """Return a line per generator: how much of the teacher's accuracy reconstructions keep."""
     told = set()
     for row in of_method:
         for cell in row.section.rows[row.label]:
@@ -149,7 +149,7 @@ def _generators(context: Context, of_method: Sequence[Row]) -> list[str]:
 
 
 def _cost(of_method: Sequence[Row]) -> str:
-    """Say what a method costs beside the plain student, as the median over tasks."""
+    """Return in words the cost of a method beside the plain student, as the median over tasks."""
     measured = [row for row in of_method if row.slowdown is not None]
     slower = [row.slowdown for row in measured if row.slowdown is not None]
     tasks = len({row.section.task for row in measured})

@@ -13,7 +13,7 @@ from bench.report.sections import Section
 
 @dataclass(frozen=True)
 class Point:
-    """What one method reached with so many labels; scores in the metric's unit.
+    """The scores of one method with a number of labels, in the metric's unit.
 
     Attributes:
         labels: labelled training samples.
@@ -33,7 +33,7 @@ class LabelCurves:
     """The methods of one task over its numbers of labelled samples.
 
     Attributes:
-        title: the task without the number, and what its teacher learned from.
+        title: the task without the number, and the data of its teacher.
         where: preset, source and device (and whose results these are).
         metric: of all scores.
         points: of each method, fewest labels first; methods with two points or more.
@@ -48,11 +48,11 @@ class LabelCurves:
 def label_curves(sections: Sequence[Section]) -> list[LabelCurves]:
     """Return the curves of the tasks that ``sections`` hold with two numbers of labels or more.
 
-    All labels count as one number more.  Tasks whose teachers learned from different samples are
+    All labels count as one more number.  Tasks whose teachers learned from different samples are
     never on one curve, but with all labels there is no such difference.
 
     Args:
-        sections: of one group: of one preset, source and device.
+        sections: of one group, that is one preset, source and device.
     """
     few: dict[tuple[str, tuple[str, ...], str], list[Section]] = {}
     whole: dict[tuple[str, str], Section] = {}
@@ -97,7 +97,7 @@ def _points(section: Section, labels: int) -> Iterator[tuple[str, Point]]:
 
 
 def _labels(section: Section) -> int:
-    """Return the labelled training samples as the records count them, 0 if none does usably."""
+    """Return the number of labelled training samples in the records; 0 if none can be used."""
     counts = section.cells.rows_train.dropna()
     most = 0.0 if counts.empty else float(counts.max())
     return int(most) if 0 < most < 2**53 else 0

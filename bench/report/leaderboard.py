@@ -78,7 +78,7 @@ def overview(context: Context) -> Iterator[Part]:
 
 
 def _left_out(context: Context, group: Group) -> Iterator[str]:
-    """Say which rows have no place, and of each column of own rates which rows have none."""
+    """Yield notes on the rows left out of the table, and out of columns of own rates."""
     if group.aside:
         yield f"In one table only, and so not here: {', '.join(group.aside)}."
     for rates in context.rates:
@@ -141,7 +141,7 @@ def _overview_cell(line: Line | None, section: Section, missing: str) -> Value:
 
 
 def tasks(context: Context) -> Iterator[Part]:
-    """Yield one part for each section: scores, what to know of them, costs."""
+    """Yield one part for each section: scores, remarks, costs."""
     for section in context.sections:
         blocks: list[Block] = [score_table(section)]
         notes = remarks(section)
@@ -157,7 +157,7 @@ def tasks(context: Context) -> Iterator[Part]:
 
 
 def _short(section: Section, sections: Sequence[Section]) -> str:
-    """Return what the navigation calls ``section``: its task, and what tells it from others."""
+    """Return the name of ``section`` in the navigation: task, and what tells it from others."""
     return told_apart(
         section,
         sections,
@@ -193,7 +193,7 @@ def _unfinished(section: Section) -> list[Block]:
 
 
 def footnotes(context: Context) -> list[str]:
-    """Return what stands beneath everything: how many cells, and records to look at."""
+    """Return the footnotes of a report: the number of cells, and records to look at."""
     frame = context.frame
     told = {word: int((frame.status == word).sum()) for word in ("ok", *BROKEN, "skipped")}
     always = ("ok", "failed", "skipped")

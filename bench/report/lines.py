@@ -1,4 +1,4 @@
-"""One method of a section over its seeds, and what it is held against."""
+"""One method of a section over its seeds, compared with others."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ Row = Mapping[Any, Any]
 
 @dataclass(frozen=True)
 class Versus:
-    """A line held against another one, seed by seed; positive is better.
+    """A line compared with another one, seed by seed; positive is better.
 
     Attributes:
         gain: mean and standard deviation of the paired differences, in the metric's unit.
         interval: of the mean difference; None for a single pair.
         p: of the paired t-test, not adjusted; None with too few pairs.
-        adjusted: after Holm's correction over all lines held against the same one.
+        adjusted: after Holm's correction over all lines compared with the same one.
     """
 
     gain: Gain
@@ -63,12 +63,12 @@ class Line:
         paired: whether the gain was taken seed by seed, or between two means.
         closed: share of the teacher gap, None where there is no gap.
         teacher: mean score of the teacher that the gap is measured to; None where it is not known.
-        versus: held against the plain student and against plain distillation, by their names.
+        versus: comparison with the plain student and with plain distillation, by their names.
         agreement: share of test samples on which student and teacher predict the same.
         further: spread on further held-out splits, by split name.
         failed: seeds that ended without a result, in whatever way.
         planned: seeds this method should have; ``ok + failed + skipped`` may be fewer.
-        like_for_like: whether it may be read beside the others as it stands.
+        like_for_like: whether it may be compared with the others as it stands.
     """
 
     label: str
@@ -124,7 +124,7 @@ class Line:
 
 
 def hold(scores: Mapping[int, float], other: Mapping[int, float], direction: str) -> Versus | None:
-    """Hold ``scores`` against ``other`` on the seeds both have; None without a common one."""
+    """Return the comparison of ``scores`` with ``other`` on common seeds; None without any."""
     gain = paired_gain(scores, other, direction)
     if gain is None:
         return None
@@ -133,7 +133,7 @@ def hold(scores: Mapping[int, float], other: Mapping[int, float], direction: str
 
 
 def corrected(lines: Sequence[Line]) -> list[Line]:
-    """Fill in Holm's correction: one family for each line the others are held against."""
+    """Return ``lines`` with Holm's correction: one family per line they are compared with."""
     made = {line.label: dict(line.versus) for line in lines}
     for reference in (REFERENCE, SECOND):
         found = {label: versus[reference] for label, versus in made.items() if reference in versus}
@@ -153,7 +153,7 @@ def line_of(
     """Return the line of one method.
 
     Args:
-        part: its rows of the frame, one a seed.
+        part: its rows of the frame, one per seed.
         seeds: those that every trained row of the section should have.
         scores_of: score of each finished seed of every row of the section, by label.
         teacher: the teacher's mean score; None where it is not known.

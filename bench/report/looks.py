@@ -27,7 +27,7 @@ REFERENCE_COLOUR, CEILING_COLOUR = "#555555", "#000000"
 
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """Give each label its look.
+    """Return the look of each label.
 
     The palette has fewer colours than there are methods, so marker and dash change with each
     round.

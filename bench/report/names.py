@@ -1,4 +1,4 @@
-"""How the report's files are called."""
+"""Names of the report's files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ LONGEST_NAME, LONGEST_PART = 150, 100  # characters of a file, without digest an
 
 
 def file_name(*parts: str) -> str:
-    """Return ``parts`` as the name of a file, without an ending.
+    """Return ``parts`` as the name of a file, without extension.
 
-    Where they are too long, a digest keeps names that begin alike apart; other names that are the
-    same are told apart by :func:`bench.report.parts.build`.
+    Where they are too long, a digest tells names with the same beginning apart; other equal names
+    are told apart by :func:`bench.report.parts.build`.
     """
     kept = [part for part in parts if part]
     name = "-".join(map(slug, kept))

@@ -48,7 +48,7 @@ def build(context: Context) -> list[Part]:
 
 
 def _own_name(block: Block, taken: set[str]) -> Block:
-    """Return ``block`` with a number behind its name where another one has it already."""
+    """Return ``block`` with a number after its name if that is taken."""
     if not isinstance(block, Table | Picture) or not block.name:
         return block
     kind = type(block).__name__

@@ -1,4 +1,4 @@
-"""The parts that are pictures; what draws them is loaded only when a file has to be written."""
+"""The parts that are pictures; their code is loaded only when a file has to be written."""
 
 from __future__ import annotations
 

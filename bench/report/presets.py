@@ -1,4 +1,4 @@
-"""How a preset with changed settings is written: joined, taken apart again, and in words."""
+"""Names of presets with changed settings: joined, taken apart again, and in words."""
 
 from __future__ import annotations
 

@@ -45,12 +45,12 @@ def publish(results: Path, out: Path, *, predictions: bool = False) -> Publicati
 
     Args:
         results: folder of the records.
-        out: a new or empty folder, or one that this has written before.
+        out: a new or empty folder, or an earlier publication.
         predictions: publish the saved predictions too, which are large.
 
     Raises:
-        BenchError: ``out`` holds something else, lies within ``results`` or holds it, or cannot
-            be written, or there are no records.
+        BenchError: when ``out`` holds something else, lies within ``results`` or contains it, or
+            cannot be written, or when there are no records.
     """
     source, target = results.resolve(), out.resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
@@ -76,7 +76,7 @@ def _ours(out: Path) -> bool:
 
 
 def _records(source: Path, predictions: bool) -> dict[str, bytes]:
-    """Return by path the records that the report could use, and what lies beside them.
+    """Return by path the records that the report could use, and the files beside them.
 
     Links that lead elsewhere are left out.
     """
@@ -95,7 +95,7 @@ def _records(source: Path, predictions: bool) -> dict[str, bytes]:
 
 
 def _usable(path: Path) -> bool:
-    """Return whether the report took the record, or cost record, in ``path``."""
+    """Return whether the report can use the record, or cost record, in ``path``."""
     try:
         record = read_record(path)
     except BenchError:

@@ -32,7 +32,7 @@ the spread over seeds stands above."""
 def read_each(results: Path, records: Sequence[Record]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the scores of single test queries by record key, and a line for each damaged file.
 
-    They stand beside the record with its rankings, and once more in a small file of their own, for
+    They are saved beside the record with its rankings, and again in a small file of their own, for
     records that are published without rankings.  Records with neither (other families, failed
     cells) are left out.
     """
@@ -56,7 +56,11 @@ def read_each(results: Path, records: Sequence[Record]) -> tuple[dict[str, np.nd
 
 
 def _with_rankings(results: Path, record: Record, saved: Mapping[str, Any]) -> np.ndarray | None:
-    """Return the scores in the file that the record names by its checksum, if that is there."""
+    """Return the scores in the predictions that the record names; None if there are none.
+
+    Raises:
+        BenchError: for a file of another checksum, or scores that are not the record's.
+    """
     path = record_path(results, record).with_name(str(saved["file"]))
     if path.name != str(saved["file"]) or not path.is_file():
         return None
@@ -67,13 +71,13 @@ def _with_rankings(results: Path, record: Record, saved: Mapping[str, Any]) -> n
 
 
 def _alone(results: Path, record: Record) -> np.ndarray | None:
-    """Return the scores in the small file, if that is there."""
+    """Return the scores in the small file; None if there is none."""
     path = each_path(results, record)
     return _checked(read_predictions(path)[EACH], record) if path.is_file() else None
 
 
 def _checked(array: np.ndarray, record: Record) -> np.ndarray:
-    """Return the scores as they can be tested; their mean must be the record's own score."""
+    """Return the scores for a test; :class:`BenchError` if their mean is not the record's score."""
     scores = np.asarray(array, dtype=np.float64)
     if scores.ndim != 1 or len(scores) < 2:
         raise BenchError("a test needs a score each of two queries or more")

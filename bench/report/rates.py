@@ -30,7 +30,7 @@ class Rates:
 
     @property
     def settings(self) -> list[str]:
-        """Return the changed settings, the rate apart."""
+        """Return the changed settings, except the rate."""
         return _but_the_rate(self.sections[0])
 
     @cached_property
@@ -42,10 +42,10 @@ class Rates:
 
     @cached_property
     def chosen(self) -> dict[str, tuple[Section, Line]]:
-        """Return where the validation score of each label is best, its seeds averaged.
+        """Return the section and line where each label's mean validation score is best.
 
-        A label that lacks a rate, or a seed at one of them, is not in it: a choice from fewer is
-        not the same choice.  A rate at which a run of it failed is not chosen.
+        A label that lacks a rate, or a seed at one of them, is left out: a choice from fewer is not
+        the same choice.  A rate at which a run of it failed is not chosen.
         """
         found = {label: self._choose(label) for label in self.labels}
         return {label: best for label, best in found.items() if best is not None}
@@ -93,8 +93,8 @@ class Rates:
 def rate_families(sections: Sequence[Section]) -> list[Rates]:
     """Return the tasks that were run at two learning rates or more, all else alike.
 
-    Where one rate stands twice (``0.4`` and ``4e-1``, or the preset's own spelt out) it cannot be
-    told which is meant, and there is no family.
+    Where one rate occurs twice (``0.4`` and ``4e-1``, or the preset's own spelt out) it is unclear
+    which is meant, and there is no family.
     """
     alike: dict[tuple[str, ...], list[tuple[float, Section]]] = {}
     for section in sections:

@@ -42,7 +42,7 @@ def rate_parts(context: Context) -> Iterator[Part]:
 
 
 def _ends(rates: Rates) -> Iterator[str]:
-    """Say which rows have the lowest or the highest rate that was run as their own."""
+    """Yield a note on the rows whose own rate is the lowest or highest that was run."""
     found: dict[str, list[str]] = {"lowest": [], "highest": []}
     for label, (section, _) in rates.chosen.items():
         if section is rates.sections[0]:
@@ -55,7 +55,7 @@ def _ends(rates: Rates) -> Iterator[str]:
 
 
 def _terms(rates: Rates) -> list[str]:
-    """Say once of each row that is not on the terms of all why."""
+    """Return why rows are not on the terms of all, each reason once."""
     return list(dict.fromkeys(each for section in rates.sections for each in terms(section)))
 
 
@@ -84,7 +84,7 @@ def _table(rates: Rates, title: str) -> Table:
 
 
 def _place(rates: Rates, label: str) -> tuple[bool, float, str]:
-    """Return where a row stands: best first, then those without a choice, by name."""
+    """Return a row's sort key: best first, then those without a choice, by name."""
     found = rates.chosen.get(label)
     if found is None or found[1].best is None:
         return True, 0.0, label

@@ -1,4 +1,4 @@
-"""Plain sentences on what a section does not show, and the caption that says where it came from."""
+"""Plain sentences on what a section does not show, and the caption on where it came from."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def remarks(section: Section) -> list[str]:
 
 
 def terms(section: Section) -> list[str]:
-    """Return of each row that is not on the terms of all why, one sentence each."""
+    """Return why rows are not on the terms of all, one sentence each."""
     return [*_oracles(section), *_set_apart(section)]
 
 
 def _set_apart(section: Section) -> list[str]:
-    """Say of each method that is not like for like why, and what its own teacher is and cost."""
+    """Return why methods are not like for like, with the score and cost of their own teachers."""
     cells = section.cells
     percent = " %" if scale(section.metric) == 100.0 else ""
     told = []
@@ -55,7 +55,7 @@ def _set_apart(section: Section) -> list[str]:
 
 
 def _cut(section: Section) -> list[str]:
-    """Name the results whose batches were cut into parts because memory ran out."""
+    """Return sentences on results whose batches were cut into parts as memory ran out."""
     finished = section.cells[section.cells.status == "ok"]
     cut = finished[finished.micro_batches > 1]
     taught = finished[finished.taught_in_parts.astype(bool)]
@@ -92,9 +92,9 @@ def _gap(section: Section) -> list[str]:
 
 
 def _copies(section: Section) -> list[str]:
-    """Name the rows that another copy of the teacher taught, trained again from the same seed.
+    """Return a sentence on the rows of each copy of a teacher that was trained more than once.
 
-    On another kind of processor that gives other weights, so the rows differ by more than method.
+    Another kind of processor gives other weights, so the rows differ by more than the method.
     """
     cells = section.cells
     taught = cells[
@@ -134,9 +134,9 @@ def _with_seeds(cells: pd.DataFrame, among: pd.DataFrame) -> str:
 
 
 def _settings(section: Section) -> list[str]:
-    """Name the settings and the data that differ though the preset's name is the same.
+    """Return a sentence on settings and data that differ although the preset's name is the same.
 
-    That happens where a preset or a mirror was changed and some methods alone were run again.
+    That happens when a preset or a mirror is changed and only some methods are run again.
     """
     ok = section.cells[section.cells.status == "ok"]
     names = sorted({name for settings in ok.settings for name in settings})
@@ -162,7 +162,7 @@ def _settings(section: Section) -> list[str]:
 
 
 def _versions(section: Section) -> list[str]:
-    """Name the rows whose seeds ran different code of a method, or other options of it."""
+    """Return a sentence on rows whose seeds ran different code or options of a method."""
     ok = section.cells[section.cells.status == "ok"]
     mixed = []
     for label, row in ok.groupby("label"):
@@ -239,7 +239,7 @@ def _oracles(section: Section) -> list[str]:
 
 
 def _seeds(gains: Sequence[Line]) -> str:
-    """Say how many seeds the rows have in common with the reference."""
+    """Return in words how many seeds the rows have in common with the reference."""
     most = max(line.gain.pairs for line in gains if line.gain)
     return f"{most} seeds" if most != 1 else "One seed"
 

@@ -20,7 +20,7 @@ class Row:
     """One row.
 
     Attributes:
-        at: its number, by which run cards are found.
+        at: its number, which run cards refer to.
         label: the method with its options.
         method: as registered.
         anchor: id of the method's card on the page.

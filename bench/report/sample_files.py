@@ -1,6 +1,6 @@
 """The files of generated inputs beside records: read and checked here, so that drawing cannot fail.
 
-A file may come from anywhere, so everything that is shown is looked at before it is let in.
+A file may come from anywhere, so everything that is shown is checked first.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Samples:
 
 
 def read_samples(results: Path) -> tuple[list[Samples], list[str]]:
-    """Read all sample files below ``results``; one line for each that cannot be used."""
+    """Return all sample files below ``results``, and a line for each that cannot be used."""
     found, problems = [], []
     for path in files_below(results, "*.samples.json"):
         try:
@@ -113,7 +113,7 @@ def parse(values: Mapping[str, Any]) -> Samples:
     """Return the content of a file.
 
     Raises:
-        ValueError, LookupError, TypeError, AttributeError, OverflowError: not as it should be.
+        ValueError, LookupError, TypeError, AttributeError, OverflowError: when it is malformed.
     """
     if values["schema"] != SCHEMA:
         raise ValueError(f"schema {values['schema']!r}, this version reads {SCHEMA}")
@@ -164,7 +164,7 @@ def _caption(generator: Mapping[str, Any], seed: int) -> str:
 
 
 def decode(encoded: str) -> Image:
-    """Return a PNG file in base64 as an image; raises ValueError where it is none, or too large."""
+    """Return a PNG file in base64 as an image; ValueError if it is not one, or too large."""
     import io
 
     from PIL import Image

@@ -1,6 +1,6 @@
-"""The frame cut into like-with-like sections, each with one summary line a method.
+"""The frame cut into like-with-like sections, each with one summary line per method.
 
-Tables and figures both read these, so the two can never disagree about a number.
+Tables and figures both read these, so the two never disagree about a number.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Section:
         origin: whose results these are; empty for our own.
         lines: best mean first; methods without any finished seed come last, by name.
         teacher: the teacher's mean test score: of its own row, else as the methods recorded it.
-        cells: the rows of the frame this was made from.
+        cells: the rows of the frame it is made from.
         rows: the same by label.
     """
 
@@ -73,9 +73,9 @@ class Section:
         return sorted({name for line in self.lines for name in line.further})
 
     def scored_on(self, split: str) -> Section:
-        """Return this section with a further held-out split in the place of the test.
+        """Return this section with a further held-out split in place of the test.
 
-        Runs without a score on it are not in it.
+        Runs without a score on it are left out.
         """
         cells = self.cells[self.cells[FURTHER + split].notna()]
         return section_of(cells.assign(test_best=cells[FURTHER + split]))
@@ -86,7 +86,7 @@ class Section:
         return self.where_with(self.told_preset)
 
     def where_with(self, preset: str) -> str:
-        """Return the same with the preset called otherwise."""
+        """Return the same with ``preset`` as the preset's name."""
         words = f"preset {preset}, source {self.source}, {self.device}"
         return f"{words}, external: {self.origin}" if self.origin else words
 
@@ -125,8 +125,8 @@ class Section:
     def winners(self) -> frozenset[str]:
         """Return the labels to set bold: the best trained student and all tied with it.
 
-        Tied is whoever is not significantly worse (paired t-test, Holm's correction).  Nothing is
-        bold where the best has too few seeds to tell.
+        Tied are all that are not significantly worse (paired t-test, Holm's correction).  Nothing
+        is bold where the best has too few seeds for a test.
         """
         ranked = [line for line in self.lines if line.ranked]
         if not ranked or ranked[0].ok < SEEDS_FOR_TEST:
@@ -142,7 +142,7 @@ class Section:
 
 
 def sections(frame: pd.DataFrame) -> list[Section]:
-    """Cut ``frame`` into sections, ordered by preset, source, device, task and settings."""
+    """Return the sections of ``frame``, ordered by preset, source, device, task and settings."""
     if frame.empty:
         return []
     made = [section_of(part) for _, part in frame.groupby(SECTION, sort=True, dropna=False)]
@@ -150,7 +150,7 @@ def sections(frame: pd.DataFrame) -> list[Section]:
 
 
 def _place(section: Section) -> tuple[str, ...]:
-    """Return where a section stands: variants of a task beneath it, settings beneath a variant."""
+    """Return a section's sort key: variants of a task beneath it, settings beneath a variant."""
     name, _, variant = section.task.partition(":")
     where = (section.origin, section.base_preset, section.source, section.device)
     return (*where, name, variant, section.preset, section.metric)
@@ -162,7 +162,7 @@ def distinct(values: Iterable[Any]) -> list[str]:
 
 
 def section_of(cells: pd.DataFrame) -> Section:
-    """Return the one section that ``cells``, rows of the frame, are all of."""
+    """Return the section of ``cells``, rows of the frame that all belong to it."""
     newest = cells.sort_values(["finished", "key"]).iloc[-1]
     rows: dict[str, list[Row]] = {}
     names = list(map(str, cells))
@@ -207,7 +207,7 @@ def section_of(cells: pd.DataFrame) -> Section:
 def _teacher_of(
     part: Sequence[Row], scores: Mapping[str, Mapping[int, float]], own: float | None
 ) -> float | None:
-    """Return the mean score of the teacher that taught ``part``: ``own``, or that of its mark."""
+    """Return the mean score of the teacher of ``part``: ``own``, or that of its mark."""
     label, seed = str(part[0]["label"]), part[0]["teacher_seed"]
     if seed is None or not label.endswith(mark := teacher_mark(seed)):
         return own

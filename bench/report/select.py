@@ -25,7 +25,7 @@ class Choice:
     Attributes:
         tasks: names; empty for all.
         columns: names; empty for the usual ones.
-        sort: a column, best or largest first; a leading ``-`` turns the order round.
+        sort: a column, best or largest first; a leading ``-`` reverses the order.
         format: one of :data:`~bench.report.formats.WRITERS`.
     """
 
@@ -39,7 +39,7 @@ def render_choice(context: Context, choice: Choice) -> str:
     """Return the chosen tables, one for each section.
 
     Raises:
-        BenchError: an unknown task, column or format, naming the nearest one.
+        BenchError: for an unknown task, column or format, naming the nearest one.
     """
     if choice.format not in WRITERS:
         raise unknown("format", choice.format, WRITERS)
@@ -84,7 +84,7 @@ def _table(section: Section, choice: Choice) -> Table:
 
 
 def _sorted(section: Section, by: Column, backwards: bool) -> list[Line]:
-    """Return the lines, best or largest first, or the other way round; last what has no value."""
+    """Return the lines, best or largest first, or reversed; those without a value come last."""
     keyed = [(by.value(line, section), line) for line in section.lines]
     numbers = [item for item in keyed if isinstance(item[0].sort, float | int)]
     words = [item for item in keyed if isinstance(item[0].sort, str)]
@@ -112,15 +112,15 @@ def _known(section: Section) -> dict[str, Column]:
 
 
 def load(results: Path, revision: str = "", *, beside: bool = True) -> Context:
-    """Return the context of the records below ``results``, for tables alone.
+    """Return the context of the records below ``results``.
 
     Args:
         results: a folder of records.
-        revision: the first characters of a git revision, whose records alone are wanted.
+        revision: the first characters of a git revision, to read only its records.
         beside: whether costs, generated inputs and rankings are read beside the scores.
 
     Raises:
-        BenchError: there is no readable record, or none of ``revision``.
+        BenchError: when there is no readable record, or none of ``revision``.
     """
     from bench.report.agreement import agreements
     from bench.report.costs import collect_costs, usable_costs
@@ -183,10 +183,10 @@ def load(results: Path, revision: str = "", *, beside: bool = True) -> Context:
 
 
 def _of_revision(revision: str, records: Sequence[Record], results: Path) -> list[Record]:
-    """Return the records that ``revision`` made, older than others of the same cells or not."""
+    """Return the records of ``revision``, even where others of the same cells are newer."""
     made = [(short_revision(record.get("revision")), record) for record in records]
     found = [record for known, record in made if known.startswith(revision[:10])]
     if not found:
         there = ", ".join(sorted({known for known, _ in made if known}))
-        raise BenchError(f"no record of revision '{revision}' in '{results}'", f"there: {there}")
+        raise BenchError(f"no record of revision '{revision}' in '{results}'", f"known: {there}")
     return found

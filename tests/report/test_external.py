@@ -89,7 +89,7 @@ def test_a_record_of_another_machine_is_marked_and_cannot_pass_for_ours(tmp_path
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("0.7066", "70.66", "line 3: score = 70.66 is no share"),
+        ("0.7066", "70.66", "line 3: score = 70.66 is not a share"),
         ("0.7066", "much", "line 3: score"),
         ("0.7066", "nan", "line 3: score"),
         ("kd,0", "kd,-1", "line 3: seed"),
@@ -116,7 +116,7 @@ def test_a_bad_line_is_named_and_nothing_is_written(
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "paper.csv"
     path.write_text("task,method,seed,score,score\ncifar10,kd,0,0.7,0.9\n", encoding="utf-8")
-    with pytest.raises(BenchError, match="column 'score' is there twice"):
+    with pytest.raises(BenchError, match="column 'score' is given twice"):
         import_results(path, "A", tmp_path / "results")
     assert not (tmp_path / "results").exists()
 

@@ -1,4 +1,4 @@
-"""Memory and throughput of every method, as bars: a row a task."""
+"""Memory and throughput of every method, as bars: one row per task."""
 
 from __future__ import annotations
 

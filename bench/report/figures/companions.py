@@ -1,4 +1,4 @@
-"""Validation scores by epoch of a student and of what is trained beside it."""
+"""Validation scores by epoch of a student and of the models trained beside it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = 3
 
 
 def draw(shown: list[Panel]) -> Figure:
-    """Return the figure: a facet a panel, thin lines for seeds, thick ones for their means."""
+    """Return the figure: one facet per panel, thin lines for seeds, thick ones for means."""
     columns = max(1, min(len(shown), COLUMNS))
     rows = max(1, math.ceil(len(shown) / columns))
     names = sorted({name for panel in shown for name in panel.companions})

@@ -63,7 +63,7 @@ def _facet(
 
 
 def _crop(ax: Axes, curves: Mapping[str, Curve], factor: float) -> None:
-    """Leave the first quarter out of the scale: what is compared is where the curves end."""
+    """Leave the first quarter out of the scale, as the ends of the curves are compared."""
     late = [
         value * factor
         for curve in curves.values()

@@ -1,4 +1,4 @@
-"""Performance profiles: which share of the runs gets how far (Agarwal et al. 2021)."""
+"""Performance profiles: the share of runs above each threshold (Agarwal et al. 2021)."""
 
 from __future__ import annotations
 

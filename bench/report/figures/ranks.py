@@ -12,7 +12,7 @@ from bench.report.looks import Look
 
 
 def draw(group: Group, looks: Mapping[str, Look]) -> Figure:
-    """Return the diagram of ``group``: mean ranks, and bars over what is not told apart."""
+    """Return the diagram of ``group``: mean ranks, and bars over those not told apart."""
     # takes a second and a half to load, and only this figure needs it
     import scikit_posthocs
 

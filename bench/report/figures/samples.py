@@ -12,7 +12,7 @@ COLUMNS = 12  # images of a row that fit a page
 
 
 def draw(samples: Samples) -> Figure:
-    """Return the grid of images: a row a kind, a column a sample."""
+    """Return the grid of images: one row per kind, one column per sample."""
     count = min(len(samples.kinds[0].shown), COLUMNS)
     with styled(1.05 * count + 0.9, 1.35 * len(samples.kinds) + 0.1) as figure:
         grid = figure.subplots(len(samples.kinds), count, squeeze=False)

@@ -1,4 +1,4 @@
-"""What all figures share: the look of text and axes, how names are written, how files are made."""
+"""What all figures share: the look of text and axes, the writing of names, the making of files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def styled(width: float, height: float) -> Iterator[Figure]:
 
 
 def grid(figure: Figure, count: int, columns: int) -> list[Axes]:
-    """Return ``count`` facets in rows of ``columns``; what is over in the last row is not shown."""
+    """Return ``count`` facets in rows of ``columns``; the rest of the last row is hidden."""
     axes = figure.subplots(-(-count // columns), columns, squeeze=False).flatten()
     for ax in axes[count:]:
         ax.set_visible(False)
@@ -73,7 +73,7 @@ def encode(figure: Figure, form: str) -> bytes:
 
 
 def plain(label: str, width: int = 24) -> str:
-    """Return ``label`` on at most two lines, and with no mathematics in it for matplotlib."""
+    """Return ``label`` on at most two lines, with nothing that matplotlib reads as mathematics."""
     lines = textwrap.wrap(label, width, max_lines=2, placeholder=" …") or [""]
     return "\n".join(lines).replace("$", r"\$")
 
@@ -99,7 +99,7 @@ def legend_beneath(figure: Figure, labels: Sequence[str], looks: Mapping[str, Lo
 
 
 def handle(label: str, look: Look, *, line: bool = False) -> Line2D:
-    """Return what stands for a method in a legend."""
+    """Return the legend handle of a method."""
     dash = look.dash if line else ""
     style: dict[str, Any] = {"ms": 6, "mec": "white", "mew": 0.8, "ls": dash}
     return Line2D([], [], color=look.colour, marker=look.marker, label=plain(label), **style)
@@ -114,15 +114,15 @@ def place(ax: Axes, where: str, width: int = 54) -> None:
 
 
 def task(title: str, width: int = 36) -> str:
-    """Return a task's title on at most two lines; a variant's options are broken between."""
+    """Return a task's title on at most two lines, which may break between a variant's options."""
     return plain(title.replace(":", ": "), width)
 
 
 def title(ax: Axes, section: Section | LabelCurves, *, room: int = 60) -> None:
     """Write the section's task above ``ax`` on the left, with where it ran beneath.
 
-    Text wider than its axes would push the next ones away: ``room`` is how many small letters go
-    above them.
+    Text wider than its axes would push the next ones away: ``room`` is the number of small letters
+    that fit.
     """
     ax.set_title(task(section.title, 36 if room > 40 else 25) + "\n", loc="left", pad=2)
     place(ax, section.where, room)
@@ -141,7 +141,7 @@ def plain_ticks(ax: Axes) -> None:
 
 @dataclass(frozen=True)
 class Mark:
-    """A mean with its error bar: where it lies, the bar's ends, and how the method looks."""
+    """A mean with its error bar: its position, the bar's ends, and the method's look."""
 
     x: float
     y: float

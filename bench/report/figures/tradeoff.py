@@ -1,4 +1,4 @@
-"""Scores against what they cost: training on the left, inference on the right, a row a task."""
+"""Scores against costs: training on the left, inference on the right, one row per task."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _inference_costs(section: Section, costs: Mapping[str, Cost]) -> Mapping[str
 
 
 def _share(section: Section, costs: Mapping[str, float | None]) -> str:
-    """Say how many methods have a place in a panel, where they are not all."""
+    """Return in words how many methods a panel shows; empty when it is all of them."""
     have, all_ = sum(1 for cost in costs.values() if cost), len(drawn(section))
     return "" if have == all_ else f"\nmeasured for {have} of {all_} methods"
 
@@ -122,8 +122,8 @@ def _share(section: Section, costs: Mapping[str, float | None]) -> str:
 def latencies(lines: Sequence[Line], costs: Mapping[str, Cost]) -> dict[str, float]:
     """Return milliseconds for one sample by method.
 
-    Students of equal parameters and FLOPs are one network, whatever taught them: what their
-    measurements differ by is noise, and each gets the median.
+    Students of equal parameters and FLOPs are one network, whatever taught them: differences of
+    their measurements are noise, and each gets the median.
     """
     alike: dict[tuple[float | None, float | None], dict[str, float]] = {}
     for line in lines:
