@@ -340,7 +340,7 @@ GRID_OPTIONS = ("methods", "tasks", "preset", "seeds", "teacher_seed", "source",
 
 
 def _refuse_beside_a_suite(context: typer.Context) -> None:
-    """Refuse options that say what to run, beside a suite file that says it already."""
+    """Refuse options that say what to run, which a suite file already says."""
     for name in GRID_OPTIONS:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":

@@ -117,7 +117,7 @@ class Generation:
         student: likewise, in evaluation mode; its parameters collect no gradient.  ``None`` where
             inputs are generated before training.
         another_view: gives training samples in a view that is not the step's own.
-        random: a stream for this step alone.
+        random: a random stream for this step only.
     """
 
     generator: Generator | None

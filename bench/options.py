@@ -1,4 +1,4 @@
-"""The options that several commands share: their types and what ``--help`` says of them."""
+"""The options that several commands share: their types and help."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class BM25:
     def ranking(self, queries: Sequence[str], depth: int) -> np.ndarray:
         """Return the ``depth`` best passages of each query, ``(N, depth)`` int32, best first.
 
-        Equal scores are ordered by position; a query of unknown words alone gets the first
+        Equal scores are ordered by position; a query with only unknown words gets the first
         passages of the collection.
         """
         from bench.models.search import ranked_positions

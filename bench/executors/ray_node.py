@@ -56,7 +56,7 @@ class Errand:
     """What a node is asked to do.
 
     Attributes:
-        job: the job; ``None`` asks for the check alone.
+        job: the job; ``None`` asks for the check only.
         survey: the job that finds out what would run it here.
         expected: the result of the driver's own survey.
         cache: the driver's cache folder.
