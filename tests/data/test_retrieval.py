@@ -177,7 +177,7 @@ def test_a_score_that_float16_cannot_hold_is_an_error(value: float) -> None:
 
 
 def test_a_score_where_nothing_is_listed_is_an_error() -> None:
-    with pytest.raises(ValueError, match="places that are empty"):
+    with pytest.raises(ValueError, match="scores for empty places"):
         run(Spoilt(2, 1.0), split(), None, [], 2, "float32")  # type: ignore[arg-type]
 
 

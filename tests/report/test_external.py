@@ -136,7 +136,7 @@ def test_other_bad_input(tmp_path: Path) -> None:
     refused(tmp_path, "cannot be read")
     text = tmp_path / "text.txt"
     text.write_text("x", encoding="utf-8")
-    refused(text, "no .json record and no .csv table")
+    refused(text, "neither a .json record nor a .csv table")
     old = tmp_path / "old.json"
     old.write_text(json.dumps({"schema": 0}), encoding="utf-8")
     refused(old, "record schema 0")
