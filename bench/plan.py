@@ -230,18 +230,25 @@ def _bare_cell(task: Task, origin: Origin, contender: Contender, device: str) ->
         options=dict(contender.options),
         config=dict(contender.options),
         code="",
-        task=task.name,
-        preset=task.preset_name,
-        overrides=dict(task.overrides),
-        preset_values=task.preset.model_dump(mode="json"),
-        source=task.source,
         task_info=_task_info(task, origin.name, origin.limits),
         origin=asdict(origin),
         seed=0,
         teacher=None,
-        device=device,
-        task_code=_task_code(type(task)),
+        **_on(task, device),
     )
+
+
+def _on(task: Task, device: str) -> dict[str, Any]:
+    """Return what a spec holds of ``task``."""
+    return {
+        "task": task.name,
+        "preset": task.preset_name,
+        "overrides": dict(task.overrides),
+        "preset_values": task.preset.model_dump(mode="json"),
+        "source": task.source,
+        "device": device,
+        "task_code": _task_code(type(task)),
+    }
 
 
 def _teacher(
@@ -253,19 +260,12 @@ def _teacher(
     device: str,
 ) -> TeacherSpec:
     """Return the task's teacher, or the method's own where it has one."""
-    taught = task.of_teacher()
     return TeacherSpec(
-        task=task.name,
-        preset=task.preset_name,
-        overrides=dict(taught.overrides),
-        preset_values=taught.preset.model_dump(mode="json"),
-        source=task.source,
         fingerprint=origin.fingerprint,
         seed=seed,
-        device=device,
         checkpoint=_checkpoint_sha256(task),
         objective=_objective(cls, config, task),
-        task_code=_task_code(type(task)),
+        **_on(task.of_teacher(), device),
     )
 
 
@@ -292,19 +292,12 @@ def _generator(task: Task, teacher: TeacherSpec) -> GeneratorSpec:
             f"preset '{task.preset_name}' of task '{task.name}' names no generator",
             "--set generator=NAME --set generator_recipe.epochs=…",
         )
-    learned = task.of_generator()
     return GeneratorSpec(
-        task=task.name,
-        preset=task.preset_name,
-        overrides=dict(learned.overrides),
-        preset_values=learned.preset.model_dump(mode="json"),
-        source=task.source,
         fingerprint=teacher.fingerprint,
         vocabulary=task.vocabulary(),
         seed=teacher.seed,
-        device=teacher.device,
         judge=teacher,
-        task_code=teacher.task_code,
+        **_on(task.of_generator(), teacher.device),
     )
 
 
