@@ -43,12 +43,16 @@ def draw(group: Group) -> Figure:
             annot_kws={"fontsize": 8},
             linewidths=1,
             cbar_kws={"label": f"gain over {REFERENCE} (points)"},
-            xticklabels=[plain(task.replace(":", " "), 16) for task in tasks],
+            xticklabels=[_short(task) for task in tasks],
             yticklabels=[plain(label) for label in labels],
             ax=ax,
         )
         ax.tick_params(axis="y", rotation=0)
-        ax.tick_params(axis="x", rotation=30 if len(tasks) > 4 else 0)
+        ax.tick_params(axis="x", rotation=90 if len(tasks) > 4 else 0)
         for row, column in zip(*np.where(np.isnan(values)), strict=True):
             ax.text(column + 0.5, row + 0.5, "–", ha="center", va="center", color="#777777")
     return figure
+
+
+def _short(task: str) -> str:
+    return plain(task.replace(":", " ").replace("recipe.", ""), 20, lines=3)

@@ -72,10 +72,10 @@ def encode(figure: Figure, form: str) -> bytes:
     return buffer.getvalue()
 
 
-def plain(label: str, width: int = 24) -> str:
-    """Return ``label`` on at most two lines, with nothing that matplotlib reads as mathematics."""
-    lines = textwrap.wrap(label, width, max_lines=2, placeholder=" …") or [""]
-    return "\n".join(lines).replace("$", r"\$")
+def plain(label: str, width: int = 24, lines: int = 2) -> str:
+    """Return ``label`` on a few lines, with nothing that matplotlib reads as mathematics."""
+    wrapped = textwrap.wrap(label, width, max_lines=lines, placeholder=" …") or [""]
+    return "\n".join(wrapped).replace("$", r"\$")
 
 
 def legend_beside(figure: Figure, axes: Axes, title: str = "") -> None:
