@@ -27,11 +27,12 @@ DRY = "seven table metal window number chair"
 
 
 def sentences(rows: int, seed: int, classes: int = 3) -> tuple[list[str], np.ndarray]:
-    """Return texts whose words tell their class."""
+    """Return texts whose words tell their class, different ones for each seed."""
     generator = np.random.default_rng(seed)
     labels = np.arange(rows) % classes
     words = [text.split() for text in (CHEERFUL, GLOOMY, DRY)]
-    texts = [f"the film was {' '.join(generator.choice(words[k], 3))} today" for k in labels]
+    told = [" ".join(generator.choice(words[k], 3)) for k in labels]
+    texts = [f"on day {seed} the film was {each} today" for each in told]
     return texts, labels.astype(np.int64)
 
 

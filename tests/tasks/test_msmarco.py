@@ -517,6 +517,7 @@ def test_students_are_one_and_the_teacher_is_served_from_the_cache(
     assert len(set(rankings.values())) >= len(rankings) - 1
 
 
+@pytest.mark.slow
 def test_a_cross_encoder_is_trained_and_teaches(tmp_path: Path) -> None:
     names = ["teacher", "kd", "kd:loss=margin_mse"]
     settings = ("student=dual:minilm:0", "epochs=1", "rerank=7", "teacher_recipe.epochs=1")

@@ -61,7 +61,16 @@ def guarded(image_world) -> Guarded:
 
 def _teacher_spec() -> TeacherSpec:
     values = Guarded.presets["quick"].model_dump(mode="json")
-    return TeacherSpec("guarded", "quick", {}, values, "embedded", "0" * 64, 0, "cpu")
+    return TeacherSpec(
+        task="guarded",
+        preset="quick",
+        overrides={},
+        preset_values=values,
+        source="embedded",
+        fingerprint="0" * 64,
+        seed=0,
+        device="cpu",
+    )
 
 
 @pytest.mark.parametrize("name", ["scratch", *DISTILLING])
