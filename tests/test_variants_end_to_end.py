@@ -9,6 +9,7 @@ import pytest
 
 from bench.store import Record, read_records, record_files
 
+pytestmark = pytest.mark.slow  # its parts have tests of their own: tests/tasks/test_variants.py
 FEW, TAIL = "cifar10:n=100", "cifar10:imbalance=10"
 OUTSIDE = "cifar10:n=100:teacher_data=all"
 PLUGIN = '''"""KD on labelled and unlabelled inputs."""

@@ -50,6 +50,7 @@ def test_two_renderings_are_the_same_bytes_wherever_the_records_lie(tmp_path: Pa
         assert str(tmp_path).encode() not in left.read_bytes()
 
 
+@pytest.mark.slow
 def test_processes_that_hash_differently_write_the_same_bytes(
     tmp_path: Path, process: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

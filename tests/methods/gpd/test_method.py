@@ -140,8 +140,15 @@ def test_the_export_is_the_student_in_training_bit_for_bit(
     check_export(world, r, differing, snapshot)
 
 
-@pytest.mark.parametrize("name", ["wrn-10-1", "timm:mobilenetv3_small_050"])
-@pytest.mark.parametrize("r", [2, 3])
+@pytest.mark.parametrize(
+    ("name", "r"),
+    [
+        ("wrn-10-1", 2),
+        ("wrn-10-1", 3),
+        ("timm:mobilenetv3_small_050", 2),
+        pytest.param("timm:mobilenetv3_small_050", 3, marks=pytest.mark.slow),
+    ],
+)
 def test_the_export_of_other_families(image_world, name: str, r: int, differing, snapshot) -> None:
     check_export(replace(image_world, student_name=name), r, differing, snapshot)
 
