@@ -80,8 +80,7 @@ def run_all(
     the tasks that share models and recipe, with the teacher's signals cached ("profile" measures
     them on any task, and with the teacher live too).
     """
-    from bench.commands import execute, measure
-    from bench.report.command import write_report
+    from bench.commands import execute, measure, write_report
     from bench.running import Running
 
     suite = _suite("all", "all", preset, seeds, 0, source, None)

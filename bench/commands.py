@@ -227,3 +227,20 @@ def use_plugins(plugins: Sequence[str], console: Console) -> tuple[str, ...]:
         for each in plugins
         if each not in failed
     )
+
+
+def write_report(results: Path, reports: Path, console: Console) -> int:
+    """Render the reports, print their paths and return the exit status."""
+    from bench.report import write_reports
+    from bench.store import writing
+
+    with writing(f"'{reports}'", "use --reports"):
+        summary = write_reports(results, reports)
+    for problem in summary.problems:
+        warn(problem, console)
+    say(f"{summary.records} records rendered:", console)
+    for path in summary.paths:
+        console.print(f"  {path}", markup=False, soft_wrap=True)
+    if summary.refused:
+        say(f"{summary.refused} could not be used.", console)
+    return EXIT_FAILED_CELLS if summary.refused else EXIT_OK

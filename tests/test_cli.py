@@ -306,7 +306,7 @@ def test_all_runs_a_preset_then_measures_each_cost_once_then_reports(
 ) -> None:
     reported: list[tuple[Path, Path]] = []
     monkeypatch.setattr(
-        "bench.report.command.write_report",
+        "bench.commands.write_report",
         lambda results, reports, _: reported.append((results, reports)) or 0,
     )
     words = ["all", "--preset", "small", "--seeds", "2", "--results", "r", "--reports", "p"]
@@ -326,7 +326,7 @@ def test_a_plugin_that_fails_is_named_once_however_much_is_asked_for(
     call: Call, asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "fine.py").write_text("")
-    monkeypatch.setattr("bench.report.command.write_report", lambda *_: 0)
+    monkeypatch.setattr("bench.commands.write_report", lambda *_: 0)
     said = call("all", "--plugin", "gone.py", "--plugin", "fine.py")
     assert (said.out + said.err).count("cannot be imported") == 1
     assert [running.plugins for _, running, _ in asked] == [(str(tmp_path / "fine.py"),)] * 2

@@ -35,11 +35,12 @@ def report(
       python -m bench report --task cifar10 --columns method,test,gain --sort gain
       python -m bench report --task cifar10 --format latex --out table.tex
     """
-    from bench.report.command import print_tables, write_report
-
     if all(option is None for option in (task, columns, sort, format_, out)):
+        from bench.commands import write_report
+
         raise typer.Exit(write_report(results, reports, CONSOLE))
     from bench.arguments import split_names
+    from bench.report.command import print_tables
     from bench.report.select import Choice
 
     choice = Choice(

@@ -7,27 +7,12 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.errors import EXIT_FAILED_CELLS, EXIT_OK, BenchError
-from bench.report import write_reports
 from bench.report.compare import Comparison, change_table, compare
 from bench.report.content import Context
 from bench.report.formats import WRITERS
 from bench.report.select import Choice, load, render_choice
 from bench.store import write_atomically, writing
 from bench.terminal import say, warn
-
-
-def write_report(results: Path, reports: Path, console: Console) -> int:
-    """Render the reports, print their paths and return the exit status."""
-    with writing(f"'{reports}'", "use --reports"):
-        summary = write_reports(results, reports)
-    for problem in summary.problems:
-        warn(problem, console)
-    say(f"{summary.records} records rendered:", console)
-    for path in summary.paths:
-        console.print(f"  {path}", markup=False, soft_wrap=True)
-    if summary.refused:
-        say(f"{summary.refused} could not be used.", console)
-    return EXIT_FAILED_CELLS if summary.refused else EXIT_OK
 
 
 def print_tables(results: Path, choice: Choice, out: Path | None, console: Console) -> int:

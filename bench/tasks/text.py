@@ -114,11 +114,12 @@ def kept_apart(texts: Texts) -> tuple[Texts, dict[str, int]]:
     kept, dropped = dict(texts), {}
     for name, told in (("validation", "validation texts"), ("train", "training texts")):
         rows, labels = texts[name]
-        chosen = [at for at, row in enumerate(rows) if _folded(row) not in seen]
+        folded = [_folded(row) for row in rows]
+        chosen = [at for at, text in enumerate(folded) if text not in seen]
         if len(chosen) < len(rows):
             kept[name] = ([rows[at] for at in chosen], labels[chosen])
             dropped[f"{told} that are held out too"] = len(rows) - len(chosen)
-        seen |= {_folded(row) for row in kept[name][0]}
+        seen.update(folded)
     return kept, dropped
 
 
