@@ -55,15 +55,20 @@ def bench(*arguments: object, cwd: Path = ROOT, **variables: str) -> Said:
 
 def bench_here(capture: Any, patch: Any, *arguments: str) -> Said:
     """Run the command line in this process, whose ``capture`` is pytest's ``capsys``."""
+    capture.readouterr()
+    code = left_with(patch, *arguments)
+    return Said(code, *capture.readouterr())
+
+
+def left_with(patch: Any, *arguments: str) -> int:
+    """Run the command line in this process; returns its exit status."""
     from bench import cli
 
     patch.setattr(sys, "argv", ["bench", *arguments])
-    capture.readouterr()
     try:
-        code = cli.main()
+        return cli.main()
     except SystemExit as left:
-        code = int(left.code or 0)
-    return Said(code, *capture.readouterr())
+        return int(left.code or 0)
 
 
 def start(*arguments: object, **variables: str) -> subprocess.Popen[str]:

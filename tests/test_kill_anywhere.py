@@ -280,6 +280,7 @@ def chosen_seed() -> int:
     return random.SystemRandom().randrange(10**6) if given == "random" else int(given)
 
 
+@pytest.mark.slow  # .ci/run has it
 def test_worker_and_runner_killed_the_run_ends_as_if_undisturbed(
     new_grid: Callable[[str], Grid],
 ) -> None:

@@ -65,14 +65,26 @@ def drawing(
             process.shutdown(wait=False)  # it ends while the caller goes on
             yield lambda: _named(pictures, _finished(made, last_first))
         else:
-            yield lambda: _named(pictures, map(_draw, last_first))
+            yield lambda: _named(pictures, _draw_here(last_first))
 
 
 def _finished(made: Future[list[Forms]], pictures: Sequence[Picture]) -> Iterable[Forms]:
     try:
         return made.result()
     except BrokenProcessPool:  # killed, for want of memory say: one after another takes the least
-        return map(_draw, pictures)
+        return _draw_here(pictures)
+
+
+def _draw_here(pictures: Iterable[Picture]) -> list[Forms]:
+    """Draw in this process; what was alive before is no figure's garbage, nor searched for any."""
+    ours = gc.get_freeze_count() == 0
+    if ours:
+        gc.freeze()
+    try:
+        return [_draw(picture) for picture in pictures]
+    finally:
+        if ours:
+            gc.unfreeze()
 
 
 def _drawer() -> ProcessPoolExecutor:

@@ -9,21 +9,16 @@ table of ``docs/bad-input.md`` anew::
 from __future__ import annotations
 
 import difflib
-import logging
 import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from here import do_jobs_here
 from processes import ROOT, Said, bench_here
-
-from bench.executors.base import Event
-from bench.executors.worker import Job, _do
-from bench.failures import failure, storage_problem
 
 PAGE = ROOT / "docs" / "bad-input.md"
 RECORDS = ROOT / "tests" / "records"
@@ -39,48 +34,6 @@ BEGINNINGS = ("error: ", "Error: ", "warning: ", "cannot be read: ", "note: ", "
 FOUND: list[tuple[str, str, int, str]] = []
 LARGEST_LINE = 1000
 ALIKE = 0.8  # a row and what is printed: parts of lines come from libraries and the system
-
-
-@dataclass
-class Here:
-    """An executor whose jobs run in this process, one after the other: a run costs a second."""
-
-    workers: int
-    waiting: list[Event] = field(default_factory=list)
-
-    def accepts(self, job: Job) -> bool:
-        return not self.waiting
-
-    @property
-    def running(self) -> list[Job]:
-        return list({event.job.id: event.job for event in self.waiting}.values())
-
-    def submit(self, job: Job) -> None:
-        def hear(kind: str, value: dict[str, Any]) -> None:
-            self.waiting.append(Event(job, kind, value))
-
-        hear("begun", {})
-        handler = logging.Handler(logging.WARNING)
-        handler.emit = lambda line: hear("note", {"text": line.getMessage()})  # type: ignore[method-assign]
-        logging.getLogger("bench").addHandler(handler)
-        try:
-            outcome = _do(job, lambda entry: hear("epoch", entry))
-        except Exception as error:
-            full = storage_problem(error)
-            outcome = {**failure(error), **({"status": "storage", "shown": full} if full else {})}
-        finally:
-            logging.getLogger("bench").removeHandler(handler)
-        hear("done", outcome)
-
-    def events(self, timeout: float) -> Iterator[Event]:
-        while self.waiting:
-            yield self.waiting.pop(0)
-
-    def interrupt(self) -> None: ...
-
-    def cancel(self, job: Job) -> None: ...
-
-    def stop(self) -> None: ...
 
 
 class Desk:
@@ -172,8 +125,7 @@ def desk(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.chdir(base)
-    for place in ("bench.runner.LocalExecutor", "bench.executors.local.LocalExecutor"):
-        monkeypatch.setattr(place, Here)
+    do_jobs_here(monkeypatch)
     made = Desk(base, capsys, monkeypatch, request.module.GROUP)
     yield made
     made.check()

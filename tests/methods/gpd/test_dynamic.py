@@ -13,8 +13,19 @@ from torch.func import functional_call
 
 from methods.gpd.dynamic import Shape, _stored, build_dynamic, student_weights
 
-families = pytest.mark.parametrize("family", ["resnet", "wide resnet", "mobilenet", "bert"])
-expansions = pytest.mark.parametrize("r", [1, 2, 3])
+FAMILIES = ("resnet", "wide resnet", "mobilenet", "bert")
+
+
+def expanded(*widths: int) -> pytest.MarkDecorator:
+    """Run a test with every family at every width; the largest network of all is slow."""
+    slow = ("mobilenet", 3)
+    pairs = [(family, r) for family in FAMILIES for r in widths]
+    return pytest.mark.parametrize(
+        ("family", "r"),
+        [pytest.param(*pair, marks=[pytest.mark.slow] * (pair == slow)) for pair in pairs],
+    )
+
+
 precisions = pytest.mark.parametrize(
     "dtype", [torch.float64, torch.float32], ids=["float64", "float32"]
 )
@@ -50,8 +61,7 @@ def close(one: torch.Tensor, other: torch.Tensor) -> bool:
 # --- inverse reparameterization: the same function, every hidden activation repeated ---
 
 
-@families
-@expansions
+@expanded(1, 2, 3)
 @precisions
 def test_starts_as_the_students_function(gpd, family: str, r: int, dtype: torch.dtype) -> None:
     student, inputs = gpd.make_student(family, dtype)
@@ -117,8 +127,7 @@ def test_fused_projections_are_repeated_one_by_one(gpd) -> None:
 # --- channel-branch reparameterization: the student is a slice ---
 
 
-@families
-@expansions
+@expanded(1, 2, 3)
 @precisions
 @pytest.mark.parametrize("matched", [True, False], ids=["matched", "raw"])
 def test_extracting_gives_the_student_back(
@@ -142,8 +151,7 @@ def test_extracting_gives_the_student_back(
             assert float((value - own[name]).detach().abs().max()) <= rounding
 
 
-@families
-@expansions
+@expanded(1, 2, 3)
 @precisions
 def test_slices_alias_the_dynamic_teachers_storage(
     gpd, family: str, r: int, dtype: torch.dtype
@@ -160,7 +168,7 @@ def test_slices_alias_the_dynamic_teachers_storage(
     assert all(not value.any() for value in student_weights(dynamic, student, places).values())
 
 
-@families
+@pytest.mark.parametrize("family", FAMILIES)
 @precisions
 def test_one_branch_of_width_one_is_the_student_itself(
     gpd, family: str, dtype: torch.dtype
@@ -212,13 +220,10 @@ def train_dynamic(dynamic: nn.Module, inputs: Any, steps: int) -> None:
         optimizer.step()
 
 
-@pytest.mark.parametrize(
-    ("family", "branches"), [("resnet", 6), ("wide resnet", 6), ("mobilenet", 2), ("bert", 1)]
-)
-@pytest.mark.parametrize("r", [2, 3])
-def test_without_noise_copies_never_part(gpd, family: str, branches: int, r: int) -> None:
+@expanded(2, 3)
+def test_without_noise_copies_never_part(gpd, family: str, r: int) -> None:
     student, inputs = gpd.make_student(family)
-    shape = {"expansion": r, "branches": branches}
+    shape = {"expansion": r, "branches": gpd.FAMILIES[family][2]}
     trapped, places = build(student, inputs, **shape)
     train_dynamic(trapped, inputs, 6)
     assert copies_apart(trapped, student, places, r) < 1e-9
@@ -283,9 +288,8 @@ def adam(parameters: Any, lr: float) -> Any:
     return torch.optim.AdamW(parameters, lr=lr, eps=1e-30, weight_decay=0.0)
 
 
-@families
+@expanded(2, 3)
 @pytest.mark.parametrize(("optimizer", "power"), [(torch.optim.SGD, 2), (adam, 1)])
-@pytest.mark.parametrize("r", [2, 3])
 def test_a_step_moves_the_student_r_squared_times_as_far_unless_matched(
     gpd, family: str, optimizer: Any, power: int, r: int
 ) -> None:
@@ -307,8 +311,7 @@ def test_a_step_moves_the_student_r_squared_times_as_far_unless_matched(
             assert alike.double().mean() > (1.0 if optimizer is not adam else 0.97) - 1e-9, name
 
 
-@families
-@pytest.mark.parametrize("r", [2, 3])
+@expanded(2, 3)
 def test_a_matched_dynamic_teacher_moves_as_the_student_would_alone(
     gpd, family: str, r: int
 ) -> None:

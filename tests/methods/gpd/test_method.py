@@ -145,7 +145,7 @@ def test_the_export_is_the_student_in_training_bit_for_bit(
     [
         ("wrn-10-1", 2),
         ("wrn-10-1", 3),
-        ("timm:mobilenetv3_small_050", 2),
+        pytest.param("timm:mobilenetv3_small_050", 2, marks=pytest.mark.slow),
         pytest.param("timm:mobilenetv3_small_050", 3, marks=pytest.mark.slow),
     ],
 )
