@@ -18,6 +18,7 @@ from bench.cells import Cell
 from bench.config import build, leaves, parse_spec
 from bench.environment import environment, revision
 from bench.errors import EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, BenchError
+from bench.models.hub import commits
 from bench.plan import Plan, make_plan, open_tasks
 from bench.privacy import HIDDEN
 from bench.store import Record, read_record, read_records
@@ -124,6 +125,13 @@ def differs_before(record: Mapping[str, Any], cell: Cell, threads: int) -> list[
     git, today = (record.get("revision") or {}).get("git"), revision()["git"]
     if git and today and git != today:
         notes.append(f"revision: {git[:12]} then, {today[:12]} now")
+    models = record.get("model_revisions") or {}
+    held = commits(*models)
+    notes += [
+        f"{name}: commit {models[name]} then, {held[name]} here"
+        for name in sorted(models)
+        if held.get(name, models[name]) != models[name]
+    ]
     return notes
 
 

@@ -21,6 +21,7 @@ from bench.generators.train import generator_summary, held_out
 from bench.method import Method
 from bench.metrics.groups import group_accuracy
 from bench.models.base import parameter_count
+from bench.models.hub import commits
 from bench.opening import make_contender, open_task
 from bench.prepare import Prepared, prepare
 from bench.store import (
@@ -177,6 +178,7 @@ def _run_baseline(
         },
         "data": {**record["data"], **counted(task, data)},
         "teacher": teacher_summary(teacher, "none"),
+        **revisions(teacher),
     }
 
 
@@ -213,6 +215,7 @@ def _run_method(
         },
         "data": {**record["data"], **counted(task, data)},
         "teacher": teacher_summary(manifest, source.served if source else "none"),
+        **revisions(manifest, task.preset.student, task.vocabulary()),
         **batching(prepared),
     }
     if prepared.generator is not None:
@@ -335,6 +338,15 @@ def _scored(
 
 def _metrics(task: Task, data: Data, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {**task.evaluate(logits, labels), **group_accuracy(logits, labels, data.groups)}
+
+
+def revisions(teacher: Mapping[str, Any] | None, *names: str) -> dict[str, Any]:
+    """Return the record's ``model_revisions``: the hub commits of the models ``names`` by name.
+
+    The teacher's is that of its training; without models from the hub there is no such part.
+    """
+    found = {**commits(*names), **((teacher or {}).get("model_revisions") or {})}
+    return {"model_revisions": found} if found else {}
 
 
 def teacher_summary(manifest: dict[str, Any] | None, served: str) -> dict[str, Any] | None:

@@ -169,7 +169,8 @@ def _malformed(record: Record) -> str | None:
     for name in ("options", "preset_values"):
         if not isinstance(cell.get(name, {}), dict):
             return f"cell.{name} is no object"
-    for name in ("error", "metrics", "environment", "data", "teacher", "timings", "revision"):
+    parts = ("error", "metrics", "environment", "data", "teacher", "timings", "revision")
+    for name in (*parts, "model_revisions"):
         if not isinstance(record.get(name), dict | None):
             return f"'{name}' is no object"
     return None

@@ -266,8 +266,8 @@ class Sentiment140(ReviewTask):
         "authors are not known"
     )
     slice_limits = (
-        "2.3 % of the training rows; the official two-class test has 359 rows (±4.5 points), so "
-        "2,000 further rows are held out as a second test"
+        "read from a mirror, whose rows may be a slice of the hub set; the official two-class test "
+        "has 359 rows (±4.5 points), so 2,000 training rows are held out as a second test"
     )
     hub_limits = (
         "the official two-class test has 359 rows (±4.5 points), so 2,000 training rows are held "

@@ -19,6 +19,7 @@ from bench.errors import BenchError
 from bench.locks import locked
 from bench.method import PROBE_SIZE, Method, Setup
 from bench.models.base import Model, parameter_count
+from bench.models.hub import commits
 from bench.opening import open_task
 from bench.stats import improvement
 from bench.supervised import Supervised
@@ -110,6 +111,7 @@ def _train(
         "objective": asdict(spec.objective) if spec.objective else None,
         "seconds": time.perf_counter() - started,
         **scores,
+        "model_revisions": commits(task.preset.teacher),
         **({"micro_batches": micro_batches} if micro_batches > 1 else {}),
     }
     files.write(model, predictions, manifest)

@@ -10,8 +10,13 @@ import pytest
 import torch
 
 from bench import BenchError
-from bench.models.hub import hub_name
+from bench.models.hub import commits, hub_name
 from bench.models.text import load_encoder, load_tokenizer
+from bench.plan import make_plan
+from bench.reproduce import differs_before
+from bench.run_cell import run_cell
+from bench.suites import Suite
+from bench.teachers.train import ensure_teacher
 
 OLD, NEW = "0" * 40, "1" * 40
 
@@ -68,3 +73,40 @@ def test_a_revision_that_is_not_there_is_named_in_one_line(hub: str) -> None:
     with pytest.raises(BenchError, match="model 'hub:someone/tiny@v9' cannot be loaded") as caught:
         load_encoder(f"{hub}@v9")
     assert "\n" not in str(caught.value)
+
+
+def test_commits_are_those_that_the_cache_holds(hub: str, tmp_path: Path) -> None:
+    assert commits(hub) == {hub: NEW}
+    assert commits(f"dual:{hub}@{OLD}+cls", hub) == {f"{hub}@{OLD}": OLD, hub: NEW}
+    (tmp_path / "mine").mkdir()
+    unknown = ["minilm:2", "resnet8", "timm:resnet10t", "hub:someone/other", f"{hub}@v9"]
+    assert commits(*unknown, f"hub:{tmp_path}/mine", "timm:resnet10t@pretrained") == {}
+    weights = tmp_path / f"models--timm--resnet10t.c3_in1k/snapshots/{OLD}/model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    (weights.parents[2] / "refs").mkdir()
+    (weights.parents[2] / "refs" / "main").write_text(OLD)
+    assert commits("timm:resnet10t@pretrained") == {"timm:resnet10t@pretrained": OLD}
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b/c", "x" * 5000, "a\0b", "", "a@../b"])
+def test_a_strangers_name_has_no_commit(name: str) -> None:
+    assert commits(f"hub:{name}") == {}
+
+
+def test_a_record_holds_the_commits_that_it_was_made_from(hub: str, tmp_path: Path) -> None:
+    """The teacher's is that of its own training, whatever the branch holds by now."""
+    overrides = {"student": f"{hub}@{OLD}", "teacher": hub, "train_limit": 64, "epochs": 1}
+    suite = Suite(methods=("kd",), tasks=("amazon",), seeds=(0,), overrides=overrides)
+    (cell,) = make_plan(suite, device="cpu").cells
+    assert cell.teacher is not None
+    ensure_teacher(cell.teacher)
+    main = tmp_path / "models--someone--tiny/refs/main"
+    main.write_text(OLD)
+    record = run_cell(cell, tmp_path / "results")
+    assert record["status"] == "ok", record["error"]
+    assert record["model_revisions"] == {f"{hub}@{OLD}": OLD, hub: NEW}
+    notes = differs_before(record, cell, torch.get_num_threads())
+    assert notes == [f"{hub}: commit {NEW} then, {OLD} here"]
+    main.write_text(NEW)
+    assert differs_before(record, cell, torch.get_num_threads()) == []
