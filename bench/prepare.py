@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from bench.teachers.serve import open_signals, teacher_head
 from bench.teachers.signals import TeacherSource
 from bench.teachers.store import TeacherFiles
 from bench.training.generation import Generated
-from bench.training.loop import Setting
+from bench.training.loop import Setting, Trained, train
 from bench.training.stage import part_size
 from bench.training.streams import stream_seed
 
@@ -48,6 +50,17 @@ class Prepared:
     setting: Setting
     seconds: float
     generator: dict[str, Any] | None = None
+
+    def train(self, checkpoint: Path, report: Callable[[dict[str, Any]], None]) -> Trained:
+        """Train the student, from ``checkpoint`` on if there is one; see :func:`train`."""
+        return train(
+            student=self.student,
+            method=self.method,
+            teacher=self.source,
+            setting=self.setting,
+            report=report,
+            checkpoint=checkpoint,
+        )
 
 
 def prepare(cell: Cell, task: Task, data: Data, method: Method, micro_batches: int = 1) -> Prepared:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from bench.generators.train import generator_summary, held_out
 from bench.method import Method
 from bench.metrics.groups import group_accuracy
 from bench.models.base import parameter_count
-from bench.models.hub import commits
 from bench.opening import make_contender, open_task
 from bench.prepare import Prepared, prepare
+from bench.record_parts import batching, counted, model_revisions, teacher_summary
 from bench.store import (
     EACH,
     SCHEMA,
@@ -37,8 +38,7 @@ from bench.store import (
 from bench.tasks.base import Data, Task
 from bench.teachers.store import TeacherFiles
 from bench.training.checkpoint import checkpoint_path, discard_checkpoints
-from bench.training.evaluate import predict_all
-from bench.training.loop import Trained, train
+from bench.training.evaluate import predict_last_and_best
 from bench.training.streams import stream_seed
 
 Report = Callable[[dict[str, Any]], None]
@@ -69,7 +69,8 @@ def run_cell(
     clock = time.perf_counter()
     record = skeleton(cell, started, lost)
     try:
-        record.update(_run(cell, results, record, report, micro_batches))
+        run = _Run(cell, open_task(cell), results, record, report, micro_batches)
+        record.update(run.fields())
         record["status"] = "ok"
     except stopping.Stopped:
         raise
@@ -132,229 +133,150 @@ def skeleton(cell: Cell, started: datetime, lost: Sequence[str] = ()) -> Record:
     }
 
 
-def counted(task: Task, data: Data) -> dict[str, Any]:
-    """Return the record's counts of samples, for a variant also by class."""
-    counts: dict[str, Any] = data.described()
-    if task.variant:
-        classes = np.bincount(data.train.labels.cpu().numpy(), minlength=task.num_classes)
-        counts["class_rows"] = classes.tolist()
-        counts["groups"] = {name: list(classes) for name, classes in data.groups.items()}
-    return counts
+@dataclass(frozen=True)
+class _Run:
+    """A cell that is being run.
 
+    Attributes:
+        cell: what is run.
+        task: its task.
+        results: folder of the records.
+        record: what is known of it so far.
+        report: called after each epoch with its entry.
+        micro_batches: number of parts each batch is cut into.
+    """
 
-def _run(
-    cell: Cell, results: Path, record: Record, report: Report, micro_batches: int
-) -> dict[str, Any]:
-    task = open_task(cell)
-    contender = make_contender(cell)
-    if isinstance(contender, Baseline):
-        return _run_baseline(cell, task, contender, results, record)
-    return _run_method(cell, task, contender, results, record, report, micro_batches)
+    cell: Cell
+    task: Task
+    results: Path
+    record: Record
+    report: Report
+    micro_batches: int
 
+    def fields(self) -> dict[str, Any]:
+        """Run the cell and return what its record says of it."""
+        contender = make_contender(self.cell)
+        if isinstance(contender, Baseline):
+            return self._baseline(contender)
+        return self._method(contender)
 
-def _run_baseline(
-    cell: Cell, task: Task, baseline: Baseline, results: Path, record: Record
-) -> dict[str, Any]:
-    clock = time.perf_counter()
-    logits: Mapping[str, np.ndarray] = {}
-    teacher = None
-    if cell.teacher is not None:
-        files = TeacherFiles.of(cell.task, cell.teacher.key)
-        teacher = files.require()
-        logits = files.load_predictions()
-    prediction = baseline.predict(task=task, seed=cell.seed, teacher=logits)
-    data = task.load()
-    saved = {f"best_{name}": value for name, value in prediction.logits.items()}
-    parameters = teacher["parameters"] if teacher else prediction.parameters
-    return {
-        **_scored(task, data, saved, results, record, best_epoch=None),
-        "epochs": [],
-        "timings": {"train_s": teacher["seconds"] if teacher else time.perf_counter() - clock},
-        "parameters": {
-            "deployed": parameters,
-            "student": None,
-            "train_only": 0,
-            "teacher": teacher["parameters"] if teacher else None,
-        },
-        "data": {**record["data"], **counted(task, data)},
-        "teacher": teacher_summary(teacher, "none"),
-        **revisions(teacher),
-    }
+    def _baseline(self, baseline: Baseline) -> dict[str, Any]:
+        clock = time.perf_counter()
+        logits: Mapping[str, np.ndarray] = {}
+        teacher = None
+        if self.cell.teacher is not None:
+            files = TeacherFiles.of(self.cell.task, self.cell.teacher.key)
+            teacher = files.require()
+            logits = files.load_predictions()
+        prediction = baseline.predict(task=self.task, seed=self.cell.seed, teacher=logits)
+        data = self.task.load()
+        saved = {f"best_{name}": value for name, value in prediction.logits.items()}
+        parameters = teacher["parameters"] if teacher else prediction.parameters
+        return {
+            **self._scored(data, saved, best_epoch=None),
+            "epochs": [],
+            "timings": {"train_s": teacher["seconds"] if teacher else time.perf_counter() - clock},
+            "parameters": {
+                "deployed": parameters,
+                "student": None,
+                "train_only": 0,
+                "teacher": teacher["parameters"] if teacher else None,
+            },
+            "data": {**self.record["data"], **counted(self.task, data)},
+            "teacher": teacher_summary(teacher, "none"),
+            **model_revisions(teacher),
+        }
 
+    def _method(self, method: Method) -> dict[str, Any]:
+        cell, task = self.cell, self.task
+        clock = time.perf_counter()
+        data = task.load(cell.device)
+        setup_seconds = time.perf_counter() - clock
+        prepared = prepare(cell, task, data, method, self.micro_batches)
+        setup_seconds += prepared.seconds
+        trained = prepared.train(checkpoint_path(_running(cell), self.micro_batches), self.report)
+        clock = time.perf_counter()
+        predictions = predict_last_and_best(
+            trained,
+            data.held_out(),
+            batch_size=prepared.setting.evaluation_size,
+            precision=task.preset.recipe.precision,
+        )
+        student, source, manifest = prepared.student, prepared.source, prepared.manifest
+        fields = {
+            **self._scored(data, predictions, best_epoch=trained.best_epoch),
+            "epochs": trained.epochs,
+            "parameters": {
+                "deployed": parameter_count(trained.model),
+                "student": parameter_count(student),
+                "train_only": parameter_count(prepared.method),
+                "teacher": manifest["parameters"] if manifest else None,
+            },
+            "seeds": {
+                name: stream_seed(cell.seed, name)
+                for name in ("init", "order", "augment", "dropout", "method")
+            },
+            "data": {**self.record["data"], **counted(task, data)},
+            "teacher": teacher_summary(manifest, source.served if source else "none"),
+            **model_revisions(manifest, task.preset.student, task.vocabulary()),
+            **batching(prepared),
+        }
+        if prepared.generator is not None:
+            fields["generator"] = generator_summary(prepared.generator)
+            self._write_samples(prepared, data, {**self.record, **fields})
+        fields["timings"] = {
+            "setup_s": setup_seconds,
+            "train_s": trained.seconds["train"],
+            **{f"{name}_s": trained.seconds.get(name, 0.0) for name in ("data", "teacher", "step")},
+            **(
+                {"generate_s": trained.seconds["generate"]} if "generate" in trained.seconds else {}
+            ),
+            "evaluate_s": trained.seconds["evaluate"] + time.perf_counter() - clock,
+        }
+        return fields
 
-def _run_method(
-    cell: Cell,
-    task: Task,
-    method: Method,
-    results: Path,
-    record: Record,
-    report: Report,
-    micro_batches: int,
-) -> dict[str, Any]:
-    clock = time.perf_counter()
-    data = task.load(cell.device)
-    setup_seconds = time.perf_counter() - clock
-    prepared = prepare(cell, task, data, method, micro_batches)
-    setup_seconds += prepared.seconds
-    trained = _train(prepared, checkpoint_path(_running(cell), micro_batches), report)
-    clock = time.perf_counter()
-    predictions = _predictions(trained, task, data, prepared.setting.evaluation_size)
-    student, source, manifest = prepared.student, prepared.source, prepared.manifest
-    fields = {
-        **_scored(task, data, predictions, results, record, best_epoch=trained.best_epoch),
-        "epochs": trained.epochs,
-        "parameters": {
-            "deployed": parameter_count(trained.model),
-            "student": parameter_count(student),
-            "train_only": parameter_count(prepared.method),
-            "teacher": manifest["parameters"] if manifest else None,
-        },
-        "seeds": {
-            name: stream_seed(cell.seed, name)
-            for name in ("init", "order", "augment", "dropout", "method")
-        },
-        "data": {**record["data"], **counted(task, data)},
-        "teacher": teacher_summary(manifest, source.served if source else "none"),
-        **revisions(manifest, task.preset.student, task.vocabulary()),
-        **batching(prepared),
-    }
-    if prepared.generator is not None:
-        fields["generator"] = generator_summary(prepared.generator)
-        _write_samples(prepared, cell, task, data, results, {**record, **fields})
-    fields["timings"] = {
-        "setup_s": setup_seconds,
-        "train_s": trained.seconds["train"],
-        **{f"{name}_s": trained.seconds.get(name, 0.0) for name in ("data", "teacher", "step")},
-        **({"generate_s": trained.seconds["generate"]} if "generate" in trained.seconds else {}),
-        "evaluate_s": trained.seconds["evaluate"] + time.perf_counter() - clock,
-    }
-    return fields
+    def _write_samples(self, prepared: Prepared, data: Data, record: Record) -> None:
+        """Write a few generated inputs beside the record, for the reports."""
+        generated = prepared.setting.generated
+        if generated is None or generated.generator is None:
+            return
+        write_samples(
+            self.results,
+            record,
+            cell=self.cell,
+            task=self.task,
+            split=held_out(self.task, data),
+            method=prepared.method,
+            student=prepared.student,
+            live=generated.live,
+            generator=generated.generator,
+        )
+
+    def _scored(
+        self, data: Data, predictions: Predictions, *, best_epoch: int | None
+    ) -> dict[str, Any]:
+        """Save predictions beside the record, read them back and return their scores."""
+        path = record_path(self.results, self.record).with_suffix(".npz")
+        each = self.task.each(predictions["best_test"], data.test.labels.cpu().numpy())
+        if each is not None:
+            predictions = {**predictions, EACH: each}
+            write_predictions(each_path(self.results, self.record), {EACH: each})
+        digest = write_predictions(path, predictions)
+        kept = read_predictions(path)
+        metrics: dict[str, Any] = {}
+        for when in ("best", "last"):
+            if f"{when}_test" in kept:
+                metrics[when] = {
+                    name: self._metrics(data, kept[f"{when}_{name}"], split.labels.cpu().numpy())
+                    for name, split in data.held_out().items()
+                }
+        metrics.setdefault("last", metrics["best"])
+        metrics["best"] = {**metrics["best"], "epoch": best_epoch}
+        return {"metrics": metrics, "predictions": {"file": path.name, "sha256": digest}}
+
+    def _metrics(self, data: Data, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        return {**self.task.evaluate(logits, labels), **group_accuracy(logits, labels, data.groups)}
 
 
 def _running(cell: Cell) -> str:
     return f"cell-{cell.key[:24]}"
-
-
-def _write_samples(
-    prepared: Prepared, cell: Cell, task: Task, data: Data, results: Path, record: Record
-) -> None:
-    """Write a few generated inputs beside the record, for the reports."""
-    generated = prepared.setting.generated
-    if generated is None or generated.generator is None:
-        return
-    write_samples(
-        results,
-        record,
-        cell=cell,
-        task=task,
-        split=held_out(task, data),
-        method=prepared.method,
-        student=prepared.student,
-        live=generated.live,
-        generator=generated.generator,
-    )
-
-
-def _train(prepared: Prepared, checkpoint: Path, report: Report) -> Trained:
-    return train(
-        student=prepared.student,
-        method=prepared.method,
-        teacher=prepared.source,
-        setting=prepared.setting,
-        report=report,
-        checkpoint=checkpoint,
-    )
-
-
-def _predictions(trained: Trained, task: Task, data: Data, batch_size: int) -> Predictions:
-    """Return the predictions of the last and the best epoch on all held-out splits."""
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for when in ("last", "best"):
-        if when == "best":
-            trained.model.load_state_dict(trained.best_state)
-            if trained.best_epoch == trained.epochs[-1]["epoch"]:  # the same state: nothing to run
-                found[when] = found["last"]
-                continue
-        found[when] = predict_all(
-            trained.model,
-            data.held_out(),
-            batch_size=batch_size,
-            precision=task.preset.recipe.precision,
-        )
-    return {f"{when}_{name}": value for when, each in found.items() for name, value in each.items()}
-
-
-def batching(prepared: Prepared) -> dict[str, Any]:
-    """Return the record's ``batching`` part: empty unless memory ran out and batches were cut."""
-    setting = prepared.setting
-    if setting.micro_batches == 1:
-        return {}
-    note = (
-        "after memory ran out each batch was cut: gradients are averaged over its parts, and a "
-        "loss that compares the samples of a batch compares those of a part"
-    )
-    norms = (torch.nn.modules.batchnorm._BatchNorm,)
-    if any(isinstance(module, norms) for module in prepared.student.modules()):
-        note += "; BatchNorm statistics are those of the parts, not of the batch"
-    size = setting.recipe.batch_size
-    return {
-        "batching": {
-            "batch_size": size,
-            "micro_batches": setting.micro_batches,
-            "micro_batch_size": -(-size // setting.micro_batches),
-            "note": note,
-        }
-    }
-
-
-def _scored(
-    task: Task,
-    data: Data,
-    predictions: Predictions,
-    results: Path,
-    record: Record,
-    *,
-    best_epoch: int | None,
-) -> dict[str, Any]:
-    """Save predictions beside the record, read them back and return their scores."""
-    path = record_path(results, record).with_suffix(".npz")
-    each = task.each(predictions["best_test"], data.test.labels.cpu().numpy())
-    if each is not None:
-        predictions = {**predictions, EACH: each}
-        write_predictions(each_path(results, record), {EACH: each})
-    digest = write_predictions(path, predictions)
-    kept = read_predictions(path)
-    metrics: dict[str, Any] = {}
-    for when in ("best", "last"):
-        if f"{when}_test" in kept:
-            metrics[when] = {
-                name: _metrics(task, data, kept[f"{when}_{name}"], split.labels.cpu().numpy())
-                for name, split in data.held_out().items()
-            }
-    metrics.setdefault("last", metrics["best"])
-    metrics["best"] = {**metrics["best"], "epoch": best_epoch}
-    return {"metrics": metrics, "predictions": {"file": path.name, "sha256": digest}}
-
-
-def _metrics(task: Task, data: Data, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    return {**task.evaluate(logits, labels), **group_accuracy(logits, labels, data.groups)}
-
-
-def revisions(teacher: Mapping[str, Any] | None, *names: str) -> dict[str, Any]:
-    """Return the record's ``model_revisions``: the hub commits of the models ``names`` by name.
-
-    The teacher's is that of its training; without models from the hub there is no such part.
-    """
-    found = {**commits(*names), **((teacher or {}).get("model_revisions") or {})}
-    return {"model_revisions": found} if found else {}
-
-
-def teacher_summary(manifest: dict[str, Any] | None, served: str) -> dict[str, Any] | None:
-    """Return the record's ``teacher`` part."""
-    if manifest is None:
-        return None
-    kept = ("key", "name", "seed", "frozen", "parameters", "best_epoch", "validation", "test")
-    # what a teacher of the method's own cost beside the cell
-    own = {name: manifest[name] for name in ("objective", "seconds") if manifest.get("objective")}
-    cut = {name: manifest[name] for name in manifest.keys() & {"micro_batches"}}
-    return {**{name: manifest[name] for name in kept}, **own, **cut, "served": served}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from torch import nn
 
 from bench.data.splits import Split
 from bench.models.base import Model
+
+if TYPE_CHECKING:
+    from bench.training.loop import Trained
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -49,3 +52,21 @@ def predict_all(
     shared: dict[str, Any] = {}
     with evaluating(model), autocast(device, precision):
         return {name: split.predict(model, batch_size, shared) for name, split in splits.items()}
+
+
+def predict_last_and_best(
+    trained: Trained, splits: Mapping[str, Split], *, batch_size: int, precision: str
+) -> dict[str, np.ndarray]:
+    """Return the predictions of the last and the best epoch, ``last_NAME`` and ``best_NAME``.
+
+    The model is left in the state of its best epoch.
+    """
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for when in ("last", "best"):
+        if when == "best":
+            trained.model.load_state_dict(trained.best_state)
+            if trained.best_epoch == trained.epochs[-1]["epoch"]:  # the same state: nothing to run
+                found[when] = found["last"]
+                continue
+        found[when] = predict_all(trained.model, splits, batch_size=batch_size, precision=precision)
+    return {f"{when}_{name}": value for when, each in found.items() for name, value in each.items()}

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from bench.plan import make_plan
 from bench.prepare import Prepared
+from bench.record_parts import batching
 from bench.report import write_reports
-from bench.run_cell import batching, run_cell
+from bench.run_cell import run_cell
 from bench.suites import Suite
 from bench.teachers.train import ensure_teacher
 

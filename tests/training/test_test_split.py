@@ -77,8 +77,8 @@ def _teacher_spec() -> TeacherSpec:
 def test_training_a_cell_never_touches_the_test_split(guarded: Guarded, name: str) -> None:
     from bench.opening import make_contender
     from bench.prepare import prepare
-    from bench.run_cell import _predictions, _train
     from bench.teachers.store import TeacherFiles
+    from bench.training.evaluate import predict_last_and_best
 
     kind, registry = ("method", METHODS) if name in METHODS else ("baseline", BASELINES)
     cls = registry.get(name)
@@ -106,10 +106,10 @@ def test_training_a_cell_never_touches_the_test_split(guarded: Guarded, name: st
     )
     data = guarded.load()
     prepared = prepare(cell, guarded, data, make_contender(cell))
-    trained = _train(prepared, Path("no-such-folder") / "never-written.pt", lambda event: None)
+    trained = prepared.train(Path("no-such-folder") / "never-written.pt", lambda event: None)
     assert trained.best_epoch >= 1
     with pytest.raises(AssertionError, match="the test split was asked"):  # the guard is awake
-        _predictions(trained, guarded, data, 8)
+        predict_last_and_best(trained, data.held_out(), batch_size=8, precision="float32")
 
 
 def test_training_a_teacher_never_touches_the_test_split(guarded: Guarded) -> None:
