@@ -180,7 +180,7 @@ def _unpaired(a: Line, b: Line) -> Verdict:
 def _judged(held: Versus, metric: str, tolerance: float | None) -> Verdict:
     """Return the verdict of the common seeds' scores."""
     points = held.gain.mean * text.scale(metric)
-    if tolerance is not None and points < -tolerance:
+    if tolerance is not None and points < -tolerance - 1e-9:  # a fall of just so much is allowed
         return "worse"
     if held.adjusted is None:
         return "too few seeds" if tolerance is None else "within noise"

@@ -18,6 +18,7 @@ from pydantic import Field
 from bench.config import Config, build, content_hash
 from bench.errors import BenchError
 from bench.report.frame import collect
+from bench.report.roles import CEILING, REFERENCE
 from bench.report.rows import OURS
 from bench.report.text import UNBOUNDED_METRICS
 from bench.store import SCHEMA, Record, read_record, record_path, write_record, writing
@@ -35,7 +36,7 @@ class ExternalRow(Config):
         seed: of the run.
         score: on the test split, in the metric's own unit (accuracy 0.7066, not 70.66).
         metric: of the score.
-        direction: "max" where larger is better.
+        direction: "max" where larger is better; must be given for a metric that is no share.
         kind: "baseline" for what distillation is compared with ("scratch", "teacher").
         setting: model pair, schedule and whatever else must agree for two rows to compare.
         data: the data set's full name.
@@ -169,6 +170,8 @@ def _fields() -> list[str]:
 
 def _check_unit(row: ExternalRow, where: str) -> None:
     if row.metric in UNBOUNDED_METRICS:
+        if "direction" not in row.model_fields_set:
+            raise BenchError(f"{where}: {row.metric} without a direction", "max or min")
         return
     for name, value in (("score", row.score), ("teacher_score", row.teacher_score)):
         if value is not None and not -1.0 <= value <= 1.0:
@@ -189,7 +192,7 @@ def _record(row: ExternalRow, mark: Mapping[str, str]) -> Record:
         "key": content_hash(["external", mark["origin"], *identity]),
         "status": "ok",
         "cell": {
-            "kind": row.kind,
+            "kind": "baseline" if row.method in (REFERENCE, CEILING) else row.kind,
             "method": row.method,
             "label": row.method,
             "options": {},

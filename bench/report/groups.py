@@ -21,7 +21,7 @@ from bench.report.names import file_name
 from bench.report.rates import Rates, at_own_rates
 from bench.report.sections import Section
 from bench.report.text import metric_name, scale
-from bench.stats import improvement
+from bench.stats import improvement, mean_and_sd
 
 # A teacher closer than this to the plain student leaves distillation nothing to transfer: one
 # point of a metric shown in percent.
@@ -174,17 +174,22 @@ class Group:
     def closed(self, label: str) -> list[np.ndarray]:
         """Return the share of the teacher gap of every run, one array for each task with a gap.
 
-        0 is the mean of the plain student, 1 the teacher that the row was taught by.
+        0 is the mean of the plain student over the seeds that both have, 1 the teacher that the row
+        was taught by.
         """
         made = []
         for section in self.with_gap:
-            line = self._line(label, section)
-            base, gap = _base(section), _gap(section, line.teacher)
-            if gap < WORTHWHILE_GAP:  # of a second teacher, or one that has no row
+            line, reference = self._line(label, section), section.reference
+            assert reference is not None
+            common = sorted(line.scores.keys() & reference.scores.keys())
+            if not common or line.teacher is None:
+                continue
+            base = mean_and_sd([reference.scores[seed] for seed in common]).mean
+            gap = improvement(line.teacher, base, section.direction)
+            if gap < WORTHWHILE_GAP:  # of a second teacher, say
                 continue
             shares = [
-                improvement(score, base, section.direction) / gap
-                for _, score in sorted(line.scores.items())
+                improvement(line.scores[seed], base, section.direction) / gap for seed in common
             ]
             made.append(np.array(shares))
         return made
@@ -196,12 +201,6 @@ class Group:
         best = self._line(label, section).best
         assert best is not None
         return best.mean
-
-
-def _base(section: Section) -> float:
-    reference = section.reference
-    assert reference is not None and reference.best is not None
-    return reference.best.mean
 
 
 def _gap(section: Section, teacher: float | None) -> float:

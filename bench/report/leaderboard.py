@@ -8,7 +8,7 @@ from itertools import compress
 from bench.failures import BROKEN
 from bench.report import text
 from bench.report.class_groups import group_table
-from bench.report.columns import absent, usual
+from bench.report.columns import absent, fewer_pairs, usual
 from bench.report.content import Block, Bullets, Context, Heading, Part, Table, Text, Value
 from bench.report.costs import cost_table
 from bench.report.differences import differences
@@ -44,8 +44,10 @@ split of the data and one setting of each method; other choices add noise that n
 OVERVIEW = (
     f"Mean gain over {REFERENCE} on each task, in points (in the metric's own unit where it is no "
     "share). Gains on different tasks are not on one scale. The last column averages a row only if "
-    "every task in it is complete; where tables differ in their settings there is no such column. "
-    "Tables that differ in the learning rate alone are one column, each method at its own rate."
+    "every task in it is complete; where tables differ in their settings there is no such column."
+)
+OWN_RATES = (
+    " Tables that differ in the learning rate alone are one column, each method at its own rate."
 )
 
 
@@ -74,13 +76,14 @@ def overview(context: Context) -> Iterator[Part]:
             made += [Text(note, "note") for note in _left_out(context, group)]
             made += gain_map(group)
     if made:
-        yield Part("Overview", (Text(OVERVIEW), *made))
+        own = any(rates.own for rates in context.rates)
+        yield Part("Overview", (Text(OVERVIEW + OWN_RATES * own), *made))
 
 
 def _left_out(context: Context, group: Group) -> Iterator[str]:
     """Yield notes on the rows left out of the table, and out of columns of own rates."""
     if group.aside:
-        yield f"In one table only, and so not here: {', '.join(group.aside)}."
+        yield f"In one column only, and so not here: {', '.join(group.aside)}."
     for rates in context.rates:
         own = rates.own
         if own and rates.without and any(own.place == section.place for section in group.sections):
@@ -123,8 +126,13 @@ def _overview(group: Group) -> Table:
 
 def _mean_gain(lines: Sequence[Line | None]) -> float | None:
     """Return the mean gain in points, or None where a task is missing or incomplete."""
-    gains = [100 * line.gain.mean for line in lines if line and line.complete and line.gain]
+    gains = [100 * x.gain.mean for x in lines if x and x.complete and x.gain and not _fewer(x)]
     return sum(gains) / len(gains) if len(gains) == len(lines) else None
+
+
+def _fewer(line: Line) -> str:
+    """Return how many pairs the gain of ``line`` is from, where the plain student lacks seeds."""
+    return fewer_pairs(line.gain, line.ok) if line.gain and line.paired else ""
 
 
 def _overview_cell(line: Line | None, section: Section, missing: str) -> Value:
@@ -137,6 +145,8 @@ def _overview_cell(line: Line | None, section: Section, missing: str) -> Value:
         shown += f" ({line.ok}/{line.planned} seeds)"
     elif line.gain and line.trained_student and not line.paired:
         shown += " (unpaired)"
+    else:
+        shown += _fewer(line)
     return Value(shown, line.gain.mean if line.gain else None)
 
 
@@ -199,7 +209,9 @@ def footnotes(context: Context) -> list[str]:
     always = ("ok", "failed", "skipped")
     shown = {word: number for word, number in told.items() if number or word in always}
     counts = ", ".join(f"{number} {word}" for word, number in shown.items())
-    lines = [f"Rendered from {len(frame)} cells ({counts}), finished {dates(frame)}."]
+    external = int((frame.origin != "").sum())
+    others = f" {external} of them are external results." if external else ""
+    lines = [f"Rendered from {len(frame)} cells ({counts}), finished {dates(frame)}.{others}"]
     if context.superseded:
         lines[0] += (
             f" Left out: {context.superseded} superseded by another record of the same cell."

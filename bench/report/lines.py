@@ -114,7 +114,12 @@ class Line:
     @property
     def ranked(self) -> bool:
         """Whether it may be called best: a trained student, on the seeds and the terms of all."""
-        run = self.trained_student and self.paired and self.complete and self.best is not None
+        return self.eligible and self.complete
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it could be called best if it had every seed."""
+        run = self.trained_student and self.paired and self.best is not None
         return self.on_same_terms and run
 
     @property

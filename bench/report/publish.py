@@ -107,9 +107,9 @@ def _usable(path: Path) -> bool:
 
 def citation(context: Context) -> str:
     """Return a citation file (Citation File Format 1.2.0) for the results."""
-    days = distinct(moment[:10] for moment in context.frame.finished)
-    released = next((day for day in reversed(days) if _is_day(day)), "")
     ours = context.frame[context.frame.origin == ""]
+    days = distinct(moment[:10] for moment in ours.finished)
+    released = next((day for day in reversed(days) if _is_day(day)), "")
     revisions = [name.removesuffix("+uncommitted") for name in distinct(ours.revision)]
     lines = [
         "cff-version: 1.2.0",
@@ -136,7 +136,9 @@ def _is_day(text: str) -> bool:
 
 
 def _count(context: Context) -> str:
-    frame = context.frame[context.frame.status == "ok"]
+    """Return how many methods, tasks and runs of ours there are, in words."""
+    frame = context.frame
+    frame = frame[(frame.status == "ok") & (frame.origin == "")]
     numbers = (frame.method.nunique(), frame.task.nunique(), len(frame))
     words = ("method", "task", "run")
     return ", ".join(f"{n} {w}{'' if n == 1 else 's'}" for n, w in zip(numbers, words, strict=True))

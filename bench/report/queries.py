@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ JUDGED = ("ndcg@10", "recall@100", "recall@1000")
 Scores = Mapping[str, np.ndarray]
 
 CAPTION = """\
-Differences of {metric} by test query, each query's score averaged over a row's seeds: mean with \
+Differences of {metric} by test query, each query's score averaged over the seeds that \
+both rows have: mean with \
 95 % interval over queries, p from {draws:,} random sign flips of the queries' differences \
 (two-sided), corrected by Holm over the rows of a column; in brackets on how many queries the row \
 is better / worse. They speak of other queries on the same collection, not of other training runs: \
@@ -92,11 +93,12 @@ def query_table(section: Section, each: Scores) -> list[Block]:
     names = [name for name in JUDGED if _has(section, f"test_{name}")]
     if not names:
         return []
-    scores = {line.label: _mean(section, line.label, each) for line in section.lines}
+    scores = {line.label: _by_seed(section, line.label, each) for line in section.lines}
+    once = {line.label for line in section.lines if not line.paired}
     columns = {
-        other: _tests(scores, other)
+        other: found
         for other in (REFERENCE, SECOND)
-        if scores.get(other) is not None
+        if scores.get(other) and (found := _tests(scores, other, once))
     }
     rows = []
     for line in section.lines:
@@ -129,24 +131,33 @@ def _has(section: Section, column: str) -> bool:
     return column in section.cells and bool(section.cells[column].notna().any())
 
 
-def _mean(section: Section, label: str, each: Scores) -> np.ndarray | None:
-    """Return each query's score averaged over the seeds of ``label``; None where any is missing."""
+def _by_seed(section: Section, label: str, each: Scores) -> dict[int, np.ndarray]:
+    """Return each query's scores by seed of ``label``; empty where any is missing."""
     cells = section.cells[(section.cells.label == label) & (section.cells.status == "ok")]
-    found = [each[key] for key in cells.key if key in each]
-    if not found or len(found) < len(cells) or len({len(row) for row in found}) > 1:
-        return None
-    return np.asarray(np.mean(found, axis=0))
-
-
-def _tests(scores: Mapping[str, np.ndarray | None], other: str) -> dict[str, PairedTest]:
-    """Return the tests of every row against ``other``, their p corrected by Holm."""
-    base = scores[other]
-    assert base is not None
     found = {
-        label: paired_test(values - base)
-        for label, values in scores.items()
-        if label != other and values is not None and len(values) == len(base)
+        int(seed): each[key] for seed, key in zip(cells.seed, cells.key, strict=True) if key in each
     }
+    whole = len(found) == len(cells) and len({len(row) for row in found.values()}) == 1
+    return found if whole else {}
+
+
+def _tests(
+    scores: Mapping[str, Mapping[int, np.ndarray]], other: str, once: Collection[str]
+) -> dict[str, PairedTest]:
+    """Return the tests of every row against ``other`` on their common seeds, p by Holm.
+
+    A row of ``once`` was run once and is held against the mean over all seeds.
+    """
+    found = {}
+    for label, mine in scores.items():
+        base = scores[other]
+        seeds = mine.keys() & base.keys()
+        alone = label in once or other in once
+        ours, theirs = (
+            [row[seed] for seed in sorted(row if alone else seeds)] for row in (mine, base)
+        )
+        if label != other and ours and theirs and len(ours[0]) == len(theirs[0]):
+            found[label] = paired_test(np.mean(ours, axis=0) - np.mean(theirs, axis=0))
     corrected = holm({label: test.p for label, test in found.items()})
     return {label: test._replace(p=corrected[label]) for label, test in found.items()}
 

@@ -35,10 +35,8 @@ class Rates:
 
     @cached_property
     def labels(self) -> list[str]:
-        """Return the trained students, by name."""
-        return sorted(
-            {x.label for s in self.sections for x in s.lines if x.best and x.trained_student}
-        )
+        """Return the trained students, by name, those that failed among them."""
+        return sorted({x.label for s in self.sections for x in s.lines if x.trained_student})
 
     @cached_property
     def chosen(self) -> dict[str, tuple[Section, Line]]:
@@ -73,8 +71,9 @@ class Rates:
     def own(self) -> Section | None:
         """Return a section in which each method stands at its own rate.
 
-        Labels without a choice are not in it.  What trains no student is the same at every rate
-        and comes from the first section where it finished.  ``None`` where the plain student, or
+        Labels without a choice are not in it, but for those that finished nowhere: they failed at
+        every rate.  What trains no student is the same at every rate and comes from the first
+        section where it finished.  ``None`` where the plain student, or
         every other one, has no choice: there would be nothing to compare.
         """
         if REFERENCE not in self.chosen or len(self.chosen) < 2:
@@ -84,6 +83,10 @@ class Rates:
             for line in section.lines:
                 if line.label not in self.labels and line.best:
                     source.setdefault(line.label, section)
+        finished = {x.label for section in self.sections for x in section.lines if x.best}
+        for section in self.sections:
+            for label in section.rows.keys() - finished:
+                source.setdefault(label, section)
         parts = [section.cells[section.cells.label == name] for name, section in source.items()]
         changed = [*self.settings, f"{SETTING}own"]
         preset = "+".join([self.sections[0].base_preset, *changed])

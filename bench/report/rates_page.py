@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bench.report import text
+from bench.report.columns import absent
 from bench.report.content import Block, Context, Heading, Part, Table, Text, Value
 from bench.report.groups import Group
 from bench.report.lines import Line, Versus, hold
@@ -18,10 +19,15 @@ from bench.stats import improvement
 READING = (
     "The same task with the same settings at several learning rates. A loss that suits a low rate "
     "looks good at a rate that is too low for the others, so a gain at one rate may be the rate's. "
-    "On the right every row has the rate at which its mean validation score over seeds is highest, "
+    "On the right every row has the rate at which its mean validation score over seeds is best, "
     "chosen from the same rates for all, and is compared there, seed by seed. A row that lacks a "
     "rate, or a seed at one of them, has no such choice; a rate at which one of its runs failed is "
-    "not chosen. Overview and ranks above take each row at its own rate."
+    "not chosen."
+)
+OWN = " Overview and ranks above take each row at its own rate."
+APART = (
+    "The plain student, or every other row, lacks a rate or a seed here: overview and ranks keep "
+    "these tables apart."
 )
 
 
@@ -29,16 +35,17 @@ def rate_parts(context: Context) -> Iterator[Part]:
     """Yield one part with a table for each task that was run at several rates."""
     blocks: list[Block] = []
     for rates in context.rates:
-        if not rates.labels:
+        if not any(section.line(label) for section in rates.sections for label in rates.labels):
             continue
         first = rates.sections[0]
         heading = f"{first.title} ({first.where_with(told(first.base_preset, rates.settings))})"
         blocks += [Heading(heading), _table(rates, heading)]
-        notes = [*_ends(rates), *_terms(rates)]
+        notes = [*_ends(rates), *_terms(rates), *([] if rates.own else [APART])]
         if notes:
             blocks.append(Text(" ".join(notes), "note"))
     if blocks:
-        yield Part("Learning rates", (Text(READING), *blocks))
+        own = any(rates.own for rates in context.rates)
+        yield Part("Learning rates", (Text(READING + OWN * own), *blocks))
 
 
 def _ends(rates: Rates) -> Iterator[str]:
@@ -72,7 +79,7 @@ def _table(rates: Rates, title: str) -> Table:
     rows = []
     for label in sorted(rates.labels, key=lambda label: _place(rates, label)):
         row = [Value(label, label, italic=kinds[label] == "baseline")]
-        row += [_score(section.line(label), section) for section in rates.sections]
+        row += [_at(section, label) for section in rates.sections]
         rows.append([*row, *_own(rates, label, others)])
     return Table(
         name=f"rates-{first.slug}",
@@ -105,9 +112,16 @@ def _own(rates: Rates, label: str, others: Sequence[str]) -> list[Value]:
     return row
 
 
-def _score(line: Line | None, section: Section) -> Value:
-    if line is None or line.best is None:
+def _at(section: Section, label: str) -> Value:
+    """Return the score of ``label`` at the rate of ``section``, or why it has none."""
+    line = next((line for line in section.lines if line.label == label), None)
+    if line is None:
         return Value(text.NOTHING)
+    return _score(line, section) if line.best else Value(absent(line))
+
+
+def _score(line: Line, section: Section) -> Value:
+    assert line.best is not None
     return Value(text.spread(line.best, section.metric), line.best.mean)
 
 

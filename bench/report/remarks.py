@@ -24,6 +24,7 @@ def remarks(section: Section) -> list[str]:
         *_copies(section),
         *_without_parameters(section),
         *_noise(section),
+        *_leader(section),
         *terms(section),
         *_cut(section),
     ]
@@ -181,6 +182,8 @@ def _versions(section: Section) -> list[str]:
 
 
 def _without_parameters(section: Section) -> list[str]:
+    if section.origin:  # of others' baselines it is not known what they are
+        return []
     students = [
         line for line in section.lines if line.best and line.trained_student and line.on_same_terms
     ]
@@ -216,7 +219,7 @@ def _noise(section: Section) -> list[str]:
             return []
         return [f"No method beats {REFERENCE} significantly (paired t-test, Holm, 5 %)."]
     few = f"{_seeds(gains)}: too few for tests ({SEEDS_FOR_TEST} are needed)"
-    few += "." if section.winners else ", so nothing is set in bold."
+    few += "." if section.winners or _leader(section) else ", so nothing is set in bold."
     for line in gains:
         assert line.gain is not None
         if line.gain.sd is not None and line.gain.mean > line.gain.sd:
@@ -226,6 +229,18 @@ def _noise(section: Section) -> list[str]:
         few,
         f"No method beats {REFERENCE} by more than the standard deviation of its paired "
         f"differences (the largest gain, {best.label}: {gain(best.gain, section.metric)}).",
+    ]
+
+
+def _leader(section: Section) -> list[str]:
+    """Return a sentence where the best mean is one of fewer seeds than others have."""
+    leading = next((line for line in section.lines if line.eligible), None)
+    tested = any(line.ranked and line.ok >= SEEDS_FOR_TEST for line in section.lines)
+    if leading is None or leading.complete or not tested:
+        return []
+    return [
+        f"{leading.label} leads on {leading.ok} of {leading.planned} seeds, so nothing is set in "
+        "bold."
     ]
 
 

@@ -126,12 +126,14 @@ class Section:
         """Return the labels to set bold: the best trained student and all tied with it.
 
         Tied are all that are not significantly worse (paired t-test, Holm's correction).  Nothing
-        is bold where the best has too few seeds for a test.
+        is bold where the best has too few seeds for a test, or one that others have is missing.
         """
         ranked = [line for line in self.lines if line.ranked]
         if not ranked or ranked[0].ok < SEEDS_FOR_TEST:
             return frozenset()
         best = ranked[0]
+        if best is not next(line for line in self.lines if line.eligible):
+            return frozenset()
         p = {
             line.label: held.p
             for line in ranked[1:]

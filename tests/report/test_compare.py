@@ -46,6 +46,9 @@ def test_few_seeds_are_no_evidence_unless_a_tolerance_is_given() -> None:
     assert verdicts(before, after) == ["too few seeds"]
     assert verdicts(before, after, tolerance=1.0) == ["worse"]
     assert verdicts(before, after, tolerance=5.0) == ["within noise"]
+    # a fall of just so much is tolerated: 0.80 to 0.79 is a little more in binary
+    one, other = ([record("kd", s, score + s / 50) for s in range(2)] for score in (0.80, 0.79))
+    assert verdicts(one, other, tolerance=1.0) == ["within noise"]
 
 
 def test_a_metric_where_smaller_is_better_is_turned_round() -> None:

@@ -8,7 +8,12 @@ from factory import failure, record, runs_of
 
 from bench.errors import BenchError
 from bench.report import write_reports
+from bench.report.content import Context
 from bench.report.external import ExternalRow, import_results
+from bench.report.index import render_index
+from bench.report.leaderboard import footnotes
+from bench.report.publish import badge, citation
+from bench.report.remarks import remarks
 from bench.report.select import load
 from bench.store import read_records, write_record
 
@@ -162,3 +167,50 @@ def test_the_schema_names_every_column() -> None:
     schema = ExternalRow.model_json_schema()
     assert set(HEAD.strip().split(",")) <= schema["properties"].keys()
     assert set(schema["required"]) == {"task", "method", "seed", "score"}
+
+
+def imported(folder: Path, lines: list[str], head: str = "task,method,seed,score") -> Context:
+    path = folder / "theirs.csv"
+    path.write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+    import_results(path, "A", folder / "results")
+    return load(folder / "results")
+
+
+def test_a_teacher_is_a_baseline_whatever_its_line_says(tmp_path: Path) -> None:
+    scores = [(method, seed, 0.7 + seed / 100) for method in ("scratch", "kd") for seed in range(3)]
+    lines = [f"cifar,{method},{seed},{score}" for method, seed, score in scores]
+    (section,) = imported(tmp_path, [*lines, "cifar,teacher,0,0.9"]).sections
+    teacher = section.line("teacher")
+    assert teacher is not None and teacher.kind == "baseline" and teacher.complete
+    assert [line.label for line in section.contenders] == ["kd"]
+    assert "the largest gain, kd" in " ".join(remarks(section))
+
+
+def test_a_baseline_of_others_is_not_called_a_linear_model(tmp_path: Path) -> None:
+    lines = ["c,scratch,0,0.7,baseline", "c,kd,0,0.71,method", "c,label_smoothing,0,0.8,baseline"]
+    (section,) = imported(tmp_path, lines, "task,method,seed,score,kind").sections
+    assert "no neural network" not in " ".join(remarks(section))
+
+
+def test_a_metric_that_is_no_share_needs_a_direction(tmp_path: Path) -> None:
+    head = "task,method,seed,score,metric"
+    with pytest.raises(BenchError, match=r"line 2: nll without a direction \(max or min\)"):
+        imported(tmp_path, ["c,kd,0,1.2,nll"], head)
+    lines = ["c,scratch,0,2.7,nll,min", "c,kd,0,1.2,nll,min"]
+    (section,) = imported(tmp_path, lines, f"{head},direction").sections
+    assert section.lines[0].label == "kd"
+
+
+def test_results_of_others_do_not_count_in_ours(tmp_path: Path) -> None:
+    for made in runs_of("cifar10", seeds=2):
+        write_record(tmp_path / "results", made)
+    before = load(tmp_path / "results")
+    lines = [f"cifar100,m{n},{seed},0.7,2031-01-01" for n in range(20) for seed in range(5)]
+    context = imported(tmp_path, lines, "task,method,seed,score,date")
+    assert badge(context) == badge(before) and "2 methods, 1 task, 4 runs" in badge(context)
+    assert citation(context) == citation(before)
+    assert (
+        "104 cells" in footnotes(context)[0] and "100 of them are external" in footnotes(context)[0]
+    )
+    shown = " ".join(render_index(context, [], {}).split())
+    assert "4 finished cells, 0 failed, 0 skipped, and 100 external." in shown

@@ -92,3 +92,11 @@ def test_the_figure_draws_what_the_records_say() -> None:
     ]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["100", "4,000", "45,000"]
     assert axes.get_xscale() == "log"
+
+
+def test_teachers_scores_are_in_the_order_of_numbers() -> None:
+    low = at(100, {"scratch": [0.3, 0.4], "kd": [0.5, 0.6], "teacher": [0.098]})
+    high = at(4000, {"scratch": [0.5, 0.6], "kd": [0.7, 0.7], "teacher": [0.85]})
+    made = context([*low, *high])
+    (axes,) = draw(label_curves(made.sections), looks(made.frame.label)).axes
+    assert axes.texts[0].get_text() == "teacher 9.8 to 85.0"

@@ -269,7 +269,8 @@ def test_the_gap_of_another_teachers_rows_is_the_gap_to_that_teacher() -> None:
 
 def test_seeds_are_counted_where_rows_are_held_against_each_other() -> None:
     page = render([*runs("scratch", [0.7] * 5), *runs("kd", [0.8, 0.81, 0.79])])
-    assert "3 seeds: too few for tests (5 are needed)." in page  # and scratch is bold
+    assert "3 seeds: too few for tests (5 are needed)." in page
+    assert "kd leads on 3 of 5 seeds, so nothing is set in bold." in page
     page = render([*runs("scratch", [0.7] * 3), *runs("kd", [0.8, 0.81, 0.79])])
     assert "3 seeds: too few for tests (5 are needed), so nothing is set in bold." in page
 

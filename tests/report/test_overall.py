@@ -73,7 +73,7 @@ def test_options_of_one_table_alone_are_named_beneath_and_have_no_row(mixed: lis
     parts = build(context(records))
     (overview,) = [part for part in parts if part.title == "Overview"]
     said = [block.text for block in overview.blocks if isinstance(block, Text)]
-    assert "In one table only, and so not here: kd (temperature=2)." in said
+    assert "In one column only, and so not here: kd (temperature=2)." in said
     # where settings are alike, a row is "not run" elsewhere as every other
     alike = [each for each in records if not each["cell"]["overrides"]]
     assert "kd (temperature=2)" in rows(table(alike, "overview"))

@@ -223,3 +223,17 @@ def test_rows_on_other_terms_are_explained(grid: list[Record]) -> None:
 
 def test_without_a_finished_student_there_is_no_table_of_rates() -> None:
     assert table([failed("kd", rate, 0) for rate in (0.1, 0.4)], "rates") is None
+
+
+def test_own_rates_are_promised_only_where_they_are_taken(grid: list[Record]) -> None:
+    def told(records: list[Record]) -> str:
+        other = at("scratch", 0.1, 0.7, 0.7, task="cifar10")
+        blocks = [block for part in build(context([*records, *other])) for block in part.blocks]
+        return " ".join(block.text for block in blocks if isinstance(block, Text))
+
+    promises = ("each method at its own rate.", "Overview and ranks above take each row at its own")
+    assert all(promise in told(grid) for promise in promises)
+    without = [x for x in grid if x["cell"]["label"] != "scratch" or x["cell"]["seed"] < 2]
+    alone = told([*without, *at("scratch", 0.1, 0.4, 0.41)[2:]])
+    assert not any(promise in alone for promise in promises)
+    assert "overview and ranks keep these tables apart" in alone

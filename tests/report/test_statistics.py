@@ -320,3 +320,30 @@ def test_costs_that_hardly_differ_are_drawn_from_zero() -> None:
     figure = draw(made.sections, [{}], made.looks)
     _, right = figure.axes
     assert right.get_xlim()[0] == 0 and right.get_xlim()[1] > 15_472_000
+
+
+def test_up_is_better_in_the_tradeoff_of_a_loss_too() -> None:
+    from bench.report.figures.tradeoff import draw
+
+    for direction, turned in (("max", False), ("min", True)):
+        metric = {"metric": "mse", "direction": direction}
+        made = context(
+            [*runs("scratch", SCRATCH, **metric), *runs("kd", KD, **metric)],
+            [cost("scratch", "none"), cost("kd")],
+        )
+        figure = draw(made.sections, [made.costs_of(made.sections[0])], made.looks)
+        assert [ax.yaxis_inverted() for ax in figure.axes] == [turned, turned]
+        assert ("lower is better" in figure.axes[0].get_ylabel()) == turned
+
+
+def test_rows_on_other_terms_are_bold_nowhere() -> None:
+    better = [score + 0.1 for score in KD]
+    apart = runs("subclass", better, not_like_for_like="retrains the teacher")
+    oracle = runs("lelp", [score + 0.02 for score in better], label="lelp (oracle)", kind="oracle")
+    records = [*runs("scratch", SCRATCH), *runs("kd", KD), *apart, *oracle]
+    for found in _tables(records):
+        for row in found.rows:
+            if row[0].text.startswith(("subclass", "lelp")):
+                assert not any(value.bold for value in row), found.name
+            if row[0].text == "kd" and found.name.startswith("differences"):
+                assert any(value.bold for value in row)

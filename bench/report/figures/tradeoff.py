@@ -67,7 +67,12 @@ def draw(
         for (left, right), section, cost in zip(axes, sections, costs, strict=True):
             _training(left, section, cost, looks)
             _inference(right, section, cost, looks)
-            left.set_ylabel(f"test {plain(metric_name(section.metric))}{unit(section.metric)}")
+            better = ", lower is better" if section.direction == "min" else ""
+            left.set_ylabel(
+                f"test {plain(metric_name(section.metric))}{unit(section.metric)}{better}"
+            )
+            if section.direction == "min":
+                left.invert_yaxis()  # and the right one, which shares it
             title(left, section)
         handles = [handle(label, looks[label]) for label in shown]
         front = Line2D([], [], color=GREY, lw=1, ls="--", label="Pareto front")
