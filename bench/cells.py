@@ -84,6 +84,9 @@ class TeacherSpec(OnTask):
         # a family's own fields say what it is trained on; the common presets have none
         shaping |= {name: values[name] for name in values.keys() - Preset.model_fields.keys()}
         shaping["teacher_recipe"] = without_unused(shaping["teacher_recipe"])
+        # rounds its outputs; the preset's own is left out, as it was in the first keys
+        if "evaluation_batch" in self.overrides:
+            shaping["evaluation_batch"] = values["evaluation_batch"]
         parts = [PROTOCOL, self.task, shaping, self.source, self.fingerprint, self.seed]
         if self.checkpoint:
             parts.append(self.checkpoint)
@@ -130,6 +133,9 @@ class GeneratorSpec(OnTask):
             shaping["imbalance"] = values["imbalance"]
         # of retrieval, whose generator writes queries
         shaping |= {name: values[name] for name in ("dataset", "query_length") if name in values}
+        # which queries are held out, and so which are left to train on; left out as above
+        if "held_out_limit" in self.overrides:
+            shaping["held_out_limit"] = values["held_out_limit"]
         parts = [GENERATORS, self.task, shaping, self.source, self.fingerprint, self.vocabulary]
         if self.task_code:
             parts.append({"task_code": self.task_code})
@@ -245,6 +251,12 @@ class Cell(OnTask):
         described: dict[str, Any] = public(self._described())
         return described
 
+    def _told(self, name: str, value: Any) -> Any:
+        """Return an override as it is published: two files of one name are two settings."""
+        if name == "teacher_checkpoint" and value and self.teacher:
+            return f"{value}@{self.teacher.checkpoint[:8]}"
+        return value
+
     def _described(self) -> dict[str, Any]:
         return {
             "kind": "oracle" if self.oracle else self.kind,
@@ -257,7 +269,9 @@ class Cell(OnTask):
             **({"task_code": self.task_code} if self.task_code else {}),
             "preset": self.preset,
             # a variant is another task, not another size of it
-            "overrides": {k: v for k, v in self.overrides.items() if k not in OPTIONS},
+            "overrides": {
+                k: self._told(k, v) for k, v in self.overrides.items() if k not in OPTIONS
+            },
             **({"variant": {"of": self.task, **vars(self.variant)}} if self.variant else {}),
             "preset_values": dict(self.preset_values),
             "source": self.source,

@@ -110,11 +110,16 @@ class Leases:
             return set(self._lost)
 
     def _create(self, name: str, path: Path) -> bool:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
-        except FileExistsError:
-            return False
+        descriptor = None
+        while descriptor is None:
+            with contextlib.suppress(FileExistsError):  # as mkdir may find it if it goes meanwhile
+                path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
+            except FileExistsError:
+                return False
+            except FileNotFoundError:
+                continue  # another runner has ended just now, and removed the empty folder
         owner = {"token": secrets.token_hex(8), **_this_process()}
         os.write(descriptor, json.dumps(owner).encode())
         with self._lock:

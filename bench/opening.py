@@ -6,17 +6,45 @@ from bench import TASKS, registry_of
 from bench.baseline import Baseline
 from bench.cells import Cell, OnTask
 from bench.config import build
+from bench.errors import BenchError
 from bench.method import Method
+from bench.source_code import code_hash, task_code
 from bench.tasks.base import Task
 
 
 def open_task(spec: OnTask) -> Task:
-    """Return the task of a cell, or the one that its teacher or generator is trained on."""
-    return TASKS.get(spec.task)(spec.preset, source=spec.source, overrides=spec.overrides)
+    """Return the task of a cell, or the one that its teacher or generator is trained on.
+
+    Raises:
+        BenchError: where its code is no longer what the run was planned with.
+    """
+    cls = TASKS.get(spec.task)
+    if spec.task_code:
+        unchanged(f"task '{spec.task}'", spec.task_code, task_code(cls))
+    return cls(spec.preset, source=spec.source, overrides=spec.overrides)
 
 
 def make_contender(cell: Cell) -> Method | Baseline:
-    """Return the cell's method or baseline, configured."""
+    """Return the cell's method or baseline, configured.
+
+    Raises:
+        BenchError: where its code is no longer what the cell was planned with.
+    """
     cls = registry_of(cell.kind).get(cell.method)
+    if cell.code:
+        unchanged(f"'{cell.method}'", cell.code, code_hash(cls))
     contender: Method | Baseline = cls(build(cls.Config, cell.config, cell.method))
     return contender
+
+
+def unchanged(what: str, planned: str, now: str) -> None:
+    """Refuse to run code under the key of other code: somebody edits files while a run goes on.
+
+    Raises:
+        BenchError: where the hashes ``planned`` and ``now`` differ.
+    """
+    if planned != now:
+        raise BenchError(
+            f"the code of {what} was changed after this run was planned",
+            "run the same command again",
+        )

@@ -17,7 +17,7 @@ from bench.errors import BenchError, unknown
 from bench.failures import missing_package
 from bench.method import Method
 from bench.registry import EVERYTHING
-from bench.source_code import code_hash
+from bench.source_code import code_hash, task_code
 from bench.suites import Suite
 from bench.tasks.base import Origin, SourceKind, Task, spelt
 
@@ -247,7 +247,7 @@ def _on(task: Task, device: str) -> dict[str, Any]:
         "preset_values": task.preset.model_dump(mode="json"),
         "source": task.source,
         "device": device,
-        "task_code": _task_code(type(task)),
+        "task_code": task_code(type(task)),
     }
 
 
@@ -299,11 +299,6 @@ def _generator(task: Task, teacher: TeacherSpec) -> GeneratorSpec:
         judge=teacher,
         **_on(task.of_generator(), teacher.device),
     )
-
-
-def _task_code(cls: type[Task]) -> str:
-    """Return the hash of a task's source; empty for the suite's own tasks."""
-    return "" if cls.__module__.startswith("bench.") else code_hash(cls)
 
 
 def _checkpoint_sha256(task: Task) -> str:

@@ -66,6 +66,9 @@ def suite_of(record: Mapping[str, Any]) -> Suite:
             f"the record hides the path in '{hidden[0]}'", "run it again with --set and --plugin"
         )
     options = "".join(f":{name}={value}" for name, value in cell["options"].items())
+    overrides = dict(cell.get("overrides") or {})
+    if "teacher_checkpoint" in overrides:  # there it is told with its checksum
+        overrides["teacher_checkpoint"] = cell["preset_values"].get("teacher_checkpoint")
     asked = {
         "methods": (f"{cell['method']}{options}",),
         "tasks": (cell["task"],),
@@ -73,7 +76,7 @@ def suite_of(record: Mapping[str, Any]) -> Suite:
         "seeds": (cell["seed"],),
         "teacher_seed": cell.get("teacher_seed") or 0,
         "source": cell["source"],
-        "overrides": dict(cell.get("overrides") or {}),
+        "overrides": overrides,
     }
     suite = build(Suite, asked, "the record's cell")
     changed = {name: then for name, (then, _) in changed_values(record, suite).items()}
@@ -142,8 +145,11 @@ def plan_of(record: Mapping[str, Any], *, device: str, plugins: Sequence[str] = 
         BenchError: when it cannot be run here.
     """
     plan = make_plan(suite_of(record), device=device, plugins=plugins)
-    for signals in ("auto", "live"):  # as it was asked for; "auto" may have ended live
+    served = (record.get("teacher") or {}).get("served")
+    for signals in ("auto", "live"):
         cells = [replace(cell, signals=signals) for cell in plan.cells]
+        if signals == "auto" and served == "live":  # there was no room for the cache, which rounds
+            cells = [replace(cell, cache_bytes=0) for cell in cells]
         if cells[0].key == record["key"]:
             return Plan(cells, plan.notes)
     return plan

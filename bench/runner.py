@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,14 @@ from bench.leases import Leases
 from bench.measure.cost import CostSpec, cost_path
 from bench.plan import Plan
 from bench.progress import Progress
-from bench.store import Record, read_record, read_records, remove_leftovers
+from bench.store import (
+    SCHEMA,
+    Record,
+    read_object,
+    read_record,
+    read_records,
+    remove_leftovers,
+)
 
 __all__ = ["RETRIED", "Policy", "Summary", "first_alike", "measure_plan", "run_plan"]
 
@@ -141,6 +148,22 @@ def _where(cell: Cell) -> str:
     return f"{cell.full_task}{seed}"
 
 
+def _spare_newer(paths: Iterable[Path]) -> None:
+    """Refuse to write over a record of a newer version of the suite.
+
+    Raises:
+        BenchError: naming the first such file of ``paths``.
+    """
+    for path in paths:
+        schema = read_object(path).get("schema")
+        if type(schema) is int and schema > SCHEMA:
+            raise BenchError(
+                f"'{path}' is of a newer version of the suite (record schema {schema}, this one "
+                f"writes {SCHEMA})",
+                "update the suite, or use --results",
+            )
+
+
 def run_plan(
     plan: Plan,
     *,
@@ -168,6 +191,7 @@ def run_plan(
     marks = {cell.key: mark(cell_path(results, cell)) for cell in plan.cells}
     there = earlier(results)
     kept = {key for key, record in there.items() if not runs_again(record, policy.retry)}
+    _spare_newer([cell_path(results, cell) for cell in plan.cells if cell.key not in kept])
     jobs = jobs_for(plan, kept, results=results, threads=threads, micro_batches=micro_batches)
     wanted = {cell.key for cell in plan.cells}
     summary = Summary(

@@ -33,6 +33,11 @@ def code_hash(cls: type) -> str:
     return content_hash([first, others, sorted(shared.items())])
 
 
+def task_code(cls: type) -> str:
+    """Return the hash of a task's source; empty for the suite's own tasks."""
+    return "" if cls.__module__.startswith("bench.") else code_hash(cls)
+
+
 def _collect(module: ModuleType | None, sources: dict[str, str]) -> None:
     if module is None or module.__name__ in sources:
         return

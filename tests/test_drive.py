@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from bench.drive import Driver, Summary, cell_path, mark
+from bench.errors import BenchError
 from bench.executors.base import Event
 from bench.executors.worker import Job
 from bench.failures import ended, killed
@@ -20,7 +21,7 @@ from bench.leases import Leases
 from bench.plan import make_plan
 from bench.progress import Progress
 from bench.run_cell import unfinished
-from bench.runner import jobs_for
+from bench.runner import jobs_for, run_plan
 from bench.store import read_record, write_record
 from bench.suites import Suite
 
@@ -157,3 +158,15 @@ def test_the_time_until_the_lease_was_lost_is_not_the_next_attempts(
     monkeypatch.setattr(one.leases, "lost", lambda: lost.pop(0) if lost else set())
     summary = one.run([BEGUN], [], [], [BEGUN], [DONE])
     assert (summary.done, summary.failed) == (1, [])
+
+
+def test_a_record_of_a_newer_version_is_not_written_over(tmp_path: Path) -> None:
+    suite = Suite(methods=("scratch", "kd"), tasks=("cifar10",), seeds=(0,))
+    plan = make_plan(suite, device="cpu")
+    path = cell_path(tmp_path, plan.cells[1])
+    path.parent.mkdir(parents=True)
+    path.write_text('{"schema": 99, "key": "of a later time"}')
+    progress = Progress(Console(quiet=True))
+    with pytest.raises(BenchError, match=r"newer version of the suite \(record schema 99, this"):
+        run_plan(plan, results=tmp_path, workers=1, threads=1, progress=progress)
+    assert path.read_text() == '{"schema": 99, "key": "of a later time"}'

@@ -146,3 +146,21 @@ def test_of_many_who_see_a_dead_lease_one_takes_it(tmp_path: Path) -> None:
             racer.join()
         winners = [taken.get(timeout=5)]
         assert taken.empty(), winners
+
+
+def test_a_folder_that_another_runner_removes_meanwhile_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends between this one's looking for the folder and its writing into it."""
+    opened, left = os.open, ["once"]
+
+    def opens(path: Any, *given: Any, **named: Any) -> int:
+        if left and str(path).endswith(".lease"):
+            left.pop()
+            (tmp_path / ".leases").rmdir()
+        return opened(path, *given, **named)
+
+    monkeypatch.setattr("bench.leases.os.open", opens)
+    with leases(tmp_path) as mine:
+        assert mine.acquire("a") and not left
+        assert (tmp_path / ".leases" / "a.lease").is_file()

@@ -98,6 +98,15 @@ def test_batches_that_were_cut_are_cut_again(call: Call, record: Path, tmp_path:
     assert said.code == EXIT_OK, said.out
 
 
+def test_a_run_without_room_for_the_cache_is_repeated_without(record: Path) -> None:
+    """Cached outputs are rounded, and the key says nothing of them."""
+    found = json.loads(record.read_text())
+    assert plan_of(found, device="cpu").cells[0].cache_bytes > 0
+    found["teacher"]["served"] = "live"
+    (cell,) = plan_of(found, device="cpu").cells
+    assert (cell.signals, cell.cache_bytes, cell.key) == ("auto", 0, found["key"])
+
+
 def test_what_differs_is_said(call: Call, record: Path, tmp_path: Path) -> None:
     """Of the setting before the run, of the numbers after it."""
     old = changed(

@@ -72,6 +72,7 @@ class RayExecutor:
         self._ray, self._requests = ray, requests
         self._out: list[_Out] = []
         self._notes: list[Event] = []
+        self._roomless: set[Request] = set()  # what was told to fit no node
         self._interrupted = False
         self._lost_on: dict[str, str] = {}  # the node an earlier attempt was lost on, by job
         self._offering = False
@@ -101,8 +102,13 @@ class RayExecutor:
         So a place that becomes free is filled at once, while most of a plan stays free for other
         drivers of the same records.
         """
-        request = self._requests.of(job)
-        return self._handed[request] < 2 * self.nodes.places(request) + 2
+        request, places = self._requests.of(job), self.nodes.places(self._requests.of(job))
+        if not places and request not in self._roomless:
+            self._roomless.add(request)
+            asked = f"cpus={request.cpus:g}, gpus={request.gpus:g}, memory={request.memory:g}"
+            text = f"no node has room for it ({asked}): it waits for one (--request asks for less)"
+            self._notes.append(Event(job, "note", {"text": text}))
+        return self._handed[request] < 2 * places + 2
 
     def submit(self, job: Job) -> None:
         """Hand ``job`` to Ray."""

@@ -82,6 +82,7 @@ def variants_key(
             [cell.task, cell.source, cell.origin["fingerprint"], preset.train_limit],
             [task.text_length, preset.evaluation_batch, preset.recipe.precision],
             *([part] if part else []),
+            *([cell.teacher.key] if cell.teacher else []),
             *([{"task_code": cell.task_code}] if cell.task_code else []),
         ]
     )

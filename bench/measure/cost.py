@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench import stopping
 from bench.cells import Cell
 from bench.config import content_hash
 from bench.environment import environment, revision
@@ -86,6 +87,8 @@ def measure_cost(spec: CostSpec, results: Path) -> dict[str, Any]:
     }
     try:
         record |= {**_measure(spec), "status": "ok"}
+    except stopping.Stopped:
+        raise
     except Exception as error:
         if storage_problem(error):
             raise

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.report.record_row import MALFORMED, UNKNOWN_DEVICE, row_of
+from bench.report.shared import with_shared
 from bench.store import Record
 
 IDENTITY = ["origin", "task", "preset", "source", "device", "metric", "label", "seed"]
@@ -24,6 +25,7 @@ COLUMNS = [
     *["error_class", "error_message", "finished", "key"],
     *["not_like_for_like", "own_teacher_score", "own_teacher_seconds", "recipe"],
     *["learning_rate", "teacher_seed", "version", "settings"],
+    *["vocabulary", "generated", "shared_from"],
 ]
 
 
@@ -53,6 +55,9 @@ def collect(records: Iterable[Record], agreement: Mapping[str, float] | None = N
     last counts, except that a failed or skipped record never displaces a result: a crash on a full
     disk says nothing about the number measured before, and a published table must not lose rows to
     it.  Such a newer failure is listed among the problems.
+
+    A row also stands in each table whose settings differ from its own in nothing that it depends
+    on (:func:`with_shared`): a plain student has no teacher that could be another.
 
     Args:
         records: in any order.
@@ -84,10 +89,12 @@ def collect(records: Iterable[Record], agreement: Mapping[str, float] | None = N
                 f"{row['label']} on {row['task']}, {row['preset']}, seed {row['seed']}: a newer "
                 f"run {row['status']} ({row['error_class']}); the older result is shown"
             )
-    chosen = [kept[identity] for identity in sorted(kept)]
+    replaced = len(rows) - len(kept)
+    placed = {tuple(row[n] for n in IDENTITY): row for row in with_shared(list(kept.values()))}
+    chosen = [placed[identity] for identity in sorted(placed)]
     extra = sorted({name for row in chosen for name in row} - set(COLUMNS))
     frame = pd.DataFrame({name: _column(chosen, name) for name in (*COLUMNS, *extra)})
-    return Collected(frame, len(rows) - len(chosen), sorted(problems), malformed)
+    return Collected(frame, replaced, sorted(problems), malformed)
 
 
 def usable(record: Record) -> bool:

@@ -204,7 +204,7 @@ def _unfinished(section: Section) -> list[Block]:
 
 def footnotes(context: Context) -> list[str]:
     """Return the footnotes of a report: the number of cells, and records to look at."""
-    frame = context.frame
+    frame = context.frame.drop_duplicates("key")  # a cell may stand in several tables
     told = {word: int((frame.status == word).sum()) for word in ("ok", *BROKEN, "skipped")}
     always = ("ok", "failed", "skipped")
     shown = {word: number for word, number in told.items() if number or word in always}

@@ -21,6 +21,7 @@ def remarks(section: Section) -> list[str]:
         *_gap(section),
         *_settings(section),
         *_versions(section),
+        *_shared(section),
         *_copies(section),
         *_without_parameters(section),
         *_noise(section),
@@ -90,6 +91,16 @@ def _gap(section: Section) -> list[str]:
     by = number(lead, section.metric, signed=True)
     points = " points" if scale(section.metric) == 100.0 else ""
     return [f"The teacher {how} ({by}{points}), so this table says little about distillation."]
+
+
+def _shared(section: Section) -> list[str]:
+    """Return a sentence on the rows that were run with settings which do not concern them."""
+    borrowed = section.cells[section.cells.shared_from != ""]
+    return [
+        f"{', '.join(distinct(same.label))}: the runs of preset {preset}, as nothing that differs "
+        "concerns them."
+        for preset, same in borrowed.groupby("shared_from")
+    ]
 
 
 def _copies(section: Section) -> list[str]:

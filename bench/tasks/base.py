@@ -201,6 +201,13 @@ class Task:
         self.preset_name = preset
         given = spelt(overrides or {})
         self.preset = override(self.presets[preset], given, f"task '{self.name}'")
+        for name in ("teacher_recipe", "generator_recipe"):
+            recipe = getattr(self.preset, name)
+            if recipe is not None and recipe.compile:
+                raise BenchError(
+                    f"task '{self.name}': {name}.compile is no setting",
+                    "only students are compiled",
+                )
         self.overrides = changed(self.presets[preset], self.preset, given)
         self.variant = Variant.of(self.preset.model_dump())
         if self.variant:
@@ -357,7 +364,10 @@ def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
             target = target[parent]
         if leaf not in target:
             raise unknown(f"setting ({what})", path, [*_paths(preset), *SHORT])
-        target[leaf] = value
+        if isinstance(value, Mapping) and isinstance(target[leaf], dict):
+            target[leaf] = {**target[leaf], **value}  # as TOML writes a bare dotted name
+        else:
+            target[leaf] = value
     return build(type(preset), values, what)
 
 

@@ -143,6 +143,8 @@ def _cached(
     """
     assert cell.teacher is not None
     static = data.train.static
+    if cell.cache_bytes == 0:
+        return None
     if not static and not signals & {"logits", "embedding"}:
         return None
     kept = layers if static else ()  # feature maps of augmented views are served live

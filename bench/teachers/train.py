@@ -15,12 +15,14 @@ import torch
 from bench import METHODS
 from bench.cells import TeacherSpec
 from bench.config import Config, build
+from bench.data.fingerprint import file_sha256
 from bench.errors import BenchError
 from bench.locks import locked
 from bench.method import PROBE_SIZE, Method, Setup
 from bench.models.base import Model, parameter_count
 from bench.models.hub import commits
-from bench.opening import open_task
+from bench.opening import open_task, unchanged
+from bench.source_code import code_hash
 from bench.stats import improvement
 from bench.supervised import Supervised
 from bench.tasks.base import Data, Task
@@ -136,7 +138,13 @@ def _fresh(spec: TeacherSpec, task: Task, data: Data) -> Model:
     torch.manual_seed(stream_seed(spec.seed, "teacher-init"))
     model = task.build_model(task.preset.teacher, data=data).to(spec.device)
     if task.preset.teacher_checkpoint is not None:
-        load_checkpoint(model, Path(task.preset.teacher_checkpoint))
+        path = Path(task.preset.teacher_checkpoint)
+        if spec.checkpoint and file_sha256(path) != spec.checkpoint:
+            raise BenchError(
+                f"teacher checkpoint '{path}' was changed after this run was planned",
+                "run the same command again",
+            )
+        load_checkpoint(model, path)
     return model
 
 
@@ -147,6 +155,7 @@ def _objective(spec: TeacherSpec, task: Task, data: Data, model: Model, size: in
     own = METHODS.get(spec.objective.method).own_teacher
     if own is None:
         raise BenchError(f"method '{spec.objective.method}' has no teacher of its own")
+    unchanged(f"the teacher of '{spec.objective.method}'", spec.objective.code, code_hash(own))
     method = own(build(own.Config, spec.objective.config, f"teacher of '{spec.objective.method}'"))
     method.setup(
         Setup(

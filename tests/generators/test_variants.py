@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from bench.data.splits import View
 from bench.generators import variants as variants_module
 from bench.generators.base import GeneratorModule
 from bench.generators.train import ensure_generator
-from bench.generators.variants import open_variants
+from bench.generators.variants import open_variants, variants_key
 from bench.method import Progress
 from bench.opening import make_contender, open_task
 from bench.plan import make_plan
@@ -250,3 +251,13 @@ def test_without_the_generated_term_a_cell_scores_as_kd(tmp_path: Path) -> None:
         entry["losses"] for entry in kd["epochs"]
     ]
     assert "generator" not in ours and "generate_s" not in ours["timings"]
+
+
+def test_texts_for_one_teacher_are_not_taken_for_another() -> None:
+    made = []
+    for name in ("minilm", "minilm:3"):
+        suite = Suite(methods=("tgt",), tasks=("amazon",), seeds=(0,), overrides={"teacher": name})
+        (cell,) = make_plan(suite, device="cpu").cells
+        generator = SimpleNamespace(fingerprint="g")
+        made.append(variants_key(cell, open_task(cell), make_contender(cell), generator))  # type: ignore[arg-type]
+    assert made[0] != made[1]

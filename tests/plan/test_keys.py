@@ -14,8 +14,11 @@ from plug_ins import forget_plug_ins
 
 from bench import METHODS
 from bench.cells import Cell, TeacherSpec
+from bench.errors import BenchError
+from bench.opening import make_contender
 from bench.registry import load_plugin
 from bench.source_code import imported_names
+from bench.teachers.train import ensure_teacher
 
 METHOD = '''"""A method in a file of its own."""
 
@@ -234,3 +237,46 @@ def test_keys_from_before_variants_stay(off: dict[str, Any]) -> None:
         **shared,
     )
     assert (made.key, teacher.key) == (GOLDEN, GOLDEN_TEACHER)
+
+
+def test_what_rounds_a_teachers_outputs_is_in_its_key() -> None:
+    teachers = [cell(overrides=each).teacher for each in ({}, {"evaluation_batch": 5})]
+    assert teachers[0] is not None and teachers[1] is not None
+    assert teachers[0].key != teachers[1].key
+    own = str(cell().preset_values["evaluation_batch"])
+    assert cell(overrides={"evaluation_batch": own}).key == cell().key
+
+
+def test_the_queries_that_a_generator_may_not_see_are_in_its_key() -> None:
+    generators = [
+        cell("tgt", tasks=["msmarco"], overrides=each).generator
+        for each in ({}, {"held_out_limit": 5}, {"held_out_limit": 30})
+    ]
+    assert len({each.key for each in generators if each}) == 3
+
+
+def test_code_edited_after_planning_is_not_run_under_the_old_key(tmp_path: Path) -> None:
+    plugin_key(tmp_path / "one", METHOD)
+    made, path = cell("mine"), tmp_path / "one" / "mine.py"
+    assert make_contender(made).name == "mine"
+    path.write_text(METHOD.replace("# how much of it", "# as before"), encoding="utf-8")
+    assert make_contender(made).name == "mine"
+    path.write_text(METHOD.replace("1.0 *", "0.25 *"), encoding="utf-8")
+    with pytest.raises(BenchError, match="the code of 'mine' was changed after this run was"):
+        make_contender(made)
+
+
+def test_two_checkpoints_of_one_name_are_two_settings(tmp_path: Path) -> None:
+    found = []
+    for name in ("one", "two"):
+        path = tmp_path / name / "model.safetensors"
+        path.parent.mkdir()
+        path.write_bytes(name.encode())
+        found.append((path, cell(overrides={"teacher_checkpoint": str(path)})))
+    told = [each.described()["overrides"]["teacher_checkpoint"] for _, each in found]
+    assert told[0] != told[1] and all(name.startswith("…/model.safetensors@") for name in told)
+    path, planned = found[0]
+    assert planned.teacher is not None
+    path.write_bytes(b"other weights")
+    with pytest.raises(BenchError, match=r"model\.safetensors' was changed after this run was"):
+        ensure_teacher(planned.teacher)

@@ -71,3 +71,16 @@ def test_one_setting_in_two_spellings_is_refused(other: str) -> None:
 def test_a_tasks_own_setting_counts_in_any_spelling() -> None:
     found = cell("scratch", tasks=["cifar10:recipe.epochs=5"], overrides={"epochs": "4"})
     assert found.overrides == {"epochs": "5"}
+
+
+def test_a_part_of_a_recipe_changes_that_part_alone() -> None:
+    """As TOML writes it: ``recipe.epochs = 2`` is a table within a table there."""
+    nested = cell("scratch", overrides={"recipe": {"epochs": 2}})
+    assert nested.overrides == {"epochs": "2"}
+    assert nested.key == cell("scratch", overrides={"epochs": 2}).key
+
+
+@pytest.mark.parametrize("recipe", ["teacher_recipe", "generator_recipe"])
+def test_only_students_are_compiled(recipe: str) -> None:
+    with pytest.raises(BenchError, match=rf"{recipe}\.compile is no setting \(only students"):
+        plan(tasks=["amazon"], overrides={f"{recipe}.compile": True})

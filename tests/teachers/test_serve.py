@@ -61,6 +61,16 @@ def test_live_keeps_nothing_and_what_passes_the_limit_is_live() -> None:
         assert open_signals(cell, task, task.load(), ()).served == "live"
 
 
+def test_no_room_for_signals_is_live_whatever_another_run_has_kept() -> None:
+    cell = planned()
+    task = open_task(cell)
+    data = task.load()
+    assert isinstance(open_signals(cell, task, data, ()), CachedTeacher)
+    without = planned(cache_bytes=0)
+    assert without.key == cell.key
+    assert open_signals(without, task, data, ()).served == "live"
+
+
 def test_one_checkpoint_has_signals_of_its_own_on_each_kind_of_data(tmp_path: Path) -> None:
     """As many rows of other texts, or of texts cut elsewhere, are not the same samples."""
     small = {**TINY, "teacher": "bert-L1-H32", "frozen_teacher": False}
