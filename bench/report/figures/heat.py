@@ -55,4 +55,4 @@ def draw(group: Group) -> Figure:
 
 
 def _short(task: str) -> str:
-    return plain(task.replace(":", " ").replace("recipe.", ""), 20, lines=3)
+    return plain(task.replace(":", " ").replace("recipe.", ""), 20, lines=4)
