@@ -85,7 +85,7 @@ class Rates:
                     source.setdefault(line.label, section)
         finished = {x.label for section in self.sections for x in section.lines if x.best}
         for section in self.sections:
-            for label in section.rows.keys() - finished:
+            for label in sorted(section.rows.keys() - finished):
                 source.setdefault(label, section)
         parts = [section.cells[section.cells.label == name] for name, section in source.items()]
         changed = [*self.settings, f"{SETTING}own"]
