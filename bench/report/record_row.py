@@ -104,7 +104,7 @@ def _asked(record: Record) -> dict[str, Any]:
         "teacher_seed": finite(cell.get("teacher_seed")),
         "version": _version(cell),
         # where the data came from is told elsewhere
-        "settings": {name: written(v) for name, v in leaves(values) if name != "source"},
+        "settings": {name: shown(written(v)) for name, v in leaves(values) if name != "source"},
     }
 
 

@@ -115,10 +115,14 @@ def test_record_in_the_place_of_a_cell_is_not_taken_for_it(desk: Any) -> None:
     run = ["run", "--methods", "scratch", *desk.tiny]
     assert desk(*run).code == 0
     (mine,) = desk.results.rglob("scratch/seed0-*.json")
-    mine.write_text(with_(schema=2))
+    mine.write_text(with_(status="ok"))
     said = desk(*run)
     assert said.code == 0 and "1 cells run, 0 already there" in said.text
     assert json.loads(mine.read_text())["cell"]["method"] == "scratch"
+    mine.write_text(with_(schema=2))  # of a later time: not to be lost
+    said = desk(*run)
+    assert said.code == 2 and "is of a newer version of the suite (record schema 2" in said.text
+    assert mine.read_text() == with_(schema=2)
 
 
 def places(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
