@@ -171,6 +171,7 @@ def rendered(context: Context) -> str:
 @WHATEVER
 @given(path=st.sampled_from(sorted(places(GOOD))), value=ODD)
 @example(path=("cell", "label"), value="\ud800")
+@example(path=("cell", "preset_values", "evaluation_batch"), value="\ud800")
 def test_any_altered_record_is_rendered_or_named(
     tmp_path: Path, path: tuple[str, ...], value: Any
 ) -> None:
