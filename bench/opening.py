@@ -20,7 +20,7 @@ def open_task(spec: OnTask) -> Task:
     """
     cls = TASKS.get(spec.task)
     if spec.task_code:
-        unchanged(f"task '{spec.task}'", spec.task_code, task_code(cls))
+        unchanged(f"the code of task '{spec.task}'", spec.task_code, task_code(cls))
     return cls(spec.preset, source=spec.source, overrides=spec.overrides)
 
 
@@ -32,19 +32,18 @@ def make_contender(cell: Cell) -> Method | Baseline:
     """
     cls = registry_of(cell.kind).get(cell.method)
     if cell.code:
-        unchanged(f"'{cell.method}'", cell.code, code_hash(cls))
+        unchanged(f"the code of '{cell.method}'", cell.code, code_hash(cls))
     contender: Method | Baseline = cls(build(cls.Config, cell.config, cell.method))
     return contender
 
 
 def unchanged(what: str, planned: str, now: str) -> None:
-    """Refuse to run code under the key of other code: somebody edits files while a run goes on.
+    """Refuse what is not what its key says: somebody edits files while a run goes on.
 
     Raises:
         BenchError: where the hashes ``planned`` and ``now`` differ.
     """
     if planned != now:
         raise BenchError(
-            f"the code of {what} was changed after this run was planned",
-            "run the same command again",
+            f"{what} was changed after this run was planned", "run the same command again"
         )

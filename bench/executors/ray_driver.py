@@ -102,7 +102,8 @@ class RayExecutor:
         So a place that becomes free is filled at once, while most of a plan stays free for other
         drivers of the same records.
         """
-        request, places = self._requests.of(job), self.nodes.places(self._requests.of(job))
+        request = self._requests.of(job)
+        places = self.nodes.places(request)
         if not places and request not in self._roomless:
             self._roomless.add(request)
             asked = f"cpus={request.cpus:g}, gpus={request.gpus:g}, memory={request.memory:g}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.report import text
 from bench.report.ablation import Ablation, Configuration, Grid, ablations
+from bench.report.columns import fewer_pairs
 from bench.report.content import (
     Block,
     Context,
@@ -112,16 +113,14 @@ def _row(ablation: Ablation, configuration: Configuration) -> list[Value]:
     differences = [] if is_default else ablation.to_default(configuration)
     mean = mean_and_sd(differences).mean if differences else None
     bounds = difference_interval(differences)
-    pairs = len(differences)
-    few = "" if pairs == len(configuration.scores) else f" ({pairs} pairs)"
-    to_default = text.number(mean or 0.0, metric, signed=True) + few
+    few = fewer_pairs(len(differences), len(configuration.scores))
     spread = mean_and_sd(configuration.scores.values())
     gain = ablation.gain(configuration)
     over = Value(text.gain(gain, metric), gain.mean if gain else None)
     return [
         first,
         Value(text.spread(spread, metric), spread.mean),
-        Value(text.NOTHING if mean is None else to_default, mean),
+        Value(text.NOTHING if mean is None else text.number(mean, metric, signed=True) + few, mean),
         Value(
             text.NOTHING
             if bounds is None

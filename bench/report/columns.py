@@ -10,7 +10,7 @@ from bench.report.content import Value
 from bench.report.lines import Line
 from bench.report.roles import REFERENCE, SECOND
 from bench.report.sections import Section
-from bench.stats import SEEDS_FOR_TEST, Gain
+from bench.stats import SEEDS_FOR_TEST
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _versus(other: str, what: str) -> Callable[[Line, Section], Value]:
         if held is None:
             return Value(text.NOTHING)
         if what == "gain":
-            shown = text.gain(held.gain, section.metric) + fewer_pairs(held.gain, line.ok)
+            shown = text.gain(held.gain, section.metric) + fewer_pairs(held.gain.pairs, line.ok)
             return Value(shown, held.gain.mean, bold=held.significant and line.on_same_terms)
         if what == "interval":
             shown = text.interval(held.interval, section.metric, signed=True)
@@ -78,13 +78,13 @@ def _gain(line: Line, section: Section) -> Value:
     shown = text.gain(line.gain, section.metric)
     if line.gain is None:
         return Value(shown)
-    shown += fewer_pairs(line.gain, line.ok) if line.paired else " (unpaired)"
+    shown += fewer_pairs(line.gain.pairs, line.ok) if line.paired else " (unpaired)"
     return Value(shown, line.gain.mean)
 
 
-def fewer_pairs(found: Gain, seeds: int) -> str:
+def fewer_pairs(pairs: int, seeds: int) -> str:
     """Return how many pairs a gain is from where the other row lacks some of the ``seeds``."""
-    return "" if found.pairs == seeds else f" ({found.pairs} pairs)"
+    return "" if pairs == seeds else f" ({pairs} pairs)"
 
 
 def _closed(line: Line, section: Section) -> Value:

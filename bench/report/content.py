@@ -162,6 +162,11 @@ class Context:
     each: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
+    def cells(self) -> pd.DataFrame:
+        """Return the frame with each cell once, though it may stand in several tables."""
+        return self.frame.drop_duplicates("key")
+
+    @cached_property
     def sections(self) -> list[Section]:
         """Return the frame cut into like-with-like sections, computed once."""
         return sections(self.frame)

@@ -195,7 +195,9 @@ class Group:
         return made
 
     def _line(self, label: str, section: Section) -> Line:
-        return next(line for line in section.lines if line.label == label)
+        line = section.any_line(label)
+        assert line is not None
+        return line
 
     def _mean(self, label: str, section: Section) -> float:
         best = self._line(label, section).best

@@ -69,8 +69,7 @@ def render_index(context: Context, parts: Sequence[Part], figures: Mapping[str, 
         field: values[0] for field, _, values in filters if field in PLACE and len(values) == 1
     }
     pictures = {name: _data_uri(data) for name, data in figures.items()}
-    cells = context.frame.drop_duplicates("key")  # one may stand in several tables
-    mine = cells[cells.origin == ""]
+    mine = context.cells[context.cells.origin == ""]
     return environment.get_template("index.html.jinja").render(
         style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
@@ -86,7 +85,7 @@ def render_index(context: Context, parts: Sequence[Part], figures: Mapping[str, 
         parts=Markup(html_parts(parts, pictures)),
         titles=[(f"part-{at}", part.short or part.title) for at, part in enumerate(parts)],
         status=(status := mine.status.value_counts().to_dict()),
-        external=len(cells) - len(mine),
+        external=len(context.cells) - len(mine),
         broken=sum(status.get(word, 0) for word in BROKEN),
         footnotes=footnotes(context),
     )

@@ -101,7 +101,7 @@ def _overview(group: Group) -> Table:
     kinds = {line.label: line.kind for section in columns for line in section.lines}
     placed = []
     for label in sorted(kinds.keys() - {REFERENCE, *group.aside}):
-        found = [next((x for x in s.lines if x.label == label), None) for s in columns]
+        found = [section.any_line(label) for section in columns]
         row = [Value(label, italic=kinds[label] == "baseline")]
         # several settings are seldom all run, and to say so of each would drown what was
         missing = text.NOTHING if group.mixed else "not run"
@@ -132,7 +132,7 @@ def _mean_gain(lines: Sequence[Line | None]) -> float | None:
 
 def _fewer(line: Line) -> str:
     """Return how many pairs the gain of ``line`` is from, where the plain student lacks seeds."""
-    return fewer_pairs(line.gain, line.ok) if line.gain and line.paired else ""
+    return fewer_pairs(line.gain.pairs, line.ok) if line.gain and line.paired else ""
 
 
 def _overview_cell(line: Line | None, section: Section, missing: str) -> Value:
@@ -204,7 +204,7 @@ def _unfinished(section: Section) -> list[Block]:
 
 def footnotes(context: Context) -> list[str]:
     """Return the footnotes of a report: the number of cells, and records to look at."""
-    frame = context.frame.drop_duplicates("key")  # a cell may stand in several tables
+    frame = context.cells
     told = {word: int((frame.status == word).sum()) for word in ("ok", *BROKEN, "skipped")}
     always = ("ok", "failed", "skipped")
     shown = {word: number for word, number in told.items() if number or word in always}

@@ -114,7 +114,7 @@ def _own(rates: Rates, label: str, others: Sequence[str]) -> list[Value]:
 
 def _at(section: Section, label: str) -> Value:
     """Return the score of ``label`` at the rate of ``section``, or why it has none."""
-    line = next((line for line in section.lines if line.label == label), None)
+    line = section.any_line(label)
     if line is None:
         return Value(text.NOTHING)
     return _score(line, section) if line.best else Value(absent(line))

@@ -245,7 +245,7 @@ def _noise(section: Section) -> list[str]:
 
 def _leader(section: Section) -> list[str]:
     """Return a sentence where the best mean is one of fewer seeds than others have."""
-    leading = next((line for line in section.lines if line.eligible), None)
+    leading = section.leader
     tested = any(line.ranked and line.ok >= SEEDS_FOR_TEST for line in section.lines)
     if leading is None or leading.complete or not tested:
         return []

@@ -51,7 +51,17 @@ class Section:
 
     def line(self, label: str) -> Line | None:
         """Return the finished line called ``label``, or None."""
-        return next((line for line in self.lines if line.label == label and line.best), None)
+        line = self.any_line(label)
+        return line if line and line.best else None
+
+    def any_line(self, label: str) -> Line | None:
+        """Return the line called ``label``, finished or not, or None."""
+        return next((line for line in self.lines if line.label == label), None)
+
+    @property
+    def leader(self) -> Line | None:
+        """Return the best of those that may be called best, whether it has every seed or not."""
+        return next((line for line in self.lines if line.eligible), None)
 
     @property
     def reference(self) -> Line | None:
@@ -128,12 +138,10 @@ class Section:
         Tied are all that are not significantly worse (paired t-test, Holm's correction).  Nothing
         is bold where the best has too few seeds for a test, or one that others have is missing.
         """
+        best = self.leader
+        if best is None or not best.complete or best.ok < SEEDS_FOR_TEST:
+            return frozenset()
         ranked = [line for line in self.lines if line.ranked]
-        if not ranked or ranked[0].ok < SEEDS_FOR_TEST:
-            return frozenset()
-        best = ranked[0]
-        if best is not next(line for line in self.lines if line.eligible):
-            return frozenset()
         p = {
             line.label: held.p
             for line in ranked[1:]

@@ -81,6 +81,7 @@ STANDARD = Preset(
 PAPER = STANDARD.model_copy(update={"max_length": 256})
 
 CARVED_VALIDATION = 0.1
+SLICE = "read from a mirror, whose rows may be a slice of the hub set"
 
 
 class ReviewTask(TextTask):
@@ -183,7 +184,7 @@ class Amazon(ReviewTask):
         "review sentences rated by 20 people (Hutto and Gilbert 2014), |mean| > 0.5 of 4; "
         "reviews of five products"
     )
-    slice_limits = "read from a mirror, whose rows may be a slice of the hub set"
+    slice_limits = SLICE
 
     def reference(self) -> DatasetRef:
         from bench.data.hub_refs import AMAZON_POLARITY
@@ -265,14 +266,11 @@ class Sentiment140(ReviewTask):
         "tweets rated by at least 20 people (Hutto and Gilbert 2014), |mean| > 0.5 of 4; "
         "authors are not known"
     )
-    slice_limits = (
-        "read from a mirror, whose rows may be a slice of the hub set; the official two-class test "
-        "has 359 rows (±4.5 points), so 2,000 training rows are held out as a second test"
-    )
     hub_limits = (
         "the official two-class test has 359 rows (±4.5 points), so 2,000 training rows are held "
         "out as a second test"
     )
+    slice_limits = f"{SLICE}; {hub_limits}"
     second_test: ClassVar[int] = 2000
 
     def reference(self) -> DatasetRef:

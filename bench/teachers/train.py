@@ -139,11 +139,8 @@ def _fresh(spec: TeacherSpec, task: Task, data: Data) -> Model:
     model = task.build_model(task.preset.teacher, data=data).to(spec.device)
     if task.preset.teacher_checkpoint is not None:
         path = Path(task.preset.teacher_checkpoint)
-        if spec.checkpoint and file_sha256(path) != spec.checkpoint:
-            raise BenchError(
-                f"teacher checkpoint '{path}' was changed after this run was planned",
-                "run the same command again",
-            )
+        if spec.checkpoint:
+            unchanged(f"teacher checkpoint '{path}'", spec.checkpoint, file_sha256(path))
         load_checkpoint(model, path)
     return model
 
@@ -155,7 +152,8 @@ def _objective(spec: TeacherSpec, task: Task, data: Data, model: Model, size: in
     own = METHODS.get(spec.objective.method).own_teacher
     if own is None:
         raise BenchError(f"method '{spec.objective.method}' has no teacher of its own")
-    unchanged(f"the teacher of '{spec.objective.method}'", spec.objective.code, code_hash(own))
+    what = f"the code of the teacher of '{spec.objective.method}'"
+    unchanged(what, spec.objective.code, code_hash(own))
     method = own(build(own.Config, spec.objective.config, f"teacher of '{spec.objective.method}'"))
     method.setup(
         Setup(

@@ -61,12 +61,11 @@ def predict_last_and_best(
 
     The model is left in the state of its best epoch.
     """
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for when in ("last", "best"):
-        if when == "best":
-            trained.model.load_state_dict(trained.best_state)
-            if trained.best_epoch == trained.epochs[-1]["epoch"]:  # the same state: nothing to run
-                found[when] = found["last"]
-                continue
-        found[when] = predict_all(trained.model, splits, batch_size=batch_size, precision=precision)
+    last = predict_all(trained.model, splits, batch_size=batch_size, precision=precision)
+    trained.model.load_state_dict(trained.best_state)
+    if trained.best_epoch == trained.epochs[-1]["epoch"]:  # the same state: nothing to run
+        best = last
+    else:
+        best = predict_all(trained.model, splits, batch_size=batch_size, precision=precision)
+    found = {"last": last, "best": best}
     return {f"{when}_{name}": value for when, each in found.items() for name, value in each.items()}
