@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.config import content_hash
 from bench.privacy import public
-from bench.tasks.base import Preset, SourceKind
+from bench.tasks.preset import Preset, SourceKind
 from bench.tasks.variants import OPTIONS, Variant
 
 # Raised whenever the training loop, the data handling or the metrics change what a cell measures.

@@ -96,7 +96,7 @@ def _list_settings(console: Console) -> None:
     """Print the fields of a preset, those of the three recipes once."""
     from bench.generators import build
     from bench.models import retriever, text, vision
-    from bench.tasks.base import Preset
+    from bench.tasks.preset import Preset
     from bench.tasks.retrieval import RetrievalPreset
 
     general = {each.path for each in settings_of(Preset)}

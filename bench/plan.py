@@ -19,7 +19,8 @@ from bench.method import Method
 from bench.registry import EVERYTHING
 from bench.source_code import code_hash, task_code
 from bench.suites import Suite
-from bench.tasks.base import Origin, SourceKind, Task, spelt
+from bench.tasks.base import Origin, Task
+from bench.tasks.preset import SourceKind, spelt
 
 Contended = type[Method] | type[Baseline]
 

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from bench.config import Config, build
 from bench.errors import BenchError
 from bench.store import read_text
-from bench.tasks.base import SourceKind
+from bench.tasks.preset import SourceKind
 
 LARGEST = 2**20  # bytes of a suite file
 

@@ -11,7 +11,7 @@ from bench import BASELINES, METHODS
 from bench.config import build
 from bench.errors import BenchError
 from bench.settings import Setting, settings_of
-from bench.tasks.base import Recipe
+from bench.tasks.preset import Recipe
 from bench.tasks.retrieval import RetrievalPreset
 
 if TYPE_CHECKING:

@@ -86,7 +86,7 @@ class World:
         """Return a setting; keywords that are not Setting's own change the recipe."""
         from bench.metrics.classification import classification_metrics
         from bench.models.base import uniform_pairs
-        from bench.tasks.base import Recipe
+        from bench.tasks.preset import Recipe
         from bench.training.loop import Setting
 
         own = {"train", "validation", "score", "metric", "direction"}

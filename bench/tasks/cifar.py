@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from bench import register_task
-from bench.tasks.base import Origin, Preset, Recipe
+from bench.tasks.base import Origin
 from bench.tasks.image import Arrays, ImageTask, carve
+from bench.tasks.preset import Preset, Recipe
 
 if TYPE_CHECKING:
     from bench.data.sources import DatasetRef

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench import register_task
 from bench.errors import BenchError
-from bench.tasks.base import Origin, Recipe
+from bench.tasks.base import Origin
+from bench.tasks.preset import Recipe
 from bench.tasks.retrieval import RetrievalPreset, RetrievalTask, limited
 from bench.tasks.text import GENERATOR_RECIPE
 

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from bench.data.order import fixed_order
 from bench.errors import BenchError
-from bench.tasks.base import Data, Preset, Task
+from bench.tasks.base import Data, Task
+from bench.tasks.preset import Preset
 
 if TYPE_CHECKING:
     from bench.data.bm25 import BM25

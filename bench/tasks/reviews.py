@@ -11,8 +11,9 @@ from bench import register_task
 from bench.data import columns
 from bench.data.order import fixed_order
 from bench.errors import BenchError
-from bench.tasks.base import Origin, Preset, Recipe
+from bench.tasks.base import Origin
 from bench.tasks.image import carve
+from bench.tasks.preset import Preset, Recipe
 from bench.tasks.text import GENERATOR_RECIPE, Texts, TextTask
 
 if TYPE_CHECKING:

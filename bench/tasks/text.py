@@ -8,7 +8,8 @@ import numpy as np
 
 from bench.data.order import fixed_order
 from bench.errors import BenchError
-from bench.tasks.base import Data, Recipe, Task
+from bench.tasks.base import Data, Task
+from bench.tasks.preset import Recipe
 
 if TYPE_CHECKING:
     from bench.models.base import Model

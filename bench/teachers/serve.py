@@ -16,7 +16,8 @@ from bench.method import Method
 from bench.models.base import Model, uniform_pairs
 from bench.models.fold import for_inference
 from bench.opening import make_contender, open_task
-from bench.tasks.base import Data, Recipe, Task
+from bench.tasks.base import Data, Task
+from bench.tasks.preset import Recipe
 from bench.teachers.fill import Views, fill, find, forget
 from bench.teachers.signals import CachedTeacher, LiveTeacher, StaleSignals, TeacherSource, check
 from bench.teachers.store import TeacherFiles, identity_of

@@ -15,7 +15,7 @@ from bench.errors import BenchError, Diverged
 from bench.measure.phases import Phases
 from bench.method import Method, Progress, Stage
 from bench.models.base import Model
-from bench.tasks.base import Recipe
+from bench.tasks.preset import Recipe
 from bench.training.evaluate import autocast
 from bench.training.generation import Generated, without_statistics
 from bench.training.schedule import learning_rate_factor

@@ -16,7 +16,7 @@ from bench import BASELINES, BenchError
 from bench.config import Config, build
 from bench.data.tokens import beginnings, cached_tokens
 from bench.method import Progress
-from bench.tasks.base import Preset, Recipe
+from bench.tasks.preset import Preset, Recipe
 from bench.tasks.text import Texts, TextTask
 from bench.types import Batch, Output
 

@@ -36,7 +36,7 @@ from bench.method import Setup
 from bench.models.base import Model, uniform_pairs
 from bench.models.fold import for_inference
 from bench.models.vision import VisionModel, build_vision
-from bench.tasks.base import Recipe
+from bench.tasks.preset import Recipe
 from bench.teachers.fill import fill
 from bench.teachers.signals import CachedTeacher, LiveTeacher
 from bench.training.loop import Setting, build_optimizer

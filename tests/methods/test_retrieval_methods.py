@@ -20,7 +20,7 @@ from bench.method import Method, Progress, Setup
 from bench.metrics.retrieval import retrieval_metrics
 from bench.models.base import Model
 from bench.models.retriever import build_retriever
-from bench.tasks.base import Recipe
+from bench.tasks.preset import Recipe
 from bench.teachers.lists import OwnLists
 from bench.teachers.signals import LiveTeacher
 from bench.training.loop import Setting, Trained, train

@@ -10,7 +10,7 @@ from planned import cell, plan
 from bench import TASKS
 from bench.errors import BenchError
 from bench.report.presets import joined
-from bench.tasks.base import changed, override
+from bench.tasks.preset import changed, override
 
 
 def test_two_spellings_of_a_setting_are_one_cell_and_one_table() -> None:

@@ -16,9 +16,10 @@ from PIL import Image
 
 from bench import TASKS
 from bench.errors import BenchError
-from bench.tasks.base import Data, override
+from bench.tasks.base import Data
 from bench.tasks.cifar import PAPER
 from bench.tasks.image import carve, channel_statistics
+from bench.tasks.preset import override
 
 
 def write_mirror(root: Path, name: str, column: str, classes: int, rows: dict[str, int]) -> None:

@@ -11,8 +11,9 @@ from worlds import DISTILLING
 from bench import BASELINES, METHODS
 from bench.cells import Cell, TeacherSpec
 from bench.data.splits import Augment, Split
-from bench.tasks.base import Data, Preset, Recipe
+from bench.tasks.base import Data
 from bench.tasks.image import ImageTask
+from bench.tasks.preset import Preset, Recipe
 
 
 class Untouchable(Split):
