@@ -38,6 +38,12 @@ class Rates:
         """Return the trained students, by name, those that failed among them."""
         return sorted({x.label for s in self.sections for x in s.lines if x.trained_student})
 
+    @property
+    def further(self) -> list[str]:
+        """Return the held-out splits beside the official test that were scored at every rate."""
+        first, *others = (section.further for section in self.sections)
+        return [split for split in first if all(split in other for other in others)]
+
     @cached_property
     def chosen(self) -> dict[str, tuple[Section, Line]]:
         """Return the section and line where each label's mean validation score is best.

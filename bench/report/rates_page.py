@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from bench.report import text
 from bench.report.columns import absent
@@ -40,6 +41,11 @@ def rate_parts(context: Context) -> Iterator[Part]:
         first = rates.sections[0]
         heading = f"{first.title} ({first.where_with(told(first.base_preset, rates.settings))})"
         blocks += [Heading(heading), _table(rates, heading)]
+        for split in rates.further:
+            blocks += [
+                Text(f"The same rates, chosen as above, on {split}:"),
+                _table(rates, heading, split),
+            ]
         notes = [*_ends(rates), *_terms(rates), *([] if rates.own else [APART])]
         if notes:
             blocks.append(Text(" ".join(notes), "note"))
@@ -66,46 +72,68 @@ def _terms(rates: Rates) -> list[str]:
     return list(dict.fromkeys(each for section in rates.sections for each in terms(section)))
 
 
-def _table(rates: Rates, title: str) -> Table:
+def _table(rates: Rates, title: str, split: str = "") -> Table:
+    """Return the table of the test split, or of a further held-out one by its name."""
+    scored = _scored(rates, split)
     first = rates.sections[0]
     kinds = {line.label: line.kind for section in rates.sections for line in section.lines}
-    others = [name for name in (REFERENCE, SECOND) if name in rates.chosen]
+    others = [name for name in (REFERENCE, SECOND) if name in scored.chosen]
     unit, points = text.unit(first.metric), text.points(first.metric)
     head = ["method"]
     head += [f"at {section.learning_rate:g}{unit}" for section in rates.sections]
-    head += ["own rate", f"test there{unit}"]
+    head += ["own rate", f"{split or 'test'} there{unit}"]
     for other in others:
         head += [f"gain over {other}{points}", f"95 % interval{points}"]
     rows = []
-    for label in sorted(rates.labels, key=lambda label: _place(rates, label)):
+    for label in sorted(rates.labels, key=lambda label: _place(scored, label)):
         row = [Value(label, label, italic=kinds[label] == "baseline")]
-        row += [_at(section, label) for section in rates.sections]
-        rows.append([*row, *_own(rates, label, others)])
+        row += [_at(section, label) for section in scored.sections]
+        rows.append([*row, *_own(scored, label, others)])
     return Table(
-        name=f"rates-{first.slug}",
+        name=f"rates-{split}-{first.slug}" if split else f"rates-{first.slug}",
         head=head,
         rows=rows,
-        title=title,
+        title=f"{title}, {split}" if split else title,
         source=group_caption(Group(rates.sections)),
     )
 
 
-def _place(rates: Rates, label: str) -> tuple[bool, float, str]:
+class _Scored(NamedTuple):
+    """Sections by rate, and those of each row's own rate, all with the scores of one split."""
+
+    sections: Sequence[Section]
+    chosen: Mapping[str, tuple[Section, Line]]
+
+
+def _scored(rates: Rates, split: str) -> _Scored:
+    """Return ``rates`` with the scores of ``split``; what validation chose stays chosen."""
+    if not split:
+        return _Scored(rates.sections, rates.chosen)
+    scored = {id(section): section.scored_on(split) for section in rates.sections}
+    chosen = {
+        label: (scored[id(section)], line)
+        for label, (section, _) in rates.chosen.items()
+        if (line := scored[id(section)].line(label))
+    }
+    return _Scored(list(scored.values()), chosen)
+
+
+def _place(scored: _Scored, label: str) -> tuple[bool, float, str]:
     """Return a row's sort key: best first, then those without a choice, by name."""
-    found = rates.chosen.get(label)
+    found = scored.chosen.get(label)
     if found is None or found[1].best is None:
         return True, 0.0, label
     return False, -improvement(found[1].best.mean, 0.0, found[0].direction), label
 
 
-def _own(rates: Rates, label: str, others: Sequence[str]) -> list[Value]:
+def _own(scored: _Scored, label: str, others: Sequence[str]) -> list[Value]:
     """Return the cells of a row at its own rate, and its differences to ``others`` at theirs."""
-    if label not in rates.chosen:
+    if label not in scored.chosen:
         return [Value(text.NOTHING)] * (2 + 2 * len(others))
-    section, line = rates.chosen[label]
+    section, line = scored.chosen[label]
     row = [Value(f"{section.learning_rate:g}", section.learning_rate), _score(line, section)]
     for other in others:
-        base = rates.chosen[other][1]
+        base = scored.chosen[other][1]
         comparable = label != other and line.paired
         held = hold(line.scores, base.scores, section.direction) if comparable else None
         row += _difference(held, section.metric)

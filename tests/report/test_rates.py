@@ -70,6 +70,23 @@ def test_the_rate_is_chosen_on_validation_whatever_the_test_says(grid: list[Reco
     assert shown["scratch"][6] == "-2.00 ± 0.00"
 
 
+def test_a_further_test_has_a_table_at_the_rates_that_validation_chose(
+    grid: list[Record],
+) -> None:
+    for at_one_rate, score in enumerate((0.6, 0.7, 0.65, 0.9)):
+        for one in grid[3 * at_one_rate : 3 * at_one_rate + 3]:
+            one["metrics"]["best"]["other"] = {"accuracy": score}
+    shown = rows(table(grid, "rates-other"))
+    assert shown["scratch"][:4] == ["60.00 ± 0.00", "70.00 ± 0.00", "0.4", "70.00 ± 0.00"]
+    assert shown["kd"][:4] == ["65.00 ± 0.00", "90.00 ± 0.00", "0.1", "65.00 ± 0.00"]
+    assert shown["kd"][4] == "-5.00 ± 0.00"
+    found = table(grid, "rates-other")
+    assert found is not None and found.head[4] == "other there (%)"
+    for one in [*grid[:3], *grid[6:9]]:
+        del one["metrics"]["best"]["other"]
+    assert table(grid, "rates-other") is None  # nothing at the lower rate was scored on it
+
+
 def test_rates_at_an_end_of_the_range_are_named(grid: list[Record]) -> None:
     def notes(records: list[Record]) -> list[str]:
         blocks = [block for part in build(context(records)) for block in part.blocks]
