@@ -69,9 +69,17 @@ class Group:
         return file_name(self.preset, first.source, first.device, first.origin, self.metric)
 
     def column(self, section: Section) -> str:
-        """Return the column heading of ``section``: its task, and what tells it from others."""
+        """Return the column heading of ``section``: its task, and what tells it from others.
+
+        Where a changed setting tells it from others, so does one that only they have changed.
+        """
+        same = [each for each in self.sections if each.task == section.task]
+        shared = set.intersection(*(set(each.settings) for each in same))
+        if shared.issuperset(section.settings):
+            return told_apart(section, same, lambda each: [metric_name(each.metric)])
+        names = {setting.partition("=")[0] for each in same for setting in each.settings}
         return told_apart(
-            section, self.sections, lambda each: [*each.settings, metric_name(each.metric)]
+            section, same, lambda each: [*each.spelt_out(names), metric_name(each.metric)]
         )
 
     @property

@@ -31,8 +31,8 @@ positive is better. *Gap closed* is the share of the way from *{REFERENCE}* (0 %
 (100 %). Rows in italics are baselines; those run once are held against the mean of *{REFERENCE}*
 and marked *unpaired*. *Agreement*, in tables whose predictions are at hand, is the share of test
 samples on which student and teacher predict the same. *Parameters* are what is deployed, *extra* is
-what is trained beside the student and thrown away; *train s* is wall time with other cells perhaps
-running beside it, not an isolated cost.
+what is trained beside the student and thrown away; *train s* is the median wall time of the runs,
+with other cells perhaps running beside them, not an isolated cost.
 
 From {SEEDS_FOR_TEST} seeds on there are 95 % intervals (bootstrap over seeds, widened for few
 values) and tests (paired t-test over seeds, Holm's correction over the rows of a table), and the
@@ -81,7 +81,13 @@ def overview(context: Context) -> Iterator[Part]:
 
 
 def _left_out(context: Context, group: Group) -> Iterator[str]:
-    """Yield notes on the rows left out of the table, and out of columns of own rates."""
+    """Yield notes on the tests and rows left out, and on those left out of own rates' columns."""
+    official = [group.column(section) for section in group.sections if section.further]
+    if official:
+        yield (
+            f"On the official test here, though they have a further one, shown in their own "
+            f"tables: {', '.join(official)}."
+        )
     if group.aside:
         yield f"In one column only, and so not here: {', '.join(group.aside)}."
     for rates in context.rates:

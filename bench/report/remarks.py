@@ -228,7 +228,9 @@ def _noise(section: Section) -> list[str]:
     if any(held.adjusted is not None for held in tested):
         if any(held.significant and held.gain.mean > 0 for held in tested):
             return []
-        return [f"No method beats {REFERENCE} significantly (paired t-test, Holm, 5 %)."]
+        return [
+            f"No distillation method beats {REFERENCE} significantly (paired t-test, Holm, 5 %)."
+        ]
     few = f"{_seeds(gains)}: too few for tests ({SEEDS_FOR_TEST} are needed)"
     few += "." if section.winners or _leader(section) else ", so nothing is set in bold."
     for line in gains:
@@ -238,8 +240,8 @@ def _noise(section: Section) -> list[str]:
     best = max(gains, key=lambda line: line.gain.mean if line.gain else 0.0)
     return [
         few,
-        f"No method beats {REFERENCE} by more than the standard deviation of its paired "
-        f"differences (the largest gain, {best.label}: {gain(best.gain, section.metric)}).",
+        f"No distillation method beats {REFERENCE} by more than the standard deviation of its "
+        f"paired differences (the highest, {best.label}: {gain(best.gain, section.metric)}).",
     ]
 
 

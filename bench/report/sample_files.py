@@ -147,7 +147,7 @@ def _kind(row: Mapping[str, Any], labels: list[int], names: list[str]) -> Kind:
 
 def _class(verdict: Mapping[str, Any], names: list[str]) -> str:
     label = int(verdict["class"])
-    return names[label] if 0 <= label < len(names) else str(label)
+    return names[label] if 0 <= label < len(names) else f"class {label}"
 
 
 def _caption(generator: Mapping[str, Any], seed: int) -> str:

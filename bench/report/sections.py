@@ -19,6 +19,7 @@ from bench.report.presets import taken_apart, told
 from bench.report.record_row import FURTHER
 from bench.report.roles import CEILING, REFERENCE
 from bench.stats import LEVEL, SEEDS_FOR_TEST, holm, improvement, mean_and_sd
+from bench.tasks.preset import full_path
 
 # What must agree before two numbers may stand in one table.
 SECTION = ["task", "preset", "source", "device", "metric", "direction", "origin"]
@@ -120,6 +121,15 @@ class Section:
     def settings(self) -> list[str]:
         """Return the settings that were changed, such as ``["batch_size=64", "epochs=10"]``."""
         return taken_apart(self.preset)[1]
+
+    def spelt_out(self, names: Iterable[str]) -> list[str]:
+        """Return the changed settings, and those of ``names`` as the preset has them, sorted."""
+        changed = {setting.partition("=")[0]: setting for setting in self.settings}
+        values = next((each for each in self.cells.settings if each), {})
+        own = {
+            name: f"{name}={values[path]}" for name in names if (path := full_path(name)) in values
+        }
+        return [setting for _, setting in sorted((own | changed).items())]
 
     @property
     def place(self) -> tuple[str, ...]:

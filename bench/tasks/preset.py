@@ -108,7 +108,7 @@ def spelt(overrides: Mapping[str, Any]) -> dict[str, Any]:
         BenchError: for a setting that is given in two spellings.
     """
     for path, other in itertools.permutations(overrides, 2):
-        if f"{_full(path)}.".startswith(f"{_full(other)}."):
+        if f"{full_path(path)}.".startswith(f"{full_path(other)}."):
             raise BenchError(f"settings '{other}' and '{path}' are one and the same", "give one")
     return {_short(path): value for path, value in overrides.items()}
 
@@ -122,7 +122,7 @@ def changed(preset: Preset, made: Preset, overrides: Mapping[str, Any]) -> dict[
     before, now = (dict(leaves(each.model_dump(mode="json"))) for each in (preset, made))
     found: dict[str, Any] = {}
     for path, value in overrides.items():
-        full = _full(path)
+        full = full_path(path)
         if full in before and full not in now:  # a whole recipe where the preset has none
             found[path] = value
             continue
@@ -134,12 +134,13 @@ def changed(preset: Preset, made: Preset, overrides: Mapping[str, Any]) -> dict[
     return found
 
 
-def _full(path: str) -> str:
+def full_path(path: str) -> str:
+    """Return the dotted path of a preset's field: ``recipe.epochs`` of ``epochs``."""
     return f"recipe.{path}" if path in SHORT else path
 
 
 def _short(path: str) -> str:
-    return next((name for name in SHORT if path == _full(name)), path)
+    return next((name for name in SHORT if path == full_path(name)), path)
 
 
 def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
@@ -152,7 +153,7 @@ def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
         if path == "source":  # BENCH_DATA would overrule it
             raise BenchError(f"{what}: 'source' is no setting", "use --source")
         target = values
-        *parents, leaf = _full(path).split(".")
+        *parents, leaf = full_path(path).split(".")
         for parent in parents:
             if not isinstance(target.get(parent), dict):
                 raise unknown(f"setting ({what})", path, [*_paths(preset), *SHORT])

@@ -221,6 +221,11 @@ class Amazon5(ReviewTask):
     slice_limits = "read from a mirror, whose rows may be a slice; 3 stars are rare"
     hub_limits = "one category of the set alone, All Beauty; 3 stars are rare"
 
+    def class_names(self) -> tuple[str, ...]:
+        if self.source == "embedded":
+            return ()  # bins of a mean rating are no stars
+        return tuple(f"{stars} star{'s'[: stars - 1]}" for stars in range(1, 6))
+
     def embedded_labels(self, rating: np.ndarray) -> np.ndarray:
         return np.asarray(np.digitize(rating, (-1.5, -0.5, 0.5, 1.5)), dtype=np.int64)
 

@@ -101,7 +101,7 @@ def test_what_is_not_on_the_terms_of_all_is_neither_bold_nor_ranked(apart: dict[
     assert cells(page, name, 1)[1] == "90.80 ± 0.84"  # behind the overview
     assert cells(page, "kd", 2)[1].startswith("**")
     # however good it is, it does not stand for the others
-    assert page.count("No method beats scratch significantly") == 2
+    assert page.count("No distillation method beats scratch significantly") == 2
     assert f"Not ranked, as not on the terms of all: {name}." in page
     assert "a seed or a task is missing" not in page
     (group,) = context(records).groups
@@ -277,7 +277,7 @@ def test_seeds_are_counted_where_rows_are_held_against_each_other() -> None:
 
 def test_gains_within_the_noise_are_called_that() -> None:
     page = render([*runs("scratch", [0.80, 0.80, 0.80]), *runs("kd", [0.78, 0.80, 0.83])])
-    assert "No method beats scratch by more than the standard deviation" in page
+    assert "No distillation method beats scratch by more than the standard deviation" in page
 
 
 def test_overview_averages_complete_rows_only(small: list[Record]) -> None:

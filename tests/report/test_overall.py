@@ -117,6 +117,22 @@ def test_columns_of_one_task_are_told_apart_by_what_differs() -> None:
     assert table(records, "overview").head == ["method", "amazon (rate=0.1)", "amazon (rate=0.4)"]
 
 
+def test_a_column_shows_the_presets_own_value_of_what_others_changed() -> None:
+    precise = {"recipe.precision": "float32"}
+    values = {"recipe": {"epochs": 2, "precision": "float32"}}
+    records = [*runs("scratch", 0.6, overrides={"epochs": 1}), *runs("scratch", 0.7)]
+    records += runs("scratch", 0.7, overrides=precise)
+    for each in records:
+        if each["cell"]["overrides"] == precise:
+            each["cell"]["preset_values"] = values
+    assert table(records, "overview").head == [
+        "method",
+        "amazon",  # as the preset has it
+        "amazon (epochs=1)",
+        "amazon (epochs=2, recipe.precision=float32)",
+    ]
+
+
 def test_a_plus_sign_in_a_value_is_no_setting() -> None:
     changed = {"teacher": "dual:hub:a/b+cls+dot", "epochs": 1}
     (section,) = context(runs("kd", 0.8, overrides=changed)).sections
@@ -205,6 +221,14 @@ def test_differences_are_also_taken_on_further_held_out_splits() -> None:
     assert rows(first)["kd"][0] == "+10.00 ± 0.00"
     assert rows(second)["kd"][0] == "+7.00 ± 0.00"
     assert "on second" in second.title and "on" not in first.title.split(":")[0].split()
+    records += [*runs("scratch", 0.7, task="other"), *runs("kd", 0.8, task="other")]
+    (note,) = (
+        block.text
+        for part in build(context(records))
+        for block in part.blocks
+        if isinstance(block, Text) and block.text.startswith("On the official test here")
+    )
+    assert note.endswith("tables: amazon.")
 
 
 def test_with_one_seed_and_no_second_reference_a_further_split_has_its_gains() -> None:

@@ -44,7 +44,7 @@ def test_the_best_and_the_tied_are_winners_and_the_rest_is_not() -> None:
 def test_a_plain_student_that_wins_is_the_winner() -> None:
     records = [*runs("scratch", KD), *runs("kd", SCRATCH)]
     assert section(records).winners == {"scratch"}
-    assert "No method beats scratch significantly" in page(context(records))
+    assert "No distillation method beats scratch significantly" in page(context(records))
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3, 4])
