@@ -201,7 +201,7 @@ def _cells(
         not_like_for_like=cls.card.not_like_for_like,
         generator=generator,
     )
-    seeds = suite.seeds if cls.seeded else suite.seeds[:1]
+    seeds = suite.seeds if cls.seeded else (0,)  # one run, whatever seeds are added later
     yield from (replace(cell, seed=seed) for seed in seeds)
 
 
@@ -325,8 +325,21 @@ def _task_info(task: Task, dataset: str, limits: str) -> dict[str, Any]:
         "classes": task.num_classes,
         "vocabulary": task.vocabulary(),
         "augmented": task.augmented,
-        "limits": ". ".join(each for each in (limits.rstrip("."), task.variant.told()) if each),
+        "limits": ". ".join(each for each in (limits.rstrip("."), _told(task)) if each),
     }
+
+
+def _told(task: Task) -> str:
+    """Return what a reader must know of the task's variant; nothing where there is none."""
+    if not task.variant:
+        return ""
+    if task.preset.teacher_checkpoint is not None:
+        teacher = "the teacher's weights come from a file, what they learned from is not known here"
+    elif task.preset.teacher_data == "labelled":
+        teacher = "the teacher learned from the same samples"
+    else:
+        teacher = "the teacher learned from all training labels"
+    return f"{task.variant.told()}; {teacher}"
 
 
 @functools.lru_cache(maxsize=8)

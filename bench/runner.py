@@ -256,16 +256,21 @@ def measured(spec: CostSpec, results: Path, threads: int) -> bool:
     alike = (found.get("device_name"), found.get("threads"))
     if alike != (device_name(spec.cell.device), threads):
         return False
+    unlike = spec.mode == "cached" and record.get("teacher_served") == "live"
+    if unlike and record.get("cache_bytes") != spec.cell.cache_bytes:
+        return False  # with another limit the signals may fit
     return not runs_again(record, frozenset(BROKEN))
 
 
 def cost_specs(plan: Plan, *, live: bool = True) -> list[CostSpec]:
     """Return the costs to measure: the first seed of every method that the loop trains."""
     specs: dict[str, CostSpec] = {}
-    for cell in plan.cells:
-        if not cell.trained or cell.seed != plan.cells[0].seed:
+    trained = [cell for cell in plan.cells if cell.trained]
+    for cell in trained:
+        if cell.seed != trained[0].seed:
             continue
-        for signals in ("auto", "live") if cell.uses_signals and live else ("auto",):
+        modes = ["live"] if cell.cache_bytes == 0 else ["auto", "live"] if live else ["auto"]
+        for signals in modes if cell.uses_signals else ["auto"]:
             spec = CostSpec(replace(cell, signals=signals))
             specs.setdefault(spec.key, spec)
     return list(specs.values())

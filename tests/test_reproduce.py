@@ -105,6 +105,8 @@ def test_a_run_without_room_for_the_cache_is_repeated_without(record: Path) -> N
     found["teacher"]["served"] = "live"
     (cell,) = plan_of(found, device="cpu").cells
     assert (cell.signals, cell.cache_bytes, cell.key) == ("auto", 0, found["key"])
+    found["key"] = "0" * 64  # the method has changed since: served as then all the same
+    assert plan_of(found, device="cpu").cells[0].cache_bytes == 0
 
 
 def test_what_differs_is_said(call: Call, record: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from bench import BASELINES, METHODS
+from bench import BASELINES, METHODS, TASKS
 from bench.config import build
 from bench.errors import BenchError
 from bench.settings import Setting, settings_of
@@ -75,6 +75,21 @@ def test_milestones_can_be_written_on_a_command_line() -> None:
     for wrong in ("1.5", "0", "soon"):
         with pytest.raises(BenchError, match="milestones"):
             recipe(wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"recipe.milestones": "0.5"}, "recipe.milestones changes nothing"),
+        ({"teacher_recipe.milestones": "0.5"}, "teacher_recipe.milestones changes nothing"),
+        ({"recipe.schedule": "step"}, "schedule=step needs milestones"),
+    ],
+)
+def test_milestones_and_the_step_schedule_need_each_other(given: dict[str, str], told: str) -> None:
+    with pytest.raises(BenchError, match=told):
+        TASKS.get("cifar10")("quick", overrides=given)
+    both = {"recipe.milestones": "0.5", "recipe.schedule": "step"}
+    assert TASKS.get("cifar10")("quick", overrides=both).preset.recipe.milestones == (0.5,)
 
 
 def test_every_setting_of_a_preset_says_what_it_means() -> None:

@@ -8,6 +8,7 @@ BEIR (Thakur et al. 2021, arXiv 2104.08663): ``corpus`` (``_id, title, text``), 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,7 @@ from bench.errors import BenchError, nearest
 AUTOMATIC = "auto"
 VERSIONS = ("v1.1", "v2.1")
 CARVED = 1000  # validation queries carved from training ones
+CHOICE = "usable"  # which queries a limit counts in MS MARCO's own layout
 
 
 @dataclass(frozen=True)
@@ -139,23 +141,55 @@ class Selected:
             table, where = _read(self.source, self.ref, part)
             names = columns.names(table, "query_id", where)
             asked = columns.texts(table, "query", where)
-            kept = set(_shuffled(names)[: self._limit(split)])
+            if split == "train":
+                carved = min(self.limits[1] or CARVED, len(set(names)) // 10)
+            listed = _Lists(table, where)
+            kept = _usable(names, asked, listed, self._limit(split, carved))
             found = pairs.setdefault(split, [])
             for at, (name, text) in enumerate(zip(names, asked, strict=True)):
                 if name in kept:
                     queries.append((f"{part}-{name}", text or ""))
-                    listed = _listed(table.column("passages")[at].as_py(), f"{where}, row {at}")
-                    found += _selected(f"{part}-{name}", listed, passages)
-        pairs["train"], pairs["validation"] = carve_queries(
-            pairs["train"], self.limits[1] or CARVED
-        )
+                    found += _selected(f"{part}-{name}", listed[at], passages)
+        pairs["train"], pairs["validation"] = carve_queries(pairs["train"], carved, share=2)
         return assemble(passages.items(), queries, pairs)
 
-    def _limit(self, split: str) -> int | None:
-        training, validation, test = self.limits
+    def _limit(self, split: str, carved: int) -> int | None:
+        training, _, test = self.limits
         if split == "test":
             return test
-        return None if training is None else training + (validation or CARVED)
+        return None if training is None else training + carved
+
+
+class _Lists:
+    """The passages of each query by row, each with whether it was selected."""
+
+    def __init__(self, table: pa.Table, where: str) -> None:
+        self._column, self._where = table.column("passages"), where
+
+    def __getitem__(self, at: int) -> list[tuple[str | None, bool]]:
+        return _listed(self._column[at].as_py(), f"{self._where}, row {at}")
+
+
+def _usable(
+    names: Sequence[str], asked: Sequence[str | None], listed: _Lists, limit: int | None
+) -> set[str]:
+    """Return the first ``limit`` queries of a fixed shuffled order, of those that can be used.
+
+    A query without text, or of which no passage was selected, would be dropped later on.  Without
+    a limit all are returned, to be dropped and counted there.
+    """
+    if limit is None:
+        return set(names)
+    rows: dict[str, list[int]] = {}
+    for at, (name, text) in enumerate(zip(names, asked, strict=True)):
+        if text and text.strip():
+            rows.setdefault(name, []).append(at)
+    usable = (
+        name
+        for name in _shuffled(names)
+        if any(flag and text for at in rows.get(name, ()) for text, flag in listed[at])
+    )
+    return set(itertools.islice(usable, limit))
 
 
 def _listed(passages: Any, where: str) -> list[tuple[str | None, bool]]:
@@ -210,8 +244,9 @@ def open_judged(
 
 
 def fingerprint(reader: Beir | Selected) -> str:
-    """Return a hash that changes when the data does."""
-    return digest([reader.source.fingerprint(ref, splits) for ref, splits in reader.parts()])
+    """Return a hash that changes when the data does, or what is chosen of it."""
+    parts = [reader.source.fingerprint(ref, splits) for ref, splits in reader.parts()]
+    return digest([*parts, CHOICE] if isinstance(reader, Selected) else parts)
 
 
 def problem(reader: Beir | Selected) -> str | None:
@@ -226,15 +261,15 @@ def joined(title: str | None, text: str | None) -> str:
 
 
 def carve_queries(
-    pairs: Sequence[tuple[str, str]], count: int
+    pairs: Sequence[tuple[str, str]], count: int, *, share: int = 10
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Split off all pairs of ``count`` queries (at most a tenth), the same for every seed.
+    """Split off all pairs of ``count`` queries (at most one in ``share``), alike for every seed.
 
     Returns:
         The pairs that are kept and those that are split off.
     """
     names = _shuffled([query for query, _ in pairs])
-    held = set(names[: min(count, len(names) // 10)])
+    held = set(names[: min(count, len(names) // share)])
     return (
         [pair for pair in pairs if pair[0] not in held],
         [pair for pair in pairs if pair[0] in held],

@@ -155,7 +155,7 @@ def load_hub_bart(name: str, *, vocabulary: str, max_length: int) -> HubBart:
     try:
         model = AutoModelForSeq2SeqLM.from_pretrained(
             repository, revision=revision, use_safetensors=True
-        )
+        ).float()
         own = AutoTokenizer.from_pretrained(repository, revision=revision)
     except Exception as error:
         raise unreachable(f"generator '{name}'", error) from error

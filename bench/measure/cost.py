@@ -29,6 +29,7 @@ from bench.prepare import Prepared, prepare
 from bench.store import slug, write_atomically
 from bench.tasks.base import Data, Task
 from bench.training.evaluate import autocast, evaluating
+from bench.training.schedule import stage_epochs
 from bench.training.stage import StageRunner, build_optimizer
 
 SCHEMA = 1
@@ -80,7 +81,8 @@ def measure_cost(spec: CostSpec, results: Path) -> dict[str, Any]:
         "key": spec.key,
         "cell": cell.described(),
         "task": dict(cell.task_info),
-        "teacher_served": spec.mode,
+        "teacher_served": spec.mode,  # as asked for, until it is known
+        "cache_bytes": cell.cache_bytes,
         "environment": environment(cell.device, torch.get_num_threads()),
         "revision": revision(),
         "error": None,
@@ -111,13 +113,15 @@ def _measure(spec: CostSpec) -> dict[str, Any]:
     prepared = replace(prepared, setting=timed)
     stages = list(method.stages())
     # memory first: once an allocator has grown, the process's growth shows nothing any more
-    memory = _training_memory(prepared, stages[-1], spec)
+    memory = _training_memory(prepared, stages, spec)
     measured = [_stage(prepared, stage, spec) for stage in stages]
     flops = _step_flops(prepared, stages)
     deployed = method.deploy(prepared.student)
+    served = prepared.source.served if spec.mode != "none" and prepared.source else spec.mode
     return {
+        "teacher_served": served,
         "training": {
-            "step": _whole(stages, [timing for timing, _ in measured]),
+            "step": _whole(_shares(prepared, stages), [timing for timing, _ in measured]),
             "stages": {
                 stage.name: {**timing.summary(), "phases_s": found}
                 for stage, (timing, found) in zip(stages, measured, strict=True)
@@ -178,10 +182,15 @@ def _stage(prepared: Prepared, stage: Stage, spec: CostSpec) -> tuple[Timing, di
     return timing, {name: value / steps for name, value in phases.seconds.items()}
 
 
-def _whole(stages: Sequence[Stage], timings: Sequence[Timing]) -> dict[str, float | int]:
-    """Return one summary of all stages, weighted by their share of the steps."""
+def _shares(prepared: Prepared, stages: Sequence[Stage]) -> list[float]:
+    """Return each stage's share of the training: of its whole epochs, as the loop counts them."""
+    counts = stage_epochs([stage.share for stage in stages], prepared.setting.recipe.epochs)
+    return [count / sum(counts) for count in counts]
+
+
+def _whole(shares: Sequence[float], timings: Sequence[Timing]) -> dict[str, float | int]:
+    """Return one summary of all stages, weighted by their ``shares`` of the steps."""
     summaries = [timing.summary() for timing in timings]
-    shares = [stage.share for stage in stages]
     seconds = {
         name: sum(share * each[name] for share, each in zip(shares, summaries, strict=True))
         for name in ("p5_s", "p50_s", "p95_s")
@@ -195,12 +204,14 @@ def _whole(stages: Sequence[Stage], timings: Sequence[Timing]) -> dict[str, floa
     }
 
 
-def _training_memory(prepared: Prepared, stage: Stage, spec: CostSpec) -> dict[str, int]:
-    """Return the peak growth over the loaded models during a few steps."""
-    step = _Stepper(prepared, stage)
+def _training_memory(prepared: Prepared, stages: Sequence[Stage], spec: CostSpec) -> dict[str, int]:
+    """Return the peak growth over the loaded models during a few steps of each stage."""
     with peak_memory_growth(spec.cell.device) as found:
-        for at in range(2):
-            step(at)
+        for stage in stages:
+            step = _Stepper(prepared, stage)
+            for at in range(2):
+                step(at)
+            del step  # its optimiser's state is not there in the next stage
     return found
 
 
@@ -209,7 +220,8 @@ def _training_energy(
 ) -> dict[str, float]:
     """Return joules per sample, weighted by stage; empty where no counter can be read."""
     total: dict[str, float] = {}
-    for stage in stages if counts_energy(spec.cell.device) else ():
+    counted = stages if counts_energy(spec.cell.device) else ()
+    for stage, share in zip(counted, _shares(prepared, stages), strict=False):
         step = _Stepper(prepared, stage)
         with energy(spec.cell.device) as found:
             for at in range(spec.steps):
@@ -217,7 +229,7 @@ def _training_energy(
             if torch.device(spec.cell.device).type == "cuda":
                 torch.cuda.synchronize(spec.cell.device)
         for name, value in found.items():
-            each = stage.share * value / (spec.steps * step.batch_size)
+            each = share * value / (spec.steps * step.batch_size)
             total[f"{name}_per_sample"] = total.get(f"{name}_per_sample", 0.0) + each
     return total
 
@@ -225,9 +237,9 @@ def _training_energy(
 def _step_flops(prepared: Prepared, stages: Sequence[Stage]) -> float:
     """Return the floating-point operations of training per sample, weighted by stage."""
     total = 0.0
-    for stage in stages:
+    for stage, share in zip(stages, _shares(prepared, stages), strict=True):
         step = _Stepper(prepared, stage)
-        total += stage.share * count_flops(lambda step=step: step(0)) / step.batch_size  # type: ignore[misc]
+        total += share * count_flops(lambda step=step: step(0)) / step.batch_size  # type: ignore[misc]
     return total
 
 

@@ -38,6 +38,13 @@ class CrossEncoder(Retriever):
     def vectors(self, candidates: int) -> int:
         return candidates
 
+    @property
+    def config(self) -> Any:
+        return self.network.config
+
+    def longest_input(self, query: int, passage: int) -> int:
+        return query + passage - 1  # without the passage's own first token
+
     def forward(
         self, inputs: Mapping[str, Tensor], *, hidden: Sequence[int] = (), until: int | None = None
     ) -> Output:
@@ -132,9 +139,23 @@ def build_cross(name: str) -> CrossEncoder:
     else:
         raise BenchError(f"unknown cross-encoder '{name}'", "minilm or hub:NAME")
     try:
-        network = BertForSequenceClassification.from_pretrained(
-            path, revision=revision, num_labels=1, use_safetensors=True
+        loaded: Any = BertForSequenceClassification.from_pretrained(
+            path,
+            revision=revision,
+            num_labels=1,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # told below
+            output_loading_info=True,
         )
+        network, told = loaded
     except Exception as error:
         raise unreachable(f"cross-encoder '{name}'", error) from error
-    return CrossEncoder(network)
+    if name.startswith("hub:"):
+        mismatched = [each[0] for each in told["mismatched_keys"]]
+        absent = sorted({*told["missing_keys"], *mismatched})
+        if absent:
+            raise BenchError(
+                f"'{name}' is no published cross-encoder: it has no usable {absent[0]}",
+                "a BERT for sequence classification with one output",
+            )
+    return CrossEncoder(network.float())

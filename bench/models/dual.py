@@ -57,6 +57,10 @@ class DualEncoder(Retriever):
     def vectors(self, candidates: int) -> int:
         return 1 + candidates
 
+    @property
+    def config(self) -> Any:
+        return self.encoder.config
+
     def widened(self, factor: int) -> DualEncoder:
         """Build the same dual encoder with embeddings ``factor`` times as wide.
 

@@ -41,6 +41,15 @@ class Retriever(Model):
         """Return how many embeddings an output holds for a list of ``candidates``."""
         raise NotImplementedError
 
+    @property
+    def config(self) -> Any:
+        """Return the configuration of its transformer."""
+        raise NotImplementedError
+
+    def longest_input(self, query: int, passage: int) -> int:
+        """Return the tokens it reads at once, of those that queries and passages are cut to."""
+        return max(query, passage)
+
     def rank(self, search: SearchSplit, size: int, shared: dict[str, Any]) -> np.ndarray:
         """Return rankings ``(N, depth)`` int32 for the queries of ``search``.
 

@@ -186,8 +186,7 @@ def _hub(name: str) -> nn.Module:
     quiet()
     repository, revision = hub_name(name)
     try:
-        return AutoModel.from_pretrained(  # type: ignore[no-any-return]
-            repository, revision=revision, use_safetensors=True
-        )
+        loaded = AutoModel.from_pretrained(repository, revision=revision, use_safetensors=True)
+        return loaded.float()  # type: ignore[no-any-return]  # whatever the file holds
     except Exception as error:
         raise unreachable(f"model '{name}'", error) from error

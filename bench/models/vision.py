@@ -109,4 +109,37 @@ def _timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
         model: nn.Module = timm.create_model(name, num_classes=num_classes, pretrained=pretrained)
     except Exception as error:
         raise BenchError(f"timm cannot make '{name}': {first_line(error)}") from error
+    _check(model, name)
     return model
+
+
+@torch.no_grad()
+def _check(network: Any, name: str) -> None:
+    """Refuse a network that is more than features and one linear layer on them.
+
+    Its logits would not be those of :class:`VisionModel`.
+
+    Raises:
+        BenchError: naming it.
+    """
+    size = (network.pretrained_cfg or {}).get("input_size", (3, 224, 224))
+    noise = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
+    training = network.training
+    network.eval()
+    try:
+        own = network(noise)
+        ours = VisionModel(network)({"image": noise}).scores
+        alike = own.shape == ours.shape and torch.allclose(own, ours, rtol=1e-3, atol=1e-4)
+    except Exception as error:
+        raise _not_linear(name) from error
+    finally:
+        network.train(training)
+    if not alike:
+        raise _not_linear(name)
+
+
+def _not_linear(name: str) -> BenchError:
+    return BenchError(
+        f"timm's '{name}' is no network of features and one linear layer",
+        "another one, such as timm:resnet18",
+    )

@@ -80,7 +80,7 @@ def collect_costs(usable: Iterable[Record]) -> dict[Place, dict[str, Cost]]:
     for record in usable:
         methods = found.setdefault(place_of(record), {})
         modes = methods.setdefault(shown_label(record["cell"]), {})
-        modes[str(record["teacher_served"])] = record
+        modes[_mode(record)] = record
     return {
         place: {label: cost(modes) for label, modes in sorted(methods.items())}
         for place, methods in found.items()
@@ -94,12 +94,20 @@ def usable_costs(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
         try:
             place_of(record)
             shown_label(record["cell"])
-            cost({str(record["teacher_served"]): record})
+            cost({_mode(record): record})
             usable.append(record)
         except MALFORMED as error:
             name = str(record.get("key"))[:12]
             problems.append(f"cost record {name}: malformed ({type(error).__name__}: {error})")
     return usable, problems
+
+
+def _mode(record: Record) -> str:
+    """Return none, cached or live.
+
+    "cached and live" is cached: what can be kept is, but not what a method makes in a step.
+    """
+    return str(record["teacher_served"]).removesuffix(" and live")
 
 
 def place_of(record: Record) -> Place:
@@ -265,7 +273,8 @@ def _caption(section: Section, found: Mapping[str, Cost]) -> str:
         f"One process at a time, {environment.get('threads')} processor thread(s), on "
         f"{environment.get('device_name')}; preset {section.told_preset}, source {section.source}; "
         f"medians after warm-up. Step and train memory are those of the cached teacher where there "
-        f"is one, FLOPs with a live teacher count its own pass; train memory is {memory}; extra is "
+        f"is one (it runs in the step for inputs that a method makes there), FLOPs with a live "
+        f"teacher count its own pass; train memory is {memory}; extra is "
         f"parameters that are trained and thrown away. Each row was measured once: rows of equal "
         f"inference FLOPs serve one network, and what they differ by there is noise. Measured "
         f"{when}."

@@ -125,7 +125,7 @@ class Section:
     def spelt_out(self, names: Iterable[str]) -> list[str]:
         """Return the changed settings, and those of ``names`` as the preset has them, sorted."""
         changed = {setting.partition("=")[0]: setting for setting in self.settings}
-        values = next((each for each in self.cells.settings if each), {})
+        values: Mapping[str, str] = next((each for each in self.cells.settings if each), {})
         own = {
             name: f"{name}={values[path]}" for name in names if (path := full_path(name)) in values
         }

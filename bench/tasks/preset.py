@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from bench.config import Config, build, leaves, written
 from bench.errors import BenchError, unknown
@@ -53,6 +53,12 @@ class Recipe(Config):
         if not isinstance(value, str):
             return value
         return [part for part in value.split(",") if part.strip()]
+
+    @model_validator(mode="after")
+    def _steps(self) -> Recipe:
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("schedule=step needs milestones, such as 0.5,0.75")
+        return self
 
 
 class Preset(Config):
@@ -164,7 +170,12 @@ def override(preset: Preset, overrides: Mapping[str, Any], what: str) -> Preset:
             target[leaf] = {**target[leaf], **value}  # as TOML writes a bare dotted name
         else:
             target[leaf] = value
-    return build(type(preset), values, what)
+    made = build(type(preset), values, what)
+    for path in map(full_path, overrides):
+        recipe, _, leaf = path.rpartition(".")
+        if leaf == "milestones" and getattr(made, recipe).schedule != "step":
+            raise BenchError(f"{what}: {path} changes nothing", f"is for {recipe}.schedule=step")
+    return made
 
 
 def _paths(preset: Preset) -> list[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bench.data.negatives import Negatives
     from bench.data.retrieval import TokenTable
     from bench.models.base import Model
+    from bench.models.retriever import Retriever
     from bench.teachers.signals import TeacherSource
 
 DEPTH = 1000  # passages in a ranking
@@ -138,9 +139,18 @@ class RetrievalTask(Task):
         return name if name.startswith("hub:") else "minilm"
 
     def build_model(self, name: str, *, data: Data | None = None) -> Model:
-        from bench.models.retriever import build_retriever
+        return self._retriever(name)
 
-        return build_retriever(name)
+    def _retriever(self, name: str) -> Retriever:
+        """Build a retriever that can read the collection's token ids."""
+        from bench.models.fit import check_length, check_vocabulary
+        from bench.models.retriever import build_retriever, encoder_name
+
+        check_vocabulary(encoder_name(name), self.vocabulary())
+        model = build_retriever(name)
+        longest = model.longest_input(self.preset.query_length, self.preset.max_length)
+        check_length(model.config, longest, name)
+        return model
 
     def evaluate(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Score rankings ``(N, depth)`` against relevant passages ``(N, P)``."""
@@ -260,13 +270,12 @@ class RetrievalTask(Task):
 
         from bench.models.dual import DualEncoder
         from bench.models.encode import encode, encoded_tiles
-        from bench.models.retriever import build_retriever
         from bench.models.search import ExactSearch
         from bench.training.evaluate import autocast, evaluating
 
         # building a model draws random numbers: the caller's stream must not move by it
         with torch.random.fork_rng(devices=[]):
-            miner = build_retriever(self.preset.miner).fix().to(device)
+            miner = self._retriever(self.preset.miner).fix().to(device)
         if not isinstance(miner, DualEncoder):
             raise BenchError(f"miner '{self.preset.miner}' cannot search", "a dual encoder can")
         size = self.preset.evaluation_batch

@@ -92,9 +92,13 @@ class TextTask(Task):
         return name if name.startswith("hub:") else "minilm"
 
     def build_model(self, name: str, *, data: Data | None = None) -> Model:
+        from bench.models.fit import check_length, check_vocabulary
         from bench.models.text import build_text
 
-        return build_text(name, num_classes=self.num_classes)
+        check_vocabulary(name, self.vocabulary())
+        model = build_text(name, num_classes=self.num_classes)
+        check_length(model.encoder.config, self.preset.max_length, name)
+        return model
 
 
 UNLABELLED = "unlabelled"

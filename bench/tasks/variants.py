@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.config import written
 from bench.data.order import fixed_order
 from bench.errors import BenchError
 
@@ -77,8 +78,7 @@ class Variant:
             what += "the rest without labels"
         else:
             what = f"long tail: largest over smallest class {self.imbalance:g}, exponential between"
-        teacher = "the same samples" if self.teacher_data == "labelled" else "all training labels"
-        return f"{what}; validation and test whole; the teacher learned from {teacher}"
+        return f"{what}; validation and test whole"
 
     def check(self, task: str, num_classes: int) -> None:
         """Refuse what cannot be, as far as that is known without the data.
@@ -115,10 +115,7 @@ class Variant:
 
 
 def _spec(options: Mapping[str, Any]) -> str:
-    return ":".join(
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in options.items()
-    )
+    return ":".join(f"{name}={written(value)}" for name, value in options.items())
 
 
 def _balanced(labels: np.ndarray, n: int) -> Chosen:

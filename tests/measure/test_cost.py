@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from bench import runner
 from bench.drive import Summary
 from bench.measure import cost
 from bench.measure.cost import CostSpec, cost_path, measure_cost
-from bench.plan import Plan, make_plan
+from bench.plan import Plan, Serving, make_plan
 from bench.progress import Progress
 from bench.store import read_costs
 from bench.suites import Suite
@@ -25,9 +27,11 @@ from bench.teachers.train import ensure_teacher
 METHODS = ["scratch", "gpd_scratch"]
 
 
-def planned(methods: list[str]) -> Plan:
-    suite = Suite(methods=methods, tasks=["cifar10:train_limit=128"], preset="quick", seeds=[0])
-    return make_plan(suite, device="cpu")
+def planned(methods: list[str], seeds: Sequence[int] = (0,), **serving: Any) -> Plan:
+    suite = Suite(
+        methods=methods, tasks=["cifar10:train_limit=128"], preset="quick", seeds=list(seeds)
+    )
+    return make_plan(suite, device="cpu", serving=Serving(**serving))
 
 
 def specs(methods: list[str]) -> list[CostSpec]:
@@ -70,8 +74,13 @@ def test_phases_of_a_step_without_a_teacher(measured: dict[str, dict[str, Any]])
             assert all(seconds > 0 for seconds in stage["phases_s"].values())
 
 
-def test_energy_is_weighed_by_stage_like_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A counter that ticks once a step reads one joule a step, in each stage."""
+def test_every_stage_is_measured_and_weighed_by_its_epochs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A counter that ticks once a step reads one joule a step, in each stage.
+
+    Of the preset's ten epochs a quarter for hints is two, a fifth.
+    """
     steps: list[str] = []
     plain = cost._Stepper.__call__
 
@@ -85,15 +94,26 @@ def test_energy_is_weighed_by_stage_like_time(monkeypatch: pytest.MonkeyPatch) -
         yield found
         found["cpu_j"] = float(len(steps) - before)
 
+    @contextmanager
+    def trained(device: str) -> Iterator[dict[str, int]]:
+        with ticking(device) as found:
+            yield (named := dict[str, int]())
+        named["steps"] = int(found["cpu_j"])
+
     monkeypatch.setattr(cost._Stepper, "__call__", counted)
     monkeypatch.setattr(cost, "counts_energy", lambda device: True)
     monkeypatch.setattr(cost, "energy", ticking)
+    monkeypatch.setattr(cost, "peak_memory_growth", trained)
     (cell,) = planned(["fitnets:hint_share=0.25"]).cells
     assert cell.teacher is not None
     ensure_teacher(cell.teacher)
     spec = CostSpec(cell, steps=2, warmup=1)
     found = cost._measure(spec)["training"]
     assert found["stages"].keys() == {"hint", "distil"}
+    assert found["memory"] == {"steps": 4}  # two of each stage
+    assert cell.preset_values["recipe"]["epochs"] == 10
+    medians = [found["stages"][stage]["p50_s"] for stage in ("hint", "distil")]
+    assert found["step"]["p50_s"] == pytest.approx((medians[0] + 4 * medians[1]) / 5)
     batch = cell.preset_values["recipe"]["batch_size"]
     assert found["energy"] == {"cpu_j_per_sample": pytest.approx(1 / batch)}
 
@@ -131,6 +151,35 @@ def test_a_cost_is_that_of_its_device_and_threads_alone(
     assert not runner.measured(spec, results, threads + 1)
     monkeypatch.setattr(runner, "device_name", lambda device: "another")
     assert not runner.measured(spec, results, threads)
+
+
+def test_a_record_says_how_the_teacher_was_served(tmp_path: Path) -> None:
+    """A cached teacher that had no room ran live, and is measured again where it has some."""
+    for method, room, served in (
+        ("kd", 8, "live"),
+        ("kd", 2**30, "cached"),
+        ("fitnets_joint", 2**30, "live"),  # feature maps of augmented images are not kept
+    ):
+        (spec,) = runner.cost_specs(planned([method], cache_bytes=room), live=False)
+        spec = replace(spec, steps=1, warmup=0)
+        assert spec.cell.teacher is not None and spec.mode == "cached"
+        ensure_teacher(spec.cell.teacher)
+        assert not runner.measured(spec, tmp_path, torch.get_num_threads())
+        record = measure_cost(spec, tmp_path)
+        assert record["status"] == "ok", record["error"]
+        assert record["teacher_served"] == served
+        assert runner.measured(spec, tmp_path, torch.get_num_threads())
+
+
+def test_without_a_cache_there_is_no_cost_of_one() -> None:
+    plan = planned(["scratch", "kd", "teacher"], seeds=(3, 4), cache_bytes=0)
+    for live in (True, False):
+        specs = runner.cost_specs(plan, live=live)
+        assert [(spec.cell.label, spec.mode) for spec in specs] == [
+            ("scratch", "none"),
+            ("kd", "live"),
+        ]
+        assert {spec.cell.seed for spec in specs} == {3}
 
 
 def broken(path: Path) -> None:

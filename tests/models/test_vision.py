@@ -98,6 +98,12 @@ def test_until_gives_the_same_map_as_the_whole_run() -> None:
         assert part.hidden[layer].equal(whole.hidden[layer])
 
 
+def test_a_network_with_more_than_one_linear_layer_on_its_features_is_refused() -> None:
+    name = "deit_tiny_distilled_patch16_224"  # the mean of two heads
+    with pytest.raises(BenchError, match=f"'{name}' is no network of features and one linear"):
+        build_vision(f"timm:{name}", num_classes=10)
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
@@ -106,7 +112,7 @@ def test_until_gives_the_same_map_as_the_whole_run() -> None:
         ("resnet8w9", "eights"),
         ("vgg", "resnetD"),
         ("resnet20 ", "resnetD"),
-        pytest.param(
+        (
             "timm:resnet10tt",
             "resnet10t",
         ),

@@ -12,6 +12,8 @@ from bench.errors import BenchError
 from bench.report.presets import joined
 from bench.tasks.preset import changed, override
 
+STEPS, STEPPED = {"recipe.schedule": "step"}, "+recipe.schedule=step"
+
 
 def test_two_spellings_of_a_setting_are_one_cell_and_one_table() -> None:
     short, long = (
@@ -34,8 +36,11 @@ def test_two_spellings_of_a_setting_are_one_cell_and_one_table() -> None:
             {"recipe.clip": None, "recipe.compile": True},
             "quick+recipe.clip=none+recipe.compile=true",
         ),
-        ({"recipe.milestones": " .5, 0.750"}, "quick+recipe.milestones=0.5,0.75"),
-        ({"recipe.milestones": [0.5, 0.75]}, "quick+recipe.milestones=0.5,0.75"),
+        (
+            {"recipe.milestones": " .5, 0.750", **STEPS},
+            f"quick+recipe.milestones=0.5,0.75{STEPPED}",
+        ),
+        ({"recipe.milestones": [0.5, 0.75], **STEPS}, f"quick+recipe.milestones=0.5,0.75{STEPPED}"),
         ({"generator_recipe": None}, "quick+generator_recipe=none"),
         ({"student": "minilm:2"}, "quick+student=minilm:2"),
     ],

@@ -25,7 +25,7 @@ def test_a_variant_is_in_every_key(task: str) -> None:
     assert cell(tasks=[task]).key == cell(tasks=[name], overrides={key: value}).key
 
 
-def test_a_variant_is_in_name_title_and_path_and_not_in_the_preset() -> None:
+def test_a_variant_is_in_name_title_and_path_and_not_in_the_preset(tmp_path: Path) -> None:
     found = cell(tasks=["cifar10:n=100:epochs=2"])
     described = found.described()
     assert described["task"] == "cifar10:n=100"
@@ -36,6 +36,11 @@ def test_a_variant_is_in_name_title_and_path_and_not_in_the_preset() -> None:
     assert found.task_info["title"] == "cifar10:n=100 · embedded digits"
     assert "100 labelled training samples" in found.task_info["limits"]
     assert "the teacher learned from the same samples" in found.task_info["limits"]
+    weights = tmp_path / "teacher.safetensors"
+    weights.write_bytes(b"weights")
+    taught = cell("kd", overrides={"n": "100", "teacher_checkpoint": str(weights)})
+    assert "weights come from a file" in taught.task_info["limits"]
+    assert "learned from the same samples" not in taught.task_info["limits"]
     path = record_path(Path("r"), {"cell": described, "key": found.key})
     assert path.parent == Path("r/quick/cifar10-n=100/kd")
     assert "variant" not in cell().described()

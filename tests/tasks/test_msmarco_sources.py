@@ -100,6 +100,29 @@ def test_ms_marcos_own_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(set(judged.passages)) == len(judged.passages) < 61
 
 
+def test_limits_count_queries_that_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In MS MARCO's later version no passage was selected for a third of the queries."""
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    bodies = texts(1400)
+    for split, first, last in (("train", 0, 1000), ("validation", 1000, 1300)):
+        numbers = range(first, last)
+        passages = [
+            {"is_selected": [int(at % 3 > 0)], "passage_text": [bodies[at]], "url": [""]}
+            for at in numbers
+        ]
+        asked = [f"what is item{at} {split}" for at in numbers]
+        columns = {"query_id": list(numbers), "query": asked, "passages": passages}
+        write(tmp_path / "microsoft/ms_marco/v1.1", split, columns)
+    made = task("quick", "mirror", dataset="microsoft/ms_marco", train_limit=400, held_out_limit=90)
+    judged = made.judged()
+    check_nothing_leaks(judged)
+    assert len(judged.queries["test"]) == len(judged.queries["validation"]) == 90
+    assert len(judged.queries["train"]) >= 400
+    assert not judged.dropped.get("queries without a positive")
+
+
 def test_damage_in_a_mirror_is_told_in_the_record_and_never_a_crash(beir: Path) -> None:
     folder, bodies = beir / "BeIR/msmarco", texts(60)
     names = [*(f"p{at}" for at in range(60)), "p1", "p60"]
