@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -380,6 +382,9 @@ def _plugins(given: list[str] | None) -> tuple[str, ...]:
 
 def main() -> int:
     """Run the command line and return the exit status (or leave through ``SystemExit``)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # of a terminal that has not all characters
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except BenchError as error:
@@ -389,8 +394,11 @@ def main() -> int:
         from bench.failures import storage_problem
 
         problem = storage_problem(error)
-        if problem is None:
+        if problem is not None:
+            refuse(f"{problem} (finished work is kept)")
+            return EXIT_USER
+        if error.filename is None:
             raise
-        refuse(f"{problem} (finished work is kept)")
+        refuse(f"'{error.filename}': {error.strerror}")  # a name that no file can have, say
         return EXIT_USER
     return EXIT_OK

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import Any
 
 from bench.baseline import Baseline
@@ -11,6 +11,19 @@ from bench.config import Config
 from bench.errors import BenchError, unknown
 from bench.method import Method
 from bench.tasks.base import Task
+from bench.tasks.preset import Preset
+
+
+def check_task(cls: Any, who: str) -> None:
+    """Check the declarations of a task; :class:`BenchError`, beginning with ``who``, if wrong."""
+    if not issubclass(cls, Task):
+        raise BenchError(f"{who} is not a subclass of bench.Task")
+    presets = getattr(cls, "presets", None)
+    if not isinstance(presets, Mapping) or not presets:
+        raise BenchError(f"{who} has no presets", "a dict of bench.Preset by name")
+    for name, preset in presets.items():
+        if not isinstance(preset, Preset):
+            raise BenchError(f"{who}: preset '{name}' is a {type(preset).__name__}", "bench.Preset")
 
 
 def check_class(cls: Any, kind: str, who: str) -> None:

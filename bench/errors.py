@@ -7,7 +7,8 @@ traceback and exits with :data:`EXIT_USER`.  Any other exception is a bug and ke
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 EXIT_OK = 0
 EXIT_FAILED_CELLS = 1
@@ -47,6 +48,23 @@ def first_line(error: BaseException, limit: int = 200) -> str:
     """Return the first line of what ``error`` says, or its type where it says nothing."""
     lines = (line.strip() for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)[:limit]
+
+
+@contextmanager
+def blamed(who: str) -> Iterator[None]:
+    """Turn any error into one line that begins with ``who``, as for a plug-in of somebody's.
+
+    What the system says of its files is left as it is.
+
+    Raises:
+        BenchError: for an error in the body.
+    """
+    try:
+        yield
+    except (BenchError, OSError):
+        raise
+    except Exception as error:
+        raise BenchError(f"{who}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def nearest(name: str, options: Iterable[str]) -> str:

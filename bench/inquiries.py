@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import BASELINES, METHODS, REGISTRIES, TASKS, registry_of
-from bench.errors import EXIT_OK, EXIT_USER, BenchError, unknown
+from bench.errors import EXIT_OK, EXIT_USER, BenchError, blamed, unknown
 from bench.privacy import one_line
 from bench.settings import settings_of
 from bench.suites import Suite
@@ -171,13 +171,14 @@ def show_data(suite: Suite, prefetch: bool, console: Console) -> int:
         try:
             cls = TASKS.get(name)
             task = cls(suite.preset, source=choose_source(name, suite), overrides=options)
-            problem = task.problem()
-            if problem:
-                raise BenchError(problem)
-            origin = task.origin()
-            rows = ""
-            if prefetch:
-                rows = "/".join(str(count) for count in task.load().rows().values())
+            with blamed("the task"):
+                problem = task.problem()
+                if problem:
+                    raise BenchError(problem)
+                origin = task.origin()
+                rows = ""
+                if prefetch:
+                    rows = "/".join(str(count) for count in task.load().rows().values())
         except BenchError as error:
             problems.append(f"{name}: {error}")
             continue

@@ -13,7 +13,7 @@ from bench import BASELINES, METHODS, TASKS, registry_of
 from bench.baseline import Baseline
 from bench.cells import Cell, GeneratorSpec, Objective, TeacherSpec
 from bench.config import build, changed, label, parse_spec
-from bench.errors import BenchError, unknown
+from bench.errors import BenchError, blamed, unknown
 from bench.failures import missing_package
 from bench.method import Method
 from bench.registry import EVERYTHING
@@ -70,13 +70,17 @@ def make_plan(
     contenders = list(_contenders(suite.methods))
     codes: dict[type, str] = {}
     for task in open_tasks(suite):
-        problem = task.problem()
+        with blamed(f"task '{task.name}'"):
+            problem = task.problem()
         if problem:
             if EVERYTHING in suite.tasks:
                 plan.notes.append(f"task '{task.name}' is left out: {problem}")
                 continue
             raise BenchError(f"task '{task.name}' cannot be read: {problem}")
-        origin = task.origin()  # reads the data's bytes: once for all cells
+        with blamed(f"task '{task.name}'"):
+            origin = task.origin()  # reads the data's bytes: once for all cells
+            if not isinstance(origin, Origin):
+                raise TypeError(f"its origin is a {type(origin).__name__}, not an Origin")
         for contender in contenders:
             cells = _cells(plan, task, origin, contender, suite, device, codes)
             plan.cells.extend(
@@ -109,7 +113,9 @@ def _contenders(specs: Iterable[str]) -> Iterable[Contender]:
     for spec in specs:
         if spec == EVERYTHING:
             for kind, registry in (("baseline", BASELINES), ("method", METHODS)):
-                yield from (Contender(kind, name, {}, named=False) for name in registry.names())
+                for name in registry.names():
+                    kind_of(name)  # no name may be both
+                    yield Contender(kind, name, {}, named=False)
             continue
         name, options = parse_spec(spec)
         yield Contender(kind_of(name), name, options)
@@ -178,7 +184,9 @@ def _cells(
         yield from (replace(bare, seed=seed) for seed in suite.seeds)
         return
     configured = build(cls.Config, contender.options, f"method '{contender.name}'")
-    instance = cls(configured)
+    with blamed(f"{contender.kind} '{contender.name}'"):
+        instance = cls(configured)
+        needs_generator, oracle = instance.needs_generator, instance.oracle
     unsuited = _unsuited(cls, contender, task)
     if unsuited is not None:
         plan.notes.extend(unsuited)
@@ -186,18 +194,18 @@ def _cells(
     config = configured.model_dump(mode="json")
     signals = bool(cls.signals)
     spec = _teacher(task, origin, cls, config, suite.teacher_seed, device)
-    generator = _generator(task, spec) if instance.needs_generator else None
+    generator = _generator(task, spec) if needs_generator else None
     if cls not in codes:  # a method's modules are read once for all tasks and seeds
         codes[cls] = code_hash(cls)
     cell = replace(
         _bare_cell(task, origin, contender, device),
-        label=label(contender.name, changed(configured, contender.options), oracle=instance.oracle),
+        label=label(contender.name, changed(configured, contender.options), oracle=oracle),
         config=config,
         code=codes[cls],
         teacher=spec if signals or cls.needs_teacher else None,
         uses_signals=signals,
         trained=issubclass(cls, Method),
-        oracle=instance.oracle,
+        oracle=oracle,
         not_like_for_like=cls.card.not_like_for_like,
         generator=generator,
     )

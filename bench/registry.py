@@ -71,9 +71,13 @@ class Registry(Generic[T]):
                 from bench.declared import check_class
 
                 check_class(cls, self.kind, f"{origin}: {self.kind} '{name}'")
+            elif self.kind == "task":
+                from bench.declared import check_task
+
+                check_task(cls, f"{origin}: task '{name}'")
             known = self._entries.get(name)
             taken = self._classes.get(name)
-            if (known and known.origin != origin) or (taken and _origin(taken) != origin):
+            if (known and known.origin != origin) or (taken and _place(taken) != _place(cls)):
                 first = known.origin if known else _origin(self._classes[name])
                 raise BenchError(
                     f"{self.kind} '{name}' is registered twice: {first} and {origin}",
@@ -269,6 +273,14 @@ def _origin(cls: type) -> str:
     except (OSError, TypeError):
         return cls.__module__
     return f"{_display(Path(path))}:{line}" if path else cls.__module__
+
+
+def _place(cls: type) -> tuple[str, str]:
+    """Return the file of ``cls`` and its place there: two files may be displayed alike."""
+    try:
+        return str(Path(inspect.getsourcefile(cls) or "").resolve()), _origin(cls)
+    except TypeError:
+        return cls.__module__, _origin(cls)
 
 
 def _display(path: Path) -> str:

@@ -48,7 +48,7 @@ class Running:
         limit = self.cell_timeout
         if limit is not None and not 0 < limit < float("inf"):
             raise BenchError(f"cannot limit a cell to {limit:g} seconds", "must be more than 0")
-        if not self.cache_gb < float("inf"):
+        if not self.cache_gb * 2**30 < float("inf"):
             raise BenchError(f"cannot keep {self.cache_gb:g} gigabytes of teacher signals")
         chosen_interval()  # refused here, before any cell would be
         return Policy(parse_retry(self.retry), limit)

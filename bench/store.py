@@ -194,11 +194,21 @@ def read_object(path: Path) -> dict[str, Any]:
 def read_text(path: Path, limit: int) -> str:
     """Return the UTF-8 text of an ordinary file of at most ``limit`` bytes.
 
+    Raises:
+        OSError: when it cannot be read.
+        ValueError: when it is no ordinary file, too large or no UTF-8.
+    """
+    return read_bytes(path, limit).decode("utf-8")
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Return the content of an ordinary file of at most ``limit`` bytes.
+
     A pipe, a device or a giant under an innocent name would hang or fill the memory.
 
     Raises:
         OSError: when it cannot be read.
-        ValueError: when it is no ordinary file, too large or no UTF-8.
+        ValueError: when it is no ordinary file, or too large.
     """
     if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
         raise ValueError("it is no ordinary file")
@@ -206,7 +216,7 @@ def read_text(path: Path, limit: int) -> str:
         data = stream.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"it is larger than {limit:,} bytes")
-    return data.decode("utf-8")
+    return data
 
 
 def files_below(root: Path, pattern: str) -> list[Path]:

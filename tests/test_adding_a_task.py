@@ -11,6 +11,7 @@ import pytest
 from plug_ins import forget_plug_ins
 from processes import ROOT
 
+from bench import TASKS
 from bench.cells import Cell
 from bench.errors import BenchError
 from bench.plan import make_plan
@@ -112,4 +113,37 @@ def test_the_suites_own_tasks_have_no_code_in_their_keys() -> None:
 def test_data_that_is_gone_is_said(shapes: Path) -> None:
     shapes.with_suffix(".npz").unlink()
     with pytest.raises(BenchError, match=r"'shapes' cannot be read: shapes\.npz is not there"):
+        planned(shapes, "shapes")
+
+
+def test_images_that_are_none_are_refused(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = TASKS.get("shapes")("quick")
+    right = task.arrays()  # type: ignore[attr-defined]
+    images, labels = right["test"]
+    for wrong, says in (
+        ((images / 255.0, labels), "images of shape .* and type float64"),
+        ((images.astype(np.int64) - 128, labels), "type int64"),
+        ((images[..., 0], labels), "uint8, 0 to 255"),
+        ((images.transpose(0, 3, 1, 2), labels), r"\(20, 3, 24, 24\)"),
+        ((images, labels[:-3]), "20 images and 17 labels"),
+        (None, "has no split 'test'"),
+    ):
+        given = (
+            {**right, "test": wrong} if wrong else {k: right[k] for k in ("train", "validation")}
+        )
+        monkeypatch.setattr(type(task), "arrays", lambda self, given=given: given)
+        with pytest.raises(BenchError, match=f"task 'shapes'.*{says}"):
+            task.load()
+
+
+def test_what_a_task_raises_is_one_line_that_names_it(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in ("origin", "problem"):
+        with monkeypatch.context() as patch:
+            patch.setattr(TASKS.get("shapes"), part, lambda self: {}["nothing"])
+            with pytest.raises(BenchError, match="task 'shapes': KeyError: 'nothing'"):
+                planned(shapes, "shapes")
+    monkeypatch.setattr(TASKS.get("shapes"), "origin", lambda self: "drawn")
+    with pytest.raises(BenchError, match="its origin is a str"):
         planned(shapes, "shapes")

@@ -374,3 +374,10 @@ def test_what_a_suite_file_says_is_said_nowhere_else(call: Call, tmp_path: Path,
     (tmp_path / "mine.yaml").write_text("tasks: [no-such-task]\n")
     flag = "--" + name.strip("_").replace("_", "-")
     refused(call("run", "mine.yaml", flag, GIVEN[name]), f"{flag} cannot be given with a suite")
+
+
+def test_names_that_no_file_can_have_are_refused(call: Call) -> None:
+    long = "x" * 300
+    for command in (["report", "--results", long], ["compare", long, long]):
+        refused(call(*command), "File name too long")
+    refused(call("run", "--cache-gb", "1e300"), "cannot keep 1e+300 gigabytes")

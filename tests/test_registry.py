@@ -197,6 +197,34 @@ def test_two_plugins_with_one_name_are_refused_naming_both(tmp_path: Path) -> No
     assert METHODS.get("same").__module__.startswith("bench_plugin_one_")
 
 
+def test_two_plugins_that_are_displayed_alike_are_told_apart(tmp_path: Path) -> None:
+    for folder in ("v1", "v2"):
+        (tmp_path / folder).mkdir()
+    load_plugin(str(write_method(tmp_path / "v1/mine.py", "alike")))
+    with pytest.raises(BenchError, match=r"registered twice: mine\.py:10 and mine\.py:10"):
+        load_plugin(str(write_method(tmp_path / "v2/mine.py", "alike")))
+    load_plugin(str(tmp_path / "v1/mine.py"))  # the same one again
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("class Mine:\n    presets = {}", "is not a subclass of bench.Task"),
+        ("class Mine(Task):\n    pass", "has no presets"),
+        ("class Mine(Task):\n    presets = {'quick': 3}", "preset 'quick' is a int"),
+    ],
+)
+def test_a_task_without_presets_is_refused_where_it_is(
+    tmp_path: Path, body: str, says: str
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(f"from bench import Task, register_task\n@register_task('mine')\n{body}\n")
+    with pytest.raises(BenchError) as caught:
+        load_plugin(str(path))
+    assert says in str(caught.value) and "mine.py:2: task 'mine'" in str(caught.value)
+    assert "mine" not in TASKS
+
+
 def test_two_files_of_a_package_with_one_name_are_refused_naming_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,8 +88,12 @@ def _predictions(record: Mapping[str, Any], results: Path) -> tuple[Path, str] |
         return None
     name = str(named["file"])
     path = record_path(results, record).parent / name
-    # a name with a folder in it may lead anywhere
-    return (path, str(named["sha256"])) if Path(name).name == name and path.is_file() else None
+    if Path(name).name != name:  # one with a folder in it may lead anywhere
+        return None
+    try:
+        return (path, str(named["sha256"])) if path.is_file() else None
+    except (OSError, ValueError):  # a name that no file can have
+        return None
 
 
 def _predicted(path: Path, digest: str) -> np.ndarray | None:

@@ -21,7 +21,15 @@ from bench.report.frame import collect
 from bench.report.roles import CEILING, REFERENCE
 from bench.report.rows import OURS
 from bench.report.text import UNBOUNDED_METRICS
-from bench.store import SCHEMA, Record, read_record, record_path, write_record, writing
+from bench.store import (
+    SCHEMA,
+    Record,
+    read_bytes,
+    read_record,
+    record_path,
+    write_record,
+    writing,
+)
 
 FOLDER = "external"
 MOST_BYTES = 50 * 2**20
@@ -52,7 +60,7 @@ class ExternalRow(Config):
 
     task: str = Field(min_length=1, max_length=80)
     method: str = Field(min_length=1, max_length=80)
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**63)
     score: float
     metric: str = Field(default="accuracy", min_length=1, max_length=40)
     direction: Literal["max", "min"] = "max"
@@ -84,17 +92,17 @@ def import_results(path: Path, origin: str, results: Path, *, replace: bool = Fa
         BenchError: naming the file, the line and what is wrong.
     """
     name = " ".join(origin.split())
-    if not name or len(name) > 80 or name == OURS:
+    if not name or not name.isprintable() or len(name) > 80 or name == OURS:
         raise BenchError(
             f"origin '{origin}' does not say whose results these are",
-            f"1 to 80 characters, not '{OURS}'",
+            f"1 to 80 printable characters, not '{OURS}'",
         )
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, MOST_BYTES)
     except OSError as error:
         raise BenchError(f"'{path}' cannot be read: {error.strerror}") from error
-    if len(data) > MOST_BYTES:
-        raise BenchError(f"'{path}' is larger than {MOST_BYTES >> 20} MiB")
+    except ValueError as error:
+        raise BenchError(f"'{path}' cannot be read: {error}") from error
     mark = {"origin": name, "file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
     if path.suffix == ".csv":
         records = _from_csv(path, data, mark)
@@ -107,10 +115,15 @@ def import_results(path: Path, origin: str, results: Path, *, replace: bool = Fa
         there = record_path(root, record)
         if replace or not there.exists():
             continue
-        if read_record(there).get("metrics") != record.get("metrics"):  # a failed cell has none
+        if _said(read_record(there)) != _said(record):
             raise BenchError(f"'{there.name}' was imported before and differs", "use --replace")
     with writing(f"'{results}'", "use --results"):
         return [write_record(root, record) for record in records]
+
+
+def _said(record: Record) -> Record:
+    """Return what ``record`` says, but for the file it was read from."""
+    return {name: value for name, value in record.items() if name != "external"}
 
 
 def _from_record(path: Path, mark: Mapping[str, str]) -> Record:

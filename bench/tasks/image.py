@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from bench.data.order import fixed_order
+from bench.errors import BenchError
 from bench.tasks.base import Data, Task
 
 if TYPE_CHECKING:
@@ -38,11 +39,34 @@ class ImageTask(Task):
         """Return what a training view does to an image of this source."""
         raise NotImplementedError
 
+    def _check(self, arrays: Arrays) -> None:
+        """Refuse what :meth:`arrays` must not return: nothing later on would notice it.
+
+        Raises:
+            BenchError: naming the split and what is wrong with it.
+        """
+        who = f"task '{self.name}'"
+        missing = [name for name in ("train", "validation", "test") if name not in arrays]
+        if missing:
+            raise BenchError(f"{who} has no split '{missing[0]}'", "train, validation and test")
+        for name, (images, labels) in arrays.items():
+            shape, kind = tuple(images.shape), images.dtype
+            if kind != np.uint8 or images.ndim != 4 or shape[-1] != 3:
+                raise BenchError(
+                    f"{who}, split '{name}': images of shape {shape} and type {kind}",
+                    "(N, H, W, 3) and uint8, 0 to 255",
+                )
+            if len(images) != len(labels):
+                raise BenchError(
+                    f"{who}, split '{name}': {len(images)} images and {len(labels)} labels"
+                )
+
     def load(self, device: str = "cpu") -> Data:
         from bench.data.columns import check_labels
         from bench.data.splits import ImageSplit, as_labels
 
         arrays = self.arrays()
+        self._check(arrays)
         for name, (_, labels) in arrays.items():
             given = self.relabel(labels)
             check_labels(given, self.num_classes, f"task '{self.name}', split '{name}'")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from planned import cell, plan, write_cifar10
 
+from bench import BASELINES, METHODS
 from bench.errors import BenchError
 from bench.runner import cost_specs, first_alike
 
@@ -95,6 +97,22 @@ def test_teachers_are_planned_once_for_all_seeds_and_methods() -> None:
     found = plan(methods=["scratch", "kd", "fitnets"], seeds=[0, 1, 2])
     assert len({cell.teacher.key for cell in found.cells if cell.teacher}) == 1
     assert all((each.teacher is None) == (each.method == "scratch") for each in found.cells)
+
+
+def test_a_name_that_is_both_is_refused_among_all_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = next(each for each in BASELINES.entries() if each.name == "scratch")
+    monkeypatch.setitem(BASELINES._entries, "kd", replace(entry, name="kd"))
+    with pytest.raises(BenchError, match="'kd' is both a method and a baseline"):
+        plan(methods=["all"])
+
+
+def test_a_method_that_cannot_be_made_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: object, config: object) -> None:
+        raise AttributeError("cannot assign module before Module.__init__() call")
+
+    monkeypatch.setattr(METHODS.get("kd"), "__init__", broken)
+    with pytest.raises(BenchError, match="method 'kd': AttributeError: cannot assign module"):
+        plan(methods=["kd"])
 
 
 @pytest.mark.parametrize("methods", [["kd", "kd"], ["kd", "kd:temperature=4"], ["kd", "all"]])

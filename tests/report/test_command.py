@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from factory import runs_of
+from factory import record, runs_of
+from processes import python
 
+from bench.errors import EXIT_OK
+from bench.report.agreement import _predictions
 from bench.store import write_record
 
 if TYPE_CHECKING:
@@ -60,3 +63,20 @@ def test_a_file_where_a_folder_is_needed_is_told_in_one_line(
     assert said.code == 2
     assert "cannot be written" in said.err and said.err.count("\n") == 1
     assert (tmp_path / "afile").read_text() == "mine"
+
+
+def test_a_terminal_without_all_characters_gets_them_escaped(tmp_path: Path) -> None:
+    write_record(tmp_path, record("kd", 0, 0.8))
+    ascii_only = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "LANG": "C"}
+    arguments = ("report", "--results", str(tmp_path), "--task", "amazon")
+    done = python("-m", "bench", *arguments, **ascii_only)
+    assert done.code == EXIT_OK, done.err
+    assert "\\xb7" in done.out
+
+
+def test_a_name_of_predictions_that_no_file_can_have_is_none(tmp_path: Path) -> None:
+    made = record("kd", 0, 0.8)
+    made["teacher"] = {**(made.get("teacher") or {}), "key": "0"}
+    for name in ("x" * 300 + ".npz", "a\0.npz"):
+        made["predictions"] = {"file": name, "sha256": "0"}
+        assert _predictions(made, tmp_path) is None

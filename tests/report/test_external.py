@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,18 @@ def test_importing_twice_changes_nothing_and_a_different_number_needs_to_be_mean
     assert len(read_records(results)[0]) == 2
     import_results(table, "B", results)
     assert len(read_records(results)[0]) == 4
+
+
+def test_whatever_differs_from_an_earlier_import_needs_to_be_meant(tmp_path: Path) -> None:
+    table, results = tmp_path / "paper.csv", tmp_path / "results"
+    head = "task,method,seed,score,teacher_score,parameters,direction\n"
+    table.write_text(f"{head}cifar10,kd,0,0.5,0.9,100,max\n", encoding="utf-8")
+    (path,) = import_results(table, "A", results)
+    before = path.read_bytes()
+    table.write_text(f"{head}cifar10,kd,0,0.5,0.9,999,min\n", encoding="utf-8")
+    with pytest.raises(BenchError, match="imported before and differs"):
+        import_results(table, "A", results)
+    assert path.read_bytes() == before
 
 
 def test_a_failed_record_may_be_imported_twice(tmp_path: Path) -> None:
@@ -150,7 +163,13 @@ def test_other_bad_input(tmp_path: Path) -> None:
     malformed = tmp_path / "malformed.json"
     malformed.write_text(json.dumps(made), encoding="utf-8")
     refused(malformed, "malformed")
-    for origin in ("", "  ", "this project", "x" * 81):
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    refused(pipe, "no ordinary file")
+    far = tmp_path / "far.csv"
+    far.write_text(f"{HEAD}cifar10,kd,{'9' * 300},0.5,,,,,,\n", encoding="utf-8")
+    refused(far, "seed")
+    for origin in ("", "  ", "this project", "x" * 81, "Universit\udce9", "a\u200bb"):
         refused(empty, "does not say whose", origin)
     assert not (tmp_path / "results").exists()
 
@@ -183,7 +202,7 @@ def test_a_teacher_is_a_baseline_whatever_its_line_says(tmp_path: Path) -> None:
     teacher = section.line("teacher")
     assert teacher is not None and teacher.kind == "baseline" and teacher.complete
     assert [line.label for line in section.contenders] == ["kd"]
-    assert "the largest gain, kd" in " ".join(remarks(section))
+    assert "the highest, kd" in " ".join(remarks(section))
 
 
 def test_a_baseline_of_others_is_not_called_a_linear_model(tmp_path: Path) -> None:
