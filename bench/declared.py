@@ -20,10 +20,12 @@ def check_task(cls: Any, who: str) -> None:
         raise BenchError(f"{who} is not a subclass of bench.Task")
     presets = getattr(cls, "presets", None)
     if not isinstance(presets, Mapping) or not presets:
-        raise BenchError(f"{who} has no presets", "a dict of bench.Preset by name")
+        raise BenchError(f"{who} has no presets", "a dict of bench.tasks.preset.Preset by name")
     for name, preset in presets.items():
         if not isinstance(preset, Preset):
-            raise BenchError(f"{who}: preset '{name}' is a {type(preset).__name__}", "bench.Preset")
+            raise BenchError(
+                f"{who}: preset '{name}' is a {type(preset).__name__}", "bench.tasks.preset.Preset"
+            )
 
 
 def check_class(cls: Any, kind: str, who: str) -> None:

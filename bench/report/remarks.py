@@ -276,7 +276,7 @@ def caption(section: Section) -> str:
     """Return the line beneath a table: data, rows, limits, seeds, device, teacher, dates, code."""
     cells = section.cells
     ok = cells[cells.status == "ok"]
-    seeds = ", ".join(str(seed) for seed in sorted(set(cells.seed)))
+    seeds = _listed_seeds([section])
     devices = [section.device, *(name for name in distinct(ok.device_name))]
     parts = [
         f"Data: {section.source} source, {_listed(ok.data_name)}; {_rows(ok)}",
@@ -298,7 +298,7 @@ def group_caption(group: Group) -> str:
     cells = pd.concat([section.cells for section in group.sections])
     ok = cells[cells.status == "ok"]
     first = group.sections[0]
-    seeds = ", ".join(str(seed) for seed in sorted(set(cells.seed)))
+    seeds = _listed_seeds(group.sections)
     hardware = ", ".join(distinct(ok.device_name)) or "an unknown machine"
     tasks = "; ".join(
         f"{section.task} with {', '.join(section.settings)}"
@@ -312,6 +312,17 @@ def group_caption(group: Group) -> str:
         f"{seeds}, on {first.device}: {hardware}. Finished {dates(cells)}, revision "
         f"{_listed(ok.revision)}, torch {_listed(ok.torch)}."
     )
+
+
+def _listed_seeds(sections: Sequence[Section]) -> str:
+    """Return the seeds of the trained students; of all rows where there is none of them.
+
+    What is run once, whatever the seed, has seed 0.
+    """
+    lines = [(section, line) for section in sections for line in section.lines]
+    chosen = [each for each in lines if each[1].trained_student] or lines
+    found = {int(row["seed"]) for section, line in chosen for row in section.rows[line.label]}
+    return ", ".join(str(seed) for seed in sorted(found))
 
 
 def dates(cells: pd.DataFrame) -> str:

@@ -210,6 +210,14 @@ def test_a_caption_says_how_students_were_trained() -> None:
         assert "Students trained" not in caption(section)
 
 
+def test_a_caption_lists_the_seeds_of_the_students_alone() -> None:
+    made = [record(label, seed, 0.7) for label in ("scratch", "kd") for seed in (3, 4)]
+    (section,) = context([*made, record("teacher", 0, 0.9)]).sections
+    assert "seeds 3, 4, on" in caption(section)
+    (alone,) = context([record("teacher", 0, 0.9)]).sections
+    assert "seeds 0, on" in caption(alone)
+
+
 def test_differences_are_also_taken_on_further_held_out_splits() -> None:
     records = [*runs("scratch", 0.7), *runs("kd", 0.8)]
     for each in records:
