@@ -112,22 +112,23 @@ def _measure(spec: CostSpec) -> dict[str, Any]:
     timed = replace(prepared.setting, phases=Phases(cell.device, synchronise=True))
     prepared = replace(prepared, setting=timed)
     stages = list(method.stages())
+    shares = _shares(prepared, stages)
     # memory first: once an allocator has grown, the process's growth shows nothing any more
     memory = _training_memory(prepared, stages, spec)
     measured = [_stage(prepared, stage, spec) for stage in stages]
-    flops = _step_flops(prepared, stages)
+    flops = _step_flops(prepared, stages, shares)
     deployed = method.deploy(prepared.student)
     served = prepared.source.served if spec.mode != "none" and prepared.source else spec.mode
     return {
         "teacher_served": served,
         "training": {
-            "step": _whole(_shares(prepared, stages), [timing for timing, _ in measured]),
+            "step": _whole(shares, [timing for timing, _ in measured]),
             "stages": {
                 stage.name: {**timing.summary(), "phases_s": found}
                 for stage, (timing, found) in zip(stages, measured, strict=True)
             },
             "memory": memory,
-            "energy": _training_energy(prepared, stages, spec),
+            "energy": _training_energy(prepared, stages, shares, spec),
             "flops_per_sample": flops,
         },
         "inference": _inference(deployed, data, task),
@@ -216,12 +217,13 @@ def _training_memory(prepared: Prepared, stages: Sequence[Stage], spec: CostSpec
 
 
 def _training_energy(
-    prepared: Prepared, stages: Sequence[Stage], spec: CostSpec
+    prepared: Prepared, stages: Sequence[Stage], shares: Sequence[float], spec: CostSpec
 ) -> dict[str, float]:
-    """Return joules per sample, weighted by stage; empty where no counter can be read."""
+    """Return joules per sample, weighted by ``shares``; empty where no counter can be read."""
     total: dict[str, float] = {}
-    counted = stages if counts_energy(spec.cell.device) else ()
-    for stage, share in zip(counted, _shares(prepared, stages), strict=False):
+    if not counts_energy(spec.cell.device):
+        return total
+    for stage, share in zip(stages, shares, strict=True):
         step = _Stepper(prepared, stage)
         with energy(spec.cell.device) as found:
             for at in range(spec.steps):
@@ -234,10 +236,10 @@ def _training_energy(
     return total
 
 
-def _step_flops(prepared: Prepared, stages: Sequence[Stage]) -> float:
-    """Return the floating-point operations of training per sample, weighted by stage."""
+def _step_flops(prepared: Prepared, stages: Sequence[Stage], shares: Sequence[float]) -> float:
+    """Return the floating-point operations of training per sample, weighted by ``shares``."""
     total = 0.0
-    for stage, share in zip(stages, _shares(prepared, stages), strict=True):
+    for stage, share in zip(stages, shares, strict=True):
         step = _Stepper(prepared, stage)
         total += share * count_flops(lambda step=step: step(0)) / step.batch_size  # type: ignore[misc]
     return total
