@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 from bench import BASELINES, METHODS, TASKS, registry_of
 from bench.baseline import Baseline
-from bench.cells import Cell, GeneratorSpec, Objective, TeacherSpec
+from bench.cells import Cell
 from bench.config import build, changed, label, parse_spec
 from bench.errors import BenchError, blamed, unknown
 from bench.failures import missing_package
 from bench.method import Method
 from bench.registry import EVERYTHING
-from bench.source_code import code_hash, task_code
+from bench.source_code import code_hash
+from bench.specs import generator_spec, on_task, task_info, teacher_spec
 from bench.suites import Suite
 from bench.tasks.base import Origin, Task
 from bench.tasks.preset import SourceKind, spelt
@@ -193,8 +191,8 @@ def _cells(
         return
     config = configured.model_dump(mode="json")
     signals = bool(cls.signals)
-    spec = _teacher(task, origin, cls, config, suite.teacher_seed, device)
-    generator = _generator(task, spec) if needs_generator else None
+    spec = teacher_spec(task, origin, cls, config, suite.teacher_seed, device)
+    generator = generator_spec(task, spec) if needs_generator else None
     if cls not in codes:  # a method's modules are read once for all tasks and seeds
         codes[cls] = code_hash(cls)
     cell = replace(
@@ -239,120 +237,9 @@ def _bare_cell(task: Task, origin: Origin, contender: Contender, device: str) ->
         options=dict(contender.options),
         config=dict(contender.options),
         code="",
-        task_info=_task_info(task, origin.name, origin.limits),
+        task_info=task_info(task, origin.name, origin.limits),
         origin=asdict(origin),
         seed=0,
         teacher=None,
-        **_on(task, device),
+        **on_task(task, device),
     )
-
-
-def _on(task: Task, device: str) -> dict[str, Any]:
-    """Return what a spec holds of ``task``."""
-    return {
-        "task": task.name,
-        "preset": task.preset_name,
-        "overrides": dict(task.overrides),
-        "preset_values": task.preset.model_dump(mode="json"),
-        "source": task.source,
-        "device": device,
-        "task_code": task_code(type(task)),
-    }
-
-
-def _teacher(
-    task: Task,
-    origin: Origin,
-    cls: Contended,
-    config: Mapping[str, Any],
-    seed: int,
-    device: str,
-) -> TeacherSpec:
-    """Return the task's teacher, or the method's own where it has one."""
-    return TeacherSpec(
-        fingerprint=origin.fingerprint,
-        seed=seed,
-        checkpoint=_checkpoint_sha256(task),
-        objective=_objective(cls, config, task),
-        **_on(task.of_teacher(), device),
-    )
-
-
-def _objective(cls: Contended, config: Mapping[str, Any], task: Task) -> Objective | None:
-    """Return what trains the method's own teacher, if it has one.
-
-    A frozen encoder is not retrained: the method then gets the common teacher.
-    """
-    own = cls.own_teacher
-    if own is None or task.preset.frozen_teacher:
-        return None
-    options = {name: config[name] for name in own.Config.model_fields}
-    return Objective(cls.name, options, code_hash(own))
-
-
-def _generator(task: Task, teacher: TeacherSpec) -> GeneratorSpec:
-    """Return the generator of ``task``: one for all methods and seeds, judged by the teacher.
-
-    Raises:
-        BenchError: when the preset names none.
-    """
-    if task.preset.generator is None:
-        raise BenchError(
-            f"preset '{task.preset_name}' of task '{task.name}' names no generator",
-            "--set generator=NAME --set generator_recipe.epochs=…",
-        )
-    return GeneratorSpec(
-        fingerprint=teacher.fingerprint,
-        vocabulary=task.vocabulary(),
-        seed=teacher.seed,
-        judge=teacher,
-        **_on(task.of_generator(), teacher.device),
-    )
-
-
-def _checkpoint_sha256(task: Task) -> str:
-    path = task.preset.teacher_checkpoint
-    if path is None:
-        return ""
-    if not path.endswith(".safetensors"):
-        raise BenchError(f"teacher checkpoint '{path}' is refused", "must be a .safetensors file")
-    try:
-        state = Path(path).stat()
-        return _sha256_of(path, state.st_size, state.st_mtime_ns)
-    except OSError as error:
-        raise BenchError(f"teacher checkpoint '{path}' cannot be read: {error.strerror}") from error
-
-
-def _task_info(task: Task, dataset: str, limits: str) -> dict[str, Any]:
-    return {
-        "family": task.family,
-        "dataset": dataset,
-        "title": f"{task.full_name} · {dataset}",
-        "metric": task.metric,
-        "direction": task.direction,
-        "classes": task.num_classes,
-        "vocabulary": task.vocabulary(),
-        "augmented": task.augmented,
-        "limits": ". ".join(each for each in (limits.rstrip("."), _told(task)) if each),
-    }
-
-
-def _told(task: Task) -> str:
-    """Return what a reader must know of the task's variant; nothing where there is none."""
-    if not task.variant:
-        return ""
-    if task.preset.teacher_checkpoint is not None:
-        teacher = "the teacher's weights come from a file, what they learned from is not known here"
-    elif task.preset.teacher_data == "labelled":
-        teacher = "the teacher learned from the same samples"
-    else:
-        teacher = "the teacher learned from all training labels"
-    return f"{task.variant.told()}; {teacher}"
-
-
-@functools.lru_cache(maxsize=8)
-def _sha256_of(path: str, size: int, changed: int) -> str:
-    """Return the sha256 of a file, read once for all methods unless size or mtime change."""
-    from bench.data.fingerprint import file_sha256
-
-    return file_sha256(Path(path))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from bench.report.captions import caption
 from bench.report.columns import COLUMNS
 from bench.report.content import Block, Table, Text, Value
 from bench.report.names import file_name
-from bench.report.remarks import caption
 from bench.report.roles import REFERENCE, SECOND
 from bench.report.sections import Section
 from bench.stats import SEEDS_FOR_TEST

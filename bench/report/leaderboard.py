@@ -7,6 +7,7 @@ from itertools import compress
 
 from bench.failures import BROKEN
 from bench.report import text
+from bench.report.captions import caption, dates, group_caption
 from bench.report.class_groups import group_table
 from bench.report.columns import absent, fewer_pairs, usual
 from bench.report.content import Block, Bullets, Context, Heading, Part, Table, Text, Value
@@ -17,7 +18,7 @@ from bench.report.groups import Group, told_apart
 from bench.report.lines import Line
 from bench.report.pictures import gain_map
 from bench.report.queries import query_table
-from bench.report.remarks import caption, dates, group_caption, remarks
+from bench.report.remarks import remarks
 from bench.report.roles import CEILING, REFERENCE
 from bench.report.sections import Section
 from bench.stats import SEEDS_FOR_TEST

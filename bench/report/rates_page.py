@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bench.report import text
+from bench.report.captions import group_caption
 from bench.report.columns import absent
 from bench.report.content import Block, Context, Heading, Part, Table, Text, Value
 from bench.report.groups import Group
 from bench.report.lines import Line, Versus, hold
 from bench.report.presets import told
 from bench.report.rates import Rates
-from bench.report.remarks import group_caption, terms
+from bench.report.remarks import terms
 from bench.report.roles import REFERENCE, SECOND
 from bench.report.sections import Section
 from bench.stats import improvement

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.errors import BenchError, unknown
+from bench.report.captions import caption
 from bench.report.columns import COLUMNS, Column, further, usual
 from bench.report.content import Context, Table, Value
 from bench.report.formats import WRITERS
 from bench.report.lines import Line
 from bench.report.record_row import short_revision
-from bench.report.remarks import caption
 from bench.report.sections import Section
 from bench.report.text import escape
 from bench.store import Record

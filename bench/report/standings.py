@@ -13,11 +13,11 @@ from bench.across import (
     probability_of_improvement,
 )
 from bench.report import text
+from bench.report.captions import group_caption
 from bench.report.content import Block, Context, Heading, Part, Picture, Table, Text, Value
 from bench.report.groups import WORTHWHILE_GAP, Group, comparable
 from bench.report.looks import Look
 from bench.report.pictures import draw
-from bench.report.remarks import group_caption
 from bench.report.roles import REFERENCE, SECOND
 from bench.stats import LEVEL, Interval
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from factory import context, record
 
+from bench.report.captions import caption
 from bench.report.content import Table, Text
 from bench.report.groups import comparable
 from bench.report.parts import build
-from bench.report.remarks import caption
 from bench.store import Record
 
 FEW = {"epochs": 4}
