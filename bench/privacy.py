@@ -45,7 +45,12 @@ def scrub(text: str) -> str:
     text = _SECRETS.sub(HIDDEN, text)
     text = _URL_USER.sub("", text)
     text = text.replace("file:///", "/").replace(f"{PROJECT}/", "")
-    text = _PACKAGES.sub("", text)
+    return without_paths(_PACKAGES.sub("", text))
+
+
+def without_paths(text: str) -> str:
+    """Return ``text`` with every absolute path cut to its last component, on any machine alike."""
+    text = text.replace("file:///", "/")
     return _PATH.sub(lambda match: "…/" + next(group for group in match.groups() if group), text)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from bench.config import Config, build
-from bench.errors import BenchError
+from bench.errors import BenchError, first_line
 from bench.store import read_text
 from bench.tasks.preset import SourceKind
 
@@ -75,8 +75,7 @@ def read_suite(path: Path) -> Suite:
     except RecursionError as error:
         raise BenchError(f"suite file '{path}' cannot be read: nested too deeply") from error
     except Exception as error:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise BenchError(f"suite file '{path}' cannot be read: {first}") from error
+        raise BenchError(f"suite file '{path}' cannot be read: {first_line(error)}") from error
     if not isinstance(values, dict):
         raise BenchError(f"suite file '{path}' is not a mapping", "see bench/suites.py")
     return build(Suite, values, f"suite '{path.name}'")

@@ -87,6 +87,12 @@ def test_who_was_held_up_learns_that_its_lease_is_lost(tmp_path: Path) -> None:
         path.unlink()
 
 
+def test_a_lease_of_an_earlier_process_with_our_pid_is_taken(tmp_path: Path) -> None:
+    foreign(tmp_path / ".leases" / "a.json", machine=_machine(), pid=os.getpid(), born="0")
+    with leases(tmp_path) as mine:
+        assert mine.acquire("a")
+
+
 def test_dead_claim_does_not_block_for_ever(tmp_path: Path) -> None:
     path = tmp_path / ".leases" / "a.lease"
     foreign(path)

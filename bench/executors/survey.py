@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.cells import Cell
 from bench.config import content_hash
 from bench.environment import PROJECT, versions
-from bench.errors import BenchError
+from bench.errors import BenchError, blamed
 
 PACKAGES = ("bench", "methods", "baselines")
 ABSENT = "missing"
@@ -84,7 +84,7 @@ def _fingerprint(cell: Cell) -> str:
 
     try:
         task = open_task(cell)
-        problem = task.problem()
-        return problem or task.origin().fingerprint[:12]
+        with blamed(f"task '{task.name}'"):
+            return task.problem() or task.origin().fingerprint[:12]
     except BenchError as error:
         return error.message

@@ -21,7 +21,7 @@ def caption(section: Section) -> str:
     parts = [
         f"Data: {section.source} source, {_listed(ok.data_name)}; {_rows(ok)}",
         *(f"Dropped as unusable: {rows}" for rows in distinct(ok.dropped)),
-        *(limit.rstrip(".") for limit in distinct(cells.limits)),
+        *(limit.rstrip(".") for limit in _limits(cells)),
         f"Preset {section.told_preset}, seeds {seeds}, on {': '.join(devices[:2])}"
         + "".join(f" and {name}" for name in devices[2:]),
         f"Students trained {'; '.join(distinct(ok.recipe))}" if distinct(ok.recipe) else "",
@@ -71,6 +71,12 @@ def dates(cells: pd.DataFrame) -> str:
     if not days:
         return "on an unknown day"
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
+def _limits(cells: pd.DataFrame) -> list[str]:
+    """Return what readers must know of the data, in the latest records' words for the same data."""
+    latest = cells.sort_values("finished", kind="stable").groupby("fingerprint").tail(1)
+    return distinct(latest.limits)
 
 
 def _rows(ok: pd.DataFrame) -> str:

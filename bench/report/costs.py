@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.privacy import without_paths
 from bench.report import text
 from bench.report.content import Block, Bullets, Context, Table, Text, Value
 from bench.report.lines import Line
@@ -133,7 +134,7 @@ def cost(modes: Mapping[str, Record]) -> Cost:
     whole = live or cheap
     newest = max(modes.values(), key=lambda record: str(record.get("finished")))
     failures = tuple(
-        f"teacher {mode}: {text.without_paths(text.first_line(str(record['error']['message'])))}"
+        f"teacher {mode}: {without_paths(text.first_line(str(record['error']['message'])))}"
         for mode, record in sorted(modes.items())
         if record["status"] != "ok"
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import compress
 
 from bench.failures import BROKEN
+from bench.privacy import without_paths
 from bench.report import text
 from bench.report.captions import caption, dates, group_caption
 from bench.report.class_groups import group_table
@@ -223,4 +224,4 @@ def footnotes(context: Context) -> list[str]:
         lines[0] += (
             f" Left out: {context.superseded} superseded by another record of the same cell."
         )
-    return [*lines, *map(text.without_paths, context.problems)]
+    return [*lines, *map(without_paths, context.problems)]

@@ -30,9 +30,9 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
     """Return the look of each label.
 
     The palette has fewer colours than there are methods, so marker and dash change with each
-    round.
+    round.  Methods without options come first: most figures show those, which then share fewer.
     """
-    names = sorted(set(labels) - {REFERENCE, CEILING})
+    names = sorted(set(labels) - {REFERENCE, CEILING}, key=lambda name: ("(" in name, name))
     made = {}
     for at, name in enumerate(names):
         round_, colour = divmod(at, len(PALETTE))

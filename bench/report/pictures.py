@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.report.content import Block, Context, Heading, Part, Picture
-from bench.report.curves import curves
+from bench.report.curves import Curve, curves
 from bench.report.groups import Group
 from bench.report.labels import label_curves
+from bench.report.sections import Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +83,7 @@ def _pictures(context: Context, group: Group) -> Iterator[Picture]:
             partial(draw, "curves", sections, found, looks),
             f"Validation score by epoch, {group.where}",
             "Means over seeds; bands reach from the lowest seed to the highest. The first quarter "
-            "may lie outside, so that the ends can be told apart.",
+            "may lie outside, so that the ends can be told apart." + _left_out(sections, found),
         )
     if measured:
         yield Picture(
@@ -91,3 +92,18 @@ def _pictures(context: Context, group: Group) -> Iterator[Picture]:
             f"Throughput and memory of every method, {group.where}",
             "Measured apart from accuracy; training with the teacher cached where that works.",
         )
+
+
+def _left_out(sections: Sequence[Section], found: Sequence[Mapping[str, Curve]]) -> str:
+    """Return a sentence on the trained students that have no curve; empty where all have one."""
+    lacking = {
+        line.label
+        for section, drawn in zip(sections, found, strict=True)
+        for line in section.lines
+        if line.best and line.trained_student and line.label not in drawn
+    }
+    if not lacking:
+        return ""
+    return (
+        f" Left out, as fewer than two of their epochs were scored: {', '.join(sorted(lacking))}."
+    )

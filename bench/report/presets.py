@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _SETTING = re.compile(r"\+(?=[\w.]+=)")  # a value may have a plus sign of its own
+_RATE = "recipe.learning_rate="
 
 
 def joined(preset: str, overrides: Mapping[str, Any]) -> str:
@@ -26,8 +27,14 @@ def taken_apart(name: str) -> tuple[str, list[str]]:
 
 
 def told(preset: str, settings: Sequence[str]) -> str:
-    """Return a preset with its changed settings in words, such as ``quick with epochs=2``."""
-    return f"{preset} with {', '.join(settings)}" if settings else preset
+    """Return a preset with its changed settings in words, such as ``quick with epochs=2``.
+
+    The learning rate comes first: titles are cut where room ends, and tables differ by it.
+    """
+    if not settings:
+        return preset
+    rate_first = sorted(settings, key=lambda setting: not setting.startswith(_RATE))
+    return f"{preset} with {', '.join(rate_first)}"
 
 
 def _written(value: Any) -> str:

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.config import leaves, written
-from bench.privacy import one_line
+from bench.privacy import one_line, without_paths
 from bench.report.presets import joined
 from bench.report.roles import MARK
-from bench.report.text import first_line, without_paths
+from bench.report.text import first_line
 from bench.stats import DIRECTIONS
 from bench.store import Record
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.config import leaves
+from bench.privacy import without_paths
 from bench.report.content import Context
 from bench.report.curves import validation
 from bench.report.rows import Row
-from bench.report.text import scale, without_paths
+from bench.report.text import scale
 
 # More curve points than this would make the page heavy; then each run keeps fewer, or none.
 POINTS = 150_000

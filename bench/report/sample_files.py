@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.privacy import without_paths
 from bench.report import text
 from bench.store import files_below, read_text
 
@@ -91,7 +92,7 @@ def read_samples(results: Path) -> tuple[list[Samples], list[str]]:
             found.append(_read(path))
         except UNUSABLE as error:
             where = path.relative_to(results).as_posix()
-            what = text.without_paths(text.first_line(str(error)))
+            what = without_paths(text.first_line(str(error)))
             problems.append(f"{where}: no readable samples: {type(error).__name__}: {what}")
     return found, problems
 

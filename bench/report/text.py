@@ -23,7 +23,6 @@ METRIC_NAMES = {
     "ndcg@10": "nDCG@10",
 }
 
-_ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])(?:/[\w.@+=-]+)+/([\w.@+=-]+)/?|\b[A-Za-z]:\\[^\s'\"]+")
 _LOOSE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
@@ -103,15 +102,6 @@ def seconds(value: float | None) -> str:
     if value is None:
         return NOTHING
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
-
-
-def without_paths(text: str) -> str:
-    """Cut absolute paths to their last component; a report must not tell whose machine it was."""
-
-    def last(match: re.Match[str]) -> str:
-        return "…/" + (match.group(1) or match.group(0).rsplit("\\", 1)[-1])
-
-    return _ABSOLUTE_PATH.sub(last, text)
 
 
 def first_line(text: str, limit: int = 200) -> str:

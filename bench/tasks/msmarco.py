@@ -170,7 +170,7 @@ class MSMarco(RetrievalTask):
 
         try:
             return problem(self._reader())
-        except Exception as error:
+        except (BenchError, OSError, ValueError) as error:  # data that is not there, or damaged
             return str(error)
 
     def _reader(self) -> Beir | Selected:

@@ -162,7 +162,7 @@ class ReviewTask(TextTask):
         source = open_source(self.source)
         try:
             return source.problem(self.reference(), self.splits(source))
-        except Exception as error:
+        except (BenchError, OSError, ValueError) as error:  # data that is not there, or damaged
             return str(error)
 
 

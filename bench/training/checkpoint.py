@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bench import stopping
 from bench.data.cache import cache_dir
 from bench.environment import versions
-from bench.errors import BenchError
+from bench.errors import BenchError, first_line
 from bench.store import write_atomically
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,10 @@ class Checkpoint:
 
         A file that does not match its checksum or the model is removed and nothing is restored: the
         work starts over.
+
+        Raises:
+            OSError: when the file cannot be read now; it is kept, as is one that memory is too
+                short for (``MemoryError``, ``torch.OutOfMemoryError``).
         """
         if self.path is None or not self.path.is_file():
             return None
@@ -113,8 +117,12 @@ class Checkpoint:
             restored = Restored(saved["progress"], saved["optimizer"])
             _check_fits(student, saved["student"])
             _check_fits(method, saved["method"])
-        except Exception:  # a damaged checkpoint costs a restart, not the cell
-            log.warning("checkpoint %s is damaged: starting over", self.path.name)
+        except (OSError, MemoryError, torch.OutOfMemoryError):
+            raise  # says nothing against the file
+        except Exception as error:  # a damaged checkpoint costs a restart, not the cell
+            log.warning(
+                "checkpoint %s is damaged: starting over (%s)", self.path.name, first_line(error)
+            )
             self.path.unlink(missing_ok=True)
             return None
         student.load_state_dict(saved["student"])

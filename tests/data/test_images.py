@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -157,6 +158,15 @@ def test_changed_data_is_another_array(mirror: Mirror, pixels: np.ndarray) -> No
     table = pa.table({"img": column_of(map(encode, pixels[::-1])), "label": range(5)})
     pq.write_table(table, mirror.root / REF.name / "test.parquet")
     np.testing.assert_array_equal(cached_images(mirror, REF, "test", "img", SIZE), pixels[::-1])
+
+
+def test_another_decoder_decodes_anew(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached_images(mirror, REF, "test", "img", SIZE)
+    monkeypatch.setattr(images.PIL, "__version__", "0.0.0")
+    made = Mock(wraps=images.decode_images)
+    monkeypatch.setattr(images, "decode_images", made)
+    cached_images(mirror, REF, "test", "img", SIZE)
+    assert made.called
 
 
 def test_without_a_cache_the_array_is_still_given(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from bench.executors.survey import Survey, data_sets, difference, survey
 
@@ -32,3 +35,20 @@ def test_data_that_cannot_be_read_differs(tiny: Tiny) -> None:
     there = survey(Survey((replace(cell, source="mirror"),)), ())
     assert "data of cifar10 (mirror)" in str(difference(here, there))
     assert difference(here, dict(here)) is None
+
+
+def test_other_code_of_the_project_differs(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "methods" / "kd.py"
+    module.parent.mkdir()
+    module.write_text("weight = 0.9\n")
+    monkeypatch.setattr("bench.executors.survey.PROJECT", tmp_path)
+    cells = data_sets(tiny.plan("scratch").cells)
+    here = survey(Survey(cells), ())
+    assert difference(here, survey(Survey(cells), ())) is None
+    module.write_text("weight = 0.8\n")
+    there = survey(Survey(cells), ())
+    assert difference(here, there) == (
+        f"project code is {there['project code']} there and {here['project code']} here"
+    )

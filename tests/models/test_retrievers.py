@@ -275,6 +275,15 @@ def test_embeddings_of_a_fixed_model_are_kept_and_follow_its_weights(own_cache: 
     assert len(list((own_cache / "embeddings").glob("*.npy"))) == 3
 
 
+def test_embeddings_of_another_precision_are_others(own_cache: Path) -> None:
+    model, texts = dual().fix(), table(12, 3)
+    fresh = encode(model, texts, "passage", 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = encode(model, texts, "passage", 5)
+    assert not rounded.equal(fresh)
+    assert encode(model, texts, "passage", 5).equal(fresh)
+
+
 def test_damaged_embeddings_are_made_again(own_cache: Path) -> None:
     model, texts = dual().fix(), table(12, 3)
     fresh = encode(model, texts, "passage", 5)

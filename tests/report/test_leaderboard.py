@@ -6,9 +6,10 @@ import re
 import pytest
 from factory import context, failure, record, runs
 
+from bench.privacy import without_paths
 from bench.report.leaderboard import render_leaderboard
 from bench.report.parts import build
-from bench.report.text import count, escape, points, without_paths
+from bench.report.text import count, escape, points
 from bench.store import Record
 
 
@@ -313,4 +314,7 @@ def test_small_words() -> None:
     assert escape("label_smoothing _x_ a*b [c](d)") == r"label_smoothing \_x\_ a\*b \[c\](d)"
     assert without_paths("see https://example.org/a/b or C:\\Users\\me\\x.pt, and/or") == (
         "see https://example.org/a/b or …/x.pt, and/or"
+    )
+    assert without_paths("file:///home/jane/a.txt, /home/jane/a,b/x.pt, /home/jane/50%/y.pt") == (
+        "…/a.txt, …/x.pt, …/y.pt"
     )

@@ -78,10 +78,16 @@ def test_the_readme_says_what_needs_the_predictions(results: Path, tmp_path: Pat
 
 
 def test_a_link_out_of_the_results_is_not_published(results: Path, tmp_path: Path) -> None:
-    (tmp_path / "secret.json").write_text("{}", encoding="utf-8")
-    (results / "link.json").symlink_to(tmp_path / "secret.json")
+    kept = sorted(results.rglob("seed1-*.json"))[0]
+    (tmp_path / "secret.json").write_bytes(kept.read_bytes())
+    (results / "link.json").symlink_to(tmp_path / "secret.json")  # a record the report can use
+    (tmp_path / "secret.npz").write_bytes(b"somebody's")
+    kept.with_suffix(".each.npz").symlink_to(tmp_path / "secret.npz")
     publish(results, tmp_path / "site")
-    assert "results/link.json" not in everything(tmp_path / "site")
+    files = everything(tmp_path / "site")
+    assert f"results/{kept.relative_to(results).as_posix()}" in files
+    assert "results/link.json" not in files
+    assert not [name for name in files if name.endswith(".each.npz")]
 
 
 def test_only_what_the_report_used_is_published(results: Path, tmp_path: Path) -> None:

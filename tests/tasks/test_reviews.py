@@ -185,3 +185,15 @@ def test_real_mirror(name: str, rows: dict[str, int]) -> None:
     texts = TASKS.get(name)("small", source="mirror").texts()  # type: ignore[attr-defined]
     found = {split: len(kept) for split, (kept, _) in texts.items()}
     assert {split: found[split] for split in rows} == rows
+
+
+@pytest.mark.parametrize("name", ["amazon", "msmarco"])
+def test_a_fault_of_the_code_is_not_taken_for_data_that_is_missing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    task = TASKS.get(name)("small", source="mirror")
+    assert str(tmp_path) in str(task.problem())
+    monkeypatch.setattr("bench.data.mirror.Mirror.problem", lambda *_: {}["qrels"])
+    with pytest.raises(KeyError, match="qrels"):
+        task.problem()

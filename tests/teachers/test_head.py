@@ -37,6 +37,7 @@ def test_the_strength_is_chosen_in_the_direction_of_the_metric(
     train.fit_head(model, SimpleNamespace(train=split, validation=split), task)
     expected = LogisticRegression(C=STRENGTHS[best], max_iter=2000).fit(features, labels)
     assert np.allclose(model.head.weight.detach().numpy(), expected.coef_, atol=1e-6)
+    assert np.allclose(model.head.bias.detach().numpy(), expected.intercept_, atol=1e-6)
 
 
 def test_a_class_without_a_sample_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -214,3 +216,23 @@ def test_a_damaged_checkpoint_is_removed_and_said(
     assert f"checkpoint {checkpoint.name} is damaged: starting over" in caplog.text
     assert checkpoint.read_bytes() != damaged
     assert differing(whole.student.state_dict(), afresh.student.state_dict()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EIO, "Input/output error"), MemoryError(), torch.OutOfMemoryError("memory")],
+    ids=["disk", "memory", "device memory"],
+)
+def test_a_checkpoint_that_cannot_be_read_now_is_kept(
+    image_world, checkpoint: Path, error: Exception, differing, monkeypatch, caplog
+) -> None:
+    saved = checkpoint.read_bytes()
+    with monkeypatch.context() as broken:
+        broken.setattr("bench.training.checkpoint.torch.load", Mock(side_effect=error))
+        with pytest.raises(type(error)):
+            image_world.run("scratch", checkpoint=checkpoint)
+    assert checkpoint.read_bytes() == saved
+    assert "damaged" not in caplog.text
+    resumed = image_world.run("scratch", checkpoint=checkpoint)
+    whole = image_world.run("scratch")
+    assert differing(whole.student.state_dict(), resumed.student.state_dict()) == []
