@@ -90,13 +90,12 @@ def reproduce_record(
     path: Path, device: str, threads: int | None, plugins: Sequence[str], console: Console
 ) -> int:
     """Run the cell of a record again, compare, and return the exit status."""
-    from bench.environment import choose_device
     from bench.progress import Progress
     from bench.reproduce import reproduce
 
     return reproduce(
         path,
-        device=choose_device(device),
+        device=device,
         threads=threads,
         plugins=plugins,
         progress=Progress(console),

@@ -13,7 +13,7 @@ from bench.cells import Cell, GeneratorSpec, TeacherSpec
 from bench.errors import BenchError
 from bench.executors.base import Event, Executor
 from bench.executors.worker import Job
-from bench.failures import ended
+from bench.failures import ended, lacked_package
 from bench.interrupts import Asked
 from bench.leases import Leases
 from bench.measure.cost import CostSpec, cost_path
@@ -133,7 +133,7 @@ class Driver:
             where = self.leases.folder
             raise BenchError(f"'{where}' cannot be written: {error.strerror}") from error
         outcome = self._written(job)
-        if outcome is None:
+        if outcome is None or lacked_package(outcome):  # which may be here
             return True
         self.leases.release(_lease(job))
         self.waiting.remove(job)

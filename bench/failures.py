@@ -6,7 +6,7 @@ import errno
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,12 @@ def _chain(error: BaseException, *, handled: bool = True) -> Iterator[BaseExcept
         seen.add(id(each))
         yield each
         each = each.__cause__ or (each.__context__ if handled else None)
+
+
+def lacked_package(outcome: Mapping[str, Any]) -> bool:
+    """Return whether a record, or what is known of one, tells of a package that was missing."""
+    error = outcome.get("error") or {}
+    return outcome["status"] == "skipped" and error.get("class") == MISSING
 
 
 def missing_package(error: BaseException) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from bench.models.base import Model, uniform_pairs
 from bench.tasks.base import Data, Task
 from bench.teachers.serve import open_signals, teacher_head
 from bench.teachers.signals import TeacherSource
-from bench.teachers.store import TeacherFiles
+from bench.teachers.store import TeacherFiles, identity_of
 from bench.training.generation import Generated
 from bench.training.loop import Setting, Trained, train
 from bench.training.stage import part_size
@@ -121,6 +121,7 @@ def prepare(cell: Cell, task: Task, data: Data, method: Method, micro_batches: i
         evaluation_batch=task.preset.evaluation_batch,
         generated=_generated(cell, task, data, method, source, generator, size),
         micro_batches=micro_batches,
+        taught_by=_taught_by(cell, generator_manifest),
     )
     seconds = time.perf_counter() - clock
     method.to(device)
@@ -135,6 +136,13 @@ def _check_own_parameters(cell: Cell, method: Method, student: Model) -> None:
             f"method '{cell.method}' keeps the student as a module of its own",
             "every loss is given the student's output; assign no part of the student to self",
         )
+
+
+def _taught_by(cell: Cell, generator: Mapping[str, Any] | None) -> str:
+    copies = [generator["fingerprint"]] if generator else []
+    if cell.teacher is not None:
+        copies.append(identity_of(cell.teacher.task, cell.teacher.key))
+    return " ".join(copies)
 
 
 def _generated(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cells import Cell
 from bench.config import build, leaves, parse_spec
-from bench.environment import environment, revision
+from bench.environment import choose_device, environment, revision
 from bench.errors import EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, BenchError
 from bench.models.hub import commits
 from bench.plan import Plan, make_plan, open_tasks
@@ -107,7 +107,9 @@ def changed_values(record: Mapping[str, Any], suite: Suite) -> dict[str, tuple[A
 def differs_before(record: Mapping[str, Any], cell: Cell, threads: int) -> list[str]:
     """Return how ``cell`` and this machine differ from the record's, one line each."""
     notes = []
-    if cell.key != record["key"]:
+    device = str((record.get("environment") or {}).get("device") or cell.device)
+    # the kind of device is part of the key, and is told below
+    if cell.key != record["key"] and device.split(":")[0] == cell.device.split(":")[0]:
         then = record["cell"]
         if cell.code != then.get("code"):
             notes.append("the method's code has changed since")
@@ -136,6 +138,12 @@ def differs_before(record: Mapping[str, Any], cell: Cell, threads: int) -> list[
         if held.get(name, models[name]) != models[name]
     ]
     return notes
+
+
+def device_for(record: Mapping[str, Any], asked: str) -> str:
+    """Return the device to run on: with "auto" the processor again where the record's cell was."""
+    recorded = (record.get("environment") or {}).get("device")
+    return choose_device("cpu" if asked == "auto" and recorded == "cpu" else asked)
 
 
 def plan_of(record: Mapping[str, Any], *, device: str, plugins: Sequence[str] = ()) -> Plan:
@@ -178,7 +186,7 @@ def reproduce(
     record = read_record(path)
     recorded = (record.get("environment") or {}).get("threads")
     threads = threads or (recorded if isinstance(recorded, int) and recorded > 0 else 1)
-    plan = plan_of(record, device=device, plugins=plugins)
+    plan = plan_of(record, device=device_for(record, device), plugins=plugins)
     (cell,) = plan.cells
     parts = parts_of(record)
     for note in differs_before(record, cell, threads):

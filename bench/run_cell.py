@@ -22,7 +22,7 @@ from bench.generators.train import generator_summary, held_out
 from bench.method import Method
 from bench.metrics.groups import group_accuracy
 from bench.models.base import parameter_count
-from bench.opening import make_contender, open_task
+from bench.opening import check_data, load_data, make_contender, open_task
 from bench.prepare import Prepared, prepare
 from bench.record_parts import batching, counted, model_revisions, teacher_summary
 from bench.store import (
@@ -170,6 +170,7 @@ class _Run:
             logits = files.load_predictions()
         prediction = baseline.predict(task=self.task, seed=self.cell.seed, teacher=logits)
         data = self.task.load()
+        check_data(self.cell, self.task)
         saved = {f"best_{name}": value for name, value in prediction.logits.items()}
         parameters = teacher["parameters"] if teacher else prediction.parameters
         return {
@@ -190,7 +191,7 @@ class _Run:
     def _method(self, method: Method) -> dict[str, Any]:
         cell, task = self.cell, self.task
         clock = time.perf_counter()
-        data = task.load(cell.device)
+        data = load_data(cell, task)
         setup_seconds = time.perf_counter() - clock
         prepared = prepare(cell, task, data, method, self.micro_batches)
         setup_seconds += prepared.seconds

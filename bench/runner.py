@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.executors.base import Executor
 from bench.executors.local import LocalExecutor
 from bench.executors.worker import Job
-from bench.failures import BROKEN, MISSING
+from bench.failures import BROKEN, lacked_package
 from bench.interrupts import interrupts
 from bench.leases import Leases
 from bench.measure.cost import CostSpec, cost_path
@@ -52,9 +52,14 @@ class Policy:
 
 
 def earlier(results: Path) -> dict[str, Record]:
-    """Return the existing records by key."""
+    """Return the existing records by key: of several a result, else the one that ended last."""
     records, _ = read_records(results)
-    return {record["key"]: record for record in records}
+    ordered = sorted(records, key=lambda record: (record["status"] == "ok", _finished(record)))
+    return {record["key"]: record for record in ordered}
+
+
+def _finished(record: Record) -> str:
+    return str(record.get("finished") or "")
 
 
 def runs_again(record: Record, retry: frozenset[str]) -> bool:
@@ -62,10 +67,7 @@ def runs_again(record: Record, retry: frozenset[str]) -> bool:
 
     One that was skipped because a package was missing always is.
     """
-    error = record.get("error") or {}
-    if record["status"] == "skipped" and error.get("class") == MISSING:
-        return True
-    return record["status"] in retry
+    return lacked_package(record) or record["status"] in retry
 
 
 def jobs_for(

@@ -25,6 +25,10 @@ import numpy as np
 from bench.errors import BenchError
 
 SCHEMA = 1
+# what a killed writer of this module leaves behind; anything else is somebody else's
+LEFTOVER = re.compile(r"\..+\.(?:json|npz)\.[a-z0-9_]{8}\.tmp")
+UMASK = os.umask(0o077)  # of this process: it can only be read by setting it
+os.umask(UMASK)
 BESIDE = (".cost.json", ".samples.json")  # JSON files that are no records
 STATUSES = ("ok", "skipped", "failed", "oom", "diverged", "timeout")
 EACH = "best_test_each"  # the array of what single test samples scored
@@ -87,13 +91,17 @@ def check_writable(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write ``data`` to a temporary file, flush it to disk and rename it over ``path``."""
+    """Write ``data`` to a temporary file, flush it to disk and rename it over ``path``.
+
+    Others may read it as the process's umask says: folders may be shared.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
+            shared(stream.fileno())
             os.fsync(stream.fileno())
         Path(temporary).replace(path)
     except BaseException as error:
@@ -103,6 +111,12 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
         raise
 
 
+def shared(handle: int) -> None:
+    """Give the open file the permissions of a new one; a temporary one is its owner's alone."""
+    if hasattr(os, "fchmod"):
+        os.fchmod(handle, 0o666 & ~UMASK)
+
+
 def remove_leftovers(root: Path, *, older_than: float = 3600.0) -> int:
     """Remove what killed writers left half-written below ``root``; returns how many files.
 
@@ -110,6 +124,8 @@ def remove_leftovers(root: Path, *, older_than: float = 3600.0) -> int:
     """
     removed = 0
     for path in root.rglob(".*.tmp"):
+        if not LEFTOVER.fullmatch(path.name):
+            continue  # somebody else's
         try:
             if abs(time.time() - path.stat().st_mtime) > older_than:
                 path.unlink()

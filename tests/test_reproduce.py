@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.console import Console
 from bench import cli
 from bench.errors import EXIT_FAILED_CELLS, EXIT_OK, EXIT_USER
 from bench.progress import Progress
-from bench.reproduce import plan_of
+from bench.reproduce import device_for, differs_before, plan_of
 from bench.runner import run_plan
 from bench.store import record_files
 from bench.tasks.cifar import Cifar10
@@ -174,3 +175,14 @@ def test_records_that_cannot_be_run_are_refused(
     assert said.code == EXIT_USER
     assert message in said.err
     assert said.err.count("\n") == 1
+
+
+def test_another_device_is_told_as_such(record: Path) -> None:
+    content = json.loads(record.read_text())
+    cell = dataclasses.replace(plan_of(content, device="cpu").cells[0], device="cuda")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.reproduce.environment", lambda *_: {"device": "cuda"})
+        notes = differs_before(content, cell, 1)
+    assert "device: cpu then, cuda now" in notes
+    assert not [note for note in notes if "teacher" in note or "protocol" in note]
+    assert device_for(content, "auto") == "cpu"

@@ -24,7 +24,7 @@ from bench.plan import make_plan
 from bench.progress import Progress
 from bench.registry import load_plugin
 from bench.runner import Policy, Summary, run_plan
-from bench.store import read_record, read_records, record_files
+from bench.store import read_record, read_records, record_files, write_record
 from bench.suites import Suite
 
 PLUGIN = '''"""Methods that ask for too much."""
@@ -319,6 +319,36 @@ def test_a_live_lease_keeps_others_away_and_its_result_is_adopted(
     summary, said = ended[0]
     assert (summary.done, summary.elsewhere) == (0, 1) and target.read_bytes() == done.read_bytes()
     assert "another runner is running it" in said and "by another runner" in said
+
+
+def test_that_another_machine_lacks_a_package_says_nothing_of_this_one(
+    runs: Runs, tmp_path: Path
+) -> None:
+    runs("scratch", results=tmp_path / "other")
+    (done,) = record_files(tmp_path / "other")
+    record = read_record(done)
+    error = {"class": "MissingPackage", "message": "No module named 'x'"}
+    ended: list[Summary] = []
+    with Leases(runs.results) as others:
+        assert others.acquire(record["key"][:32])
+        with in_thread(lambda: ended.append(runs("scratch")[0])):
+            time.sleep(4)
+            write_record(runs.results, {**record, "status": "skipped", "error": error})
+            others.release(record["key"][:32])
+    assert (ended[0].done, ended[0].elsewhere) == (1, 0)
+    (again,) = record_files(runs.results)
+    assert read_record(again)["status"] == "ok"
+
+
+def test_a_result_is_kept_whatever_other_copies_of_its_cell_say(runs: Runs) -> None:
+    runs("scratch")
+    (done,) = record_files(runs.results)
+    failed = {**read_record(done), "status": "failed", "error": {"class": "E", "message": "x"}}
+    copy = runs.results / "z-old" / "cell.json"  # merged from another machine, read later
+    copy.parent.mkdir()
+    copy.write_text(json.dumps(failed), encoding="utf-8")
+    summary, _ = runs("scratch")
+    assert (summary.done, summary.reused) == (0, 1)
 
 
 def test_lease_of_a_dead_runner_is_taken_over_at_once(runs: Runs) -> None:

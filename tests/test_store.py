@@ -194,11 +194,31 @@ def test_pickled_predictions_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_killed_writers_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
-    names = (".x.json.1.tmp", ".y.json.2.tmp", "seed0.json")
-    old, young, record = (tmp_path / "a" / name for name in names)
+    names = (".x.json.ab12_cd3.tmp", ".y.npz.ab12_cd3.tmp", ".draft.tmp", "seed0.json")
+    old, young, foreign, record = (tmp_path / "a" / name for name in names)
     old.parent.mkdir()
-    for path in (old, young, record):
+    for path in (old, young, foreign, record):
         path.touch()
-    os.utime(old, (0, time.time() - 7200))
+    for path in (old, foreign):
+        os.utime(path, (0, time.time() - 7200))
     assert remove_leftovers(tmp_path) == 1
-    assert not old.exists() and young.exists() and record.exists()
+    assert not old.exists() and young.exists() and foreign.exists() and record.exists()
+
+
+def test_a_killed_writers_file_is_known_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr("pathlib.Path.replace", lambda *_: os._exit(0))
+        if not (writer := os.fork()):
+            write_atomically(tmp_path / "seed0-abc.samples.json", b"{}")
+        os.waitpid(writer, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert remove_leftovers(tmp_path, older_than=-1.0) == 1
+
+
+def test_files_are_as_open_to_others_as_the_umask_says(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    write_atomically(tmp_path / "seed0.json", b"{}")
+    assert (tmp_path / "seed0.json").stat().st_mode == plain.stat().st_mode

@@ -25,7 +25,7 @@ from bench.data.base import DatasetRef, Source
 from bench.data.cache import cache_dir
 from bench.data.fingerprint import digest, file_sha256
 from bench.errors import BenchError
-from bench.store import slug, write_atomically
+from bench.store import shared, slug, write_atomically
 
 log = logging.getLogger(__name__)
 # Only these: other decoders of Pillow start programs or are seldom looked after.
@@ -150,6 +150,7 @@ def _save(path: Path, pixels: np.ndarray) -> None:
         with os.fdopen(handle, "w+b") as stream:
             np.save(stream, pixels, allow_pickle=False)
             stream.flush()
+            shared(stream.fileno())
             os.fsync(stream.fileno())
             stream.seek(0)
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -51,7 +51,8 @@ def survey(spec: Survey, plugins: Sequence[str]) -> dict[str, str]:
             )
             found[f"plug-in {path.name}"] = digest
     for cell in spec.cells:
-        found[f"data of {_data_name(cell)}"] = _fingerprint(cell)
+        name = f"data of {_data_name(cell)}"  # a task may be there with several data sets
+        found[name] = "; ".join(filter(None, [found.get(name), _fingerprint(cell)]))
     return found
 
 

@@ -21,7 +21,7 @@ from bench.generators.store import GeneratorFiles
 from bench.locks import locked
 from bench.method import Method, Progress
 from bench.models.base import Model, parameter_count
-from bench.opening import open_task
+from bench.opening import load_data, open_task
 from bench.tasks.base import Data, Task
 from bench.teachers.store import identity_of
 from bench.teachers.train import load_teacher
@@ -54,7 +54,7 @@ def ensure_generator(
         judged = files.read_judgement(identity_of(spec.judge.task, spec.judge.key))
         if manifest is None or judged is None:
             task = open_task(spec)
-            data = task.load(spec.device)
+            data = load_data(spec, task)
             if manifest is None:
                 manifest = _make(spec, task, data, files, report, micro_batches)
                 discard_checkpoints(_running(spec))

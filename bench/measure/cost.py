@@ -24,7 +24,7 @@ from bench.measure.phases import Phases
 from bench.measure.timing import Timing, time_calls
 from bench.method import Method, Stage
 from bench.models.base import Model, parameter_count
-from bench.opening import make_contender, open_task
+from bench.opening import load_data, make_contender, open_task
 from bench.prepare import Prepared, prepare
 from bench.store import slug, write_atomically
 from bench.tasks.base import Data, Task
@@ -107,7 +107,7 @@ def _measure(spec: CostSpec) -> dict[str, Any]:
     method = make_contender(cell)
     if not isinstance(method, Method):
         raise TypeError(f"'{cell.method}' is not trained by the suite, so there is no step to time")
-    data = task.load(cell.device)
+    data = load_data(cell, task)
     prepared = prepare(cell, task, data, method)
     timed = replace(prepared.setting, phases=Phases(cell.device, synchronise=True))
     prepared = replace(prepared, setting=timed)

@@ -15,7 +15,7 @@ from bench.data.splits import View
 from bench.method import Method
 from bench.models.base import Model, uniform_pairs
 from bench.models.fold import for_inference
-from bench.opening import make_contender, open_task
+from bench.opening import load_data, make_contender, open_task
 from bench.tasks.base import Data, Task
 from bench.tasks.preset import Recipe
 from bench.teachers.fill import Views, fill, find, forget
@@ -93,7 +93,7 @@ def fill_signals(
     """Cache the signals of the cells of ``spec``, one pass per view; return how they are served."""
     cell = spec.cells[0]
     task = open_task(cell)
-    data = task.load(cell.device)
+    data = load_data(cell, task)
     assert cell.teacher is not None
     manifest = TeacherFiles.of(cell.teacher.task, cell.teacher.key).require()
     depth = task.build_model(task.preset.student, data=data).depth

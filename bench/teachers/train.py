@@ -21,7 +21,7 @@ from bench.locks import locked
 from bench.method import PROBE_SIZE, Method, Setup
 from bench.models.base import Model, parameter_count
 from bench.models.hub import commits
-from bench.opening import open_task, unchanged
+from bench.opening import load_data, open_task, unchanged
 from bench.source_code import code_hash
 from bench.stats import improvement
 from bench.supervised import Supervised
@@ -80,7 +80,7 @@ def _train(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     task = open_task(spec)
-    data = task.load(spec.device)
+    data = load_data(spec, task)
     model = _fresh(spec, task, data)
     taught = Taught(model, 0, 0)
     given = task.preset.teacher_checkpoint is not None

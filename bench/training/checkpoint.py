@@ -76,16 +76,20 @@ class Checkpoint:
     """One file that a killed cell resumes from, bit for bit.
 
     Random state need not be saved: every draw is a function of the seed and the position.  Work
-    begun with other library versions or another number of threads starts over.
+    begun with other library versions, another number of threads or another copy of its teacher
+    starts over.
 
     Args:
         path: the file, or ``None`` to keep no checkpoint.
+        taught_by: tells the copies of teacher and generator.
         interval: seconds between two writes; short cells never write one, unless they are asked
             to stop.  ``$BENCH_CHECKPOINT_SECONDS``, else 15, when not given.
     """
 
-    def __init__(self, path: Path | None, *, interval: float | None = None) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path | None, *, taught_by: str = "", interval: float | None = None
+    ) -> None:
+        self.path, self.taught_by = path, taught_by
         self.interval = chosen_interval() if interval is None else interval
         self._last = time.monotonic()
 
@@ -117,6 +121,13 @@ class Checkpoint:
             restored = Restored(saved["progress"], saved["optimizer"])
             _check_fits(student, saved["student"])
             _check_fits(method, saved["method"])
+            if saved.get("taught_by", "") != self.taught_by:
+                log.warning(
+                    "checkpoint %s is of another copy of the teacher or generator: starting over",
+                    self.path.name,
+                )
+                self.path.unlink(missing_ok=True)
+                return None
         except (OSError, MemoryError, torch.OutOfMemoryError):
             raise  # says nothing against the file
         except Exception as error:  # a damaged checkpoint costs a restart, not the cell
@@ -146,6 +157,7 @@ class Checkpoint:
             {
                 "format": FORMAT,
                 "made_by": made_by(_device(student)),
+                "taught_by": self.taught_by,
                 "student": student.state_dict(),
                 "method": method.state_dict(),
                 "optimizer": optimizer.state_dict(),

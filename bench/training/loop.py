@@ -92,7 +92,7 @@ def train(
     """
     stages = list(method.stages())
     counts = stage_epochs([stage.share for stage in stages], setting.recipe.epochs)
-    saved = Checkpoint(checkpoint)
+    saved = Checkpoint(checkpoint, taught_by=setting.taught_by)
     state = _State()
     restored = saved.load(student=student, method=method)
     if restored is not None:

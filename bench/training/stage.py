@@ -49,6 +49,8 @@ class Setting:
             one step a batch, along the mean gradient over its samples.
         phases: where the time goes.
         generated: makes the inputs of a method that generates some.
+        taught_by: tells the copies of teacher and generator; one that is trained again under the
+            same key, elsewhere say, has other weights.
     """
 
     train: Split
@@ -63,6 +65,7 @@ class Setting:
     micro_batches: int = 1
     phases: Phases = field(default_factory=Phases)
     generated: Generated | None = None
+    taught_by: str = ""
 
     @property
     def evaluation_size(self) -> int:

@@ -52,3 +52,15 @@ def test_other_code_of_the_project_differs(
     assert difference(here, there) == (
         f"project code is {there['project code']} there and {here['project code']} here"
     )
+
+
+def test_every_data_set_of_one_task_counts(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cell,) = data_sets(tiny.plan("scratch").cells)
+    other = replace(cell, preset_values={**cell.preset_values, "train_limit": 7})
+    cells = data_sets([cell, other])
+    here = survey(Survey(cells), ())
+    fingerprints = iter(["another", cell.origin["fingerprint"][:12]])
+    monkeypatch.setattr("bench.executors.survey._fingerprint", lambda _: next(fingerprints))
+    assert "data of cifar10 (embedded) is another; " in str(
+        difference(here, survey(Survey(cells), ()))
+    )

@@ -13,6 +13,9 @@ import pytest
 from bench import TASKS
 from bench.data.hub_refs import AMAZON_REVIEWS
 from bench.errors import BenchError
+from bench.plan import make_plan
+from bench.run_cell import run_cell
+from bench.suites import Suite
 from bench.tasks.reviews import by_product, join
 
 
@@ -197,3 +200,18 @@ def test_a_fault_of_the_code_is_not_taken_for_data_that_is_missing(
     monkeypatch.setattr("bench.data.mirror.Mirror.problem", lambda *_: {}["qrels"])
     with pytest.raises(KeyError, match="qrels"):
         task.problem()
+
+
+def test_data_that_changed_since_the_plan_is_not_recorded_under_the_old_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    for split in ("train", "test"):
+        write(tmp_path, "fancyzhx/amazon_polarity", split, polarity(200, split))
+    suite = Suite(methods=("tfidf",), tasks=("amazon",), preset="small", seeds=(0,))
+    (cell,) = make_plan(suite, device="cpu").cells
+    assert run_cell(cell, tmp_path / "results")["status"] == "ok"
+    write(tmp_path, "fancyzhx/amazon_polarity", "train", polarity(120, "other"))
+    record = run_cell(cell, tmp_path / "results")
+    assert record["status"] == "failed"
+    assert "the data of task 'amazon' was changed after this run" in record["error"]["message"]

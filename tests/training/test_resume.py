@@ -117,6 +117,18 @@ def checkpoint(image_world, tmp_path: Path, eager_checkpoints: None) -> Path:
     return path
 
 
+def test_a_checkpoint_of_another_teacher_is_not_gone_on_from(
+    image_world, checkpoint: Path, differing, caplog
+) -> None:
+    whole = image_world.run("scratch")
+    saved = _opened(checkpoint)
+    moved = {name: value + 1 for name, value in saved["student"].items()}
+    _sealed(checkpoint, {**saved, "taught_by": "a copy with other weights", "student": moved})
+    again = image_world.run("scratch", checkpoint=checkpoint)
+    assert "is of another copy of the teacher or generator: starting over" in caplog.text
+    assert differing(whole.student.state_dict(), again.student.state_dict()) == []
+
+
 @pytest.mark.parametrize("what", ["threads", "torch"])
 def test_a_checkpoint_of_other_bits_is_not_gone_on_from(
     image_world, checkpoint: Path, differing, caplog, what: str
