@@ -27,6 +27,7 @@ _PATH = re.compile(
     r"(?<![\w./~])(?:~(?:[A-Za-z_]\w*)?(?:/[\w.@+=,%#-]+)*|(?:/[\w.@+=,%#-]+)+)/([\w.@+=,%#-]+)/?"
     r"|\b[A-Za-z]:\\(?:[^\s'\"\\]+\\)*([^\s'\"\\]+)"
 )
+_WHOLE_PATH = re.compile(r"(?P<hub>hub:)?(?P<path>(?:~\w*)?/[^\n:]*/(?P<last>[^/\n:]+)/?)")
 _PACKAGES = re.compile(r"(?:/[^\s'\"/]+)+/(?:site|dist)-packages/")
 # C0 and C1 controls but tab and newline, bidirectional overrides, lone surrogates, BOM.
 _CONTROLS = re.compile(
@@ -57,12 +58,20 @@ def without_paths(text: str) -> str:
 def public(value: Any) -> Any:
     """Return the JSON-like ``value`` with every string in it scrubbed, keys aside."""
     if isinstance(value, str):
-        return scrub(value)
+        return scrub(_last_component(value))
     if isinstance(value, Mapping):
         return {name: public(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [public(inner) for inner in value]
     return value
+
+
+def _last_component(value: str) -> str:
+    """Cut a value that is a path and nothing else, whatever characters its folders have."""
+    path = _WHOLE_PATH.fullmatch(value)
+    if path is None or path["path"].startswith(f"{PROJECT}/"):
+        return value
+    return f"{path['hub'] or ''}…/{path['last']}"
 
 
 def harmless(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from bench.data.fingerprint import file_sha256
 from bench.errors import BenchError
 from bench.generators.base import GeneratorModule
 from bench.store import read_object, slug, write_atomically
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,22 @@ class GeneratorFiles:
         return self.folder / MANIFEST
 
     def read(self) -> dict[str, Any] | None:
-        """Return the manifest of a finished, unaltered generator, else ``None``."""
+        """Return the manifest of a finished, unaltered generator, else ``None``.
+
+        Weights that are damaged or were altered are named in the log.
+        """
         manifest = read_object(self.manifest)
-        try:
-            intact = manifest["sha256"] == file_sha256(self.weights)
-        except (OSError, KeyError):
+        if "sha256" not in manifest:
             return None
-        return manifest if intact else None
+        try:
+            if manifest["sha256"] == file_sha256(self.weights):
+                return manifest
+            why = "its checksum does not match"
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+        where = f"{self.folder.name}/{self.weights.name}"
+        log.warning("%s is damaged (%s): the generator is made again", where, why)
+        return None
 
     def require(self) -> dict[str, Any]:
         """Return the manifest of the finished generator.

@@ -25,6 +25,7 @@ from bench.report.runs import run_data
 
 FOLDER = Path(__file__).parent / "page"
 PLACE = ("preset", "source", "device")
+ALIKE = 0.15  # of a step: two measurements of the same differ by as much
 
 
 @dataclass(frozen=True)
@@ -159,10 +160,13 @@ def _cost(of_method: Sequence[Row]) -> str:
     extra = sorted({row.extra.text for row in of_method if row.extra.text not in ("-", "0")})
     told = []
     if slower:
+        times = statistics.median(slower)
+        by = f"median of {runs} measurement{'s'[: runs - 1]} on {tasks} task{'s'[: tasks - 1]}"
         told.append(
-            f"A training step takes {statistics.median(slower):.2f} times that of the plain "
-            f"student (median of {runs} measurement{'s'[: runs - 1]} on {tasks} "
-            f"task{'s'[: tasks - 1]})."
+            f"A training step takes about as long as that of the plain student ({times:.2f} times, "
+            f"{by})."
+            if abs(times - 1) < ALIKE
+            else f"A training step takes {times:.2f} times that of the plain student ({by})."
         )
     if extra:
         told.append(f"Trains {', '.join(extra)} parameters that are not deployed.")

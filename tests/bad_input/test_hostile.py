@@ -216,6 +216,20 @@ def test_error_message_keeps_no_folder_of_a_user(text: str) -> None:
     assert "Users" not in told["message"] and "jane\\" not in told["message"]
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("/home/John Smith/secret project/t.safetensors@2d71", "…/t.safetensors@2d71"),
+        ("hub:/home/John Smith/models/encoder", "hub:…/encoder"),
+        ("/mnt/o'neil/x/y.py", "…/y.py"),
+        ("hub:org/name", "hub:org/name"),
+        (f"{privacy.PROJECT}/methods/kd.py", "methods/kd.py"),
+    ],
+)
+def test_a_setting_that_is_a_path_keeps_its_last_component(value: str, told: str) -> None:
+    assert privacy.public({"student": [value]}) == {"student": [told]}
+
+
 def test_what_is_no_path_stays() -> None:
     for text in ("loss 3/4 of ~5/10", "a/b at 12 samples/s", "1e-3/step", "and/or"):
         assert privacy.scrub(text) == text

@@ -111,12 +111,13 @@ def test_what_is_loaded_is_frozen_with_the_scale_of_the_training_codes(spec) -> 
     torch.testing.assert_close(generator.scale, codes.std(dim=0), rtol=1e-3, atol=1e-4)
 
 
-def test_damaged_weights_are_made_again(spec) -> None:
+def test_damaged_weights_are_made_again(spec, caplog) -> None:
     manifest = ensure_generator(spec)
     before = weights(spec)
     files = GeneratorFiles.of(spec.task, spec.key)
     files.weights.write_bytes(files.weights.read_bytes()[:-8])
     assert files.read() is None
+    assert "is damaged (its checksum does not match): the generator is made again" in caplog.text
     assert files.read_judgement(identity_of(spec.judge.task, spec.judge.key)) is None
     with pytest.raises(BenchError, match="does not exist"):
         files.require()
