@@ -24,7 +24,10 @@ import numpy as np
 
 from bench.errors import BenchError
 
+# versions of the three kinds of JSON files, raised when what they hold changes
 SCHEMA = 1
+COST_SCHEMA = 1  # in the key of a measurement
+SAMPLES_SCHEMA = 1
 # what a killed writer of this module leaves behind; anything else is somebody else's
 LEFTOVER = re.compile(r"\..+\.(?:json|npz)\.[a-z0-9_]{8}\.tmp")
 UMASK = os.umask(0o077)  # of this process: it can only be read by setting it
@@ -138,13 +141,22 @@ def remove_leftovers(root: Path, *, older_than: float = 3600.0) -> int:
 def write_record(root: Path, record: Record) -> Path:
     """Write ``record`` below ``root`` and return its path."""
     path = record_path(root, record)
-    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    write_atomically(path, text.encode() + b"\n")
+    write_atomically(path, as_json(record))
     return path
 
 
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """Return ``content`` as the JSON that all files of this suite are written in.
+
+    Raises:
+        ValueError: for a number that JSON cannot hold: NaN or infinite.
+    """
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return text.encode() + b"\n"
+
+
 def read_record(path: Path) -> Record:
-    """Read one record; raises :class:`BenchError` when it is not one of this schema.
+    """Read one record, of a cell or a cost; :class:`BenchError` when it is not of its schema.
 
     A record may be a stranger's: what the rest of the suite relies on is checked here.
     """
@@ -154,10 +166,10 @@ def read_record(path: Path) -> Record:
         raise BenchError(f"{path}: not a readable record: {_why(error)}") from error
     if not isinstance(record, dict) or "schema" not in record:
         raise BenchError(f"{path}: not a record", "a record is a JSON object with a 'schema'")
-    schema = record["schema"]
-    if type(schema) is not int or schema != SCHEMA:
-        newer = type(schema) is int and schema > SCHEMA
-        hint = f"this version reads {SCHEMA}" + ("; update the suite" if newer else "")
+    schema, known = record["schema"], COST_SCHEMA if path.name.endswith(BESIDE[0]) else SCHEMA
+    if type(schema) is not int or schema != known:
+        newer = type(schema) is int and schema > known
+        hint = f"this version reads {known}" + ("; update the suite" if newer else "")
         raise BenchError(f"{path}: record schema {schema!r:.40}", hint)
     missing = {"key", "status", "cell", "task"} - record.keys()
     if missing:

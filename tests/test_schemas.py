@@ -124,3 +124,12 @@ def test_other_versions_are_refused_with_the_reason(
         read_record(path)
     assert reason in str(caught.value) and str(path) in str(caught.value)
     assert read_records(tmp_path)[0] == []
+
+
+def test_costs_have_a_version_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    (cost,) = FOLDER.glob("*.cost.json")
+    monkeypatch.setattr("bench.store.SCHEMA", SCHEMA + 1)
+    assert read_record(cost)["kind"] == "cost"
+    monkeypatch.setattr("bench.store.COST_SCHEMA", SCHEMA + 1)
+    with pytest.raises(BenchError, match=f"this version reads {SCHEMA + 1}"):
+        read_record(cost)

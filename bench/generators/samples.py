@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,13 @@ from bench.data.splits import ImageSplit, Split
 from bench.generators.base import Generator
 from bench.method import Generation, Method, Progress
 from bench.models.base import Model
-from bench.store import Record, samples_path, write_atomically
+from bench.store import SAMPLES_SCHEMA, Record, as_json, samples_path, write_atomically
 from bench.tasks.base import Task
 from bench.teachers.signals import LiveTeacher
 from bench.training.evaluate import autocast
 from bench.training.generation import frozen
 from bench.training.streams import stream_seed
 
-SCHEMA = 1
 SHOWN = 8
 READABLE = (6, 26)  # tokens of a sentence that is shown
 
@@ -75,7 +73,7 @@ def write_samples(
         )
     rows = {"real": shown.inputs, "reconstructed": again, "perturbed": perturbed}
     values = {
-        "schema": SCHEMA,
+        "schema": SAMPLES_SCHEMA,
         "key": cell.key,
         "cell": cell.described(),
         "task": dict(cell.task_info),
@@ -92,8 +90,7 @@ def write_samples(
         ],
     }
     path = samples_path(results, record)
-    text = json.dumps(values, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    write_atomically(path, text.encode() + b"\n")
+    write_atomically(path, as_json(values))
     return path
 
 

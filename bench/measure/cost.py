@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,13 +25,12 @@ from bench.method import Method, Stage
 from bench.models.base import Model, parameter_count
 from bench.opening import load_data, make_contender, open_task
 from bench.prepare import Prepared, prepare
-from bench.store import slug, write_atomically
+from bench.store import COST_SCHEMA, as_json, slug, write_atomically
 from bench.tasks.base import Data, Task
 from bench.training.evaluate import autocast, evaluating
 from bench.training.schedule import stage_epochs
 from bench.training.stage import StageRunner, build_optimizer
 
-SCHEMA = 1
 LATENCY_CALLS = 50
 SLOW_SECONDS = 1.5  # of counted steps, after which a slow method is repeated no further
 
@@ -54,7 +52,7 @@ class CostSpec:
     @property
     def key(self) -> str:
         """Return the hash of what is measured and how."""
-        return content_hash(["cost", SCHEMA, self.cell.key, self.steps, self.warmup])
+        return content_hash(["cost", COST_SCHEMA, self.cell.key, self.steps, self.warmup])
 
     @property
     def mode(self) -> str:
@@ -76,7 +74,7 @@ def measure_cost(spec: CostSpec, results: Path) -> dict[str, Any]:
     """Measure, write the cost record below ``results`` and return it."""
     cell = spec.cell
     record: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": COST_SCHEMA,
         "kind": "cost",
         "key": spec.key,
         "cell": cell.described(),
@@ -87,6 +85,7 @@ def measure_cost(spec: CostSpec, results: Path) -> dict[str, Any]:
         "revision": revision(),
         "error": None,
     }
+    known = dict(record)
     try:
         record |= {**_measure(spec), "status": "ok"}
     except stopping.Stopped:
@@ -95,9 +94,13 @@ def measure_cost(spec: CostSpec, results: Path) -> dict[str, Any]:
         if storage_problem(error):
             raise
         record |= failure(error)
-    record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    write_atomically(cost_path(results, spec), text.encode() + b"\n")
+    known["finished"] = record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        text = as_json(record)
+    except ValueError as error:  # a number that JSON cannot hold
+        record = {**known, **failure(error)}
+        text = as_json(record)
+    write_atomically(cost_path(results, spec), text)
     return record
 
 

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench.privacy import without_paths
 from bench.report import text
-from bench.store import files_below, read_text
+from bench.store import SAMPLES_SCHEMA, files_below, read_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SCHEMA = 1
 MOST_BYTES = 20 * 2**20
 MOST_SAMPLES = 64
 MOST_PIXELS = 2**20  # of one image
@@ -116,8 +115,8 @@ def parse(values: Mapping[str, Any]) -> Samples:
     Raises:
         ValueError, LookupError, TypeError, AttributeError, OverflowError: when it is malformed.
     """
-    if values["schema"] != SCHEMA:
-        raise ValueError(f"schema {values['schema']!r}, this version reads {SCHEMA}")
+    if values["schema"] != SAMPLES_SCHEMA:
+        raise ValueError(f"schema {values['schema']!r}, this version reads {SAMPLES_SCHEMA}")
     images = values["task"]["family"] == "image"
     names, labels = [str(name) for name in values["class_names"]], values["labels"]
     if not 0 < len(labels) <= MOST_SAMPLES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -140,6 +141,16 @@ def test_what_fails_is_a_record_that_says_so(
     record = measure_cost(spec, tmp_path)
     assert record["status"] == "failed" and record["error"]["message"] == "no such step"
     assert cost_path(tmp_path, spec).is_file()
+
+
+def test_a_number_that_json_cannot_hold_is_a_record_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.measure.cost._measure", lambda _: {"training": {"p50": math.nan}})
+    (spec,) = specs(["scratch"])
+    assert measure_cost(spec, tmp_path)["status"] == "failed"
+    (kept,), problems = read_costs(tmp_path)
+    assert not problems and kept["error"]["class"] == "ValueError" and "training" not in kept
 
 
 def test_a_cost_is_that_of_its_device_and_threads_alone(
