@@ -25,6 +25,7 @@ LIBRARIES = (
 # x86: AVX-512 or AMX instructions; Arm: one flag for both its forms
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 PROJECT = Path(__file__).resolve().parent.parent
+BESIDE_CODE = ("results", "reports", "tuning", "docs")  # no part of what a record comes from
 
 
 def versions() -> dict[str, str]:
@@ -103,11 +104,11 @@ def environment(device: str, threads: int) -> dict[str, Any]:
 def revision() -> dict[str, Any]:
     """Return the project's git revision and whether its code is unchanged; None for unknown.
 
-    Results and reports are outputs: changing them does not make the code unclean.
+    Outputs and documentation are none: changing them does not make the code unclean.
     """
     try:
         sha = _git("rev-parse", "HEAD")
-        status = _git("status", "--porcelain", "--", ".", ":!results", ":!reports")
+        status = _git("status", "--porcelain", "--", ".", *(f":!{name}" for name in BESIDE_CODE))
     except (OSError, subprocess.SubprocessError):
         return {"git": None, "clean": None}
     return {"git": sha, "clean": not status}

@@ -27,7 +27,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize(
     ("name", "clean"),
-    [("results/a.json", True), ("reports/a.md", True), ("bench/code.py", False), ("a.py", False)],
+    [
+        *((f"{folder}/a.json", True) for folder in ("results", "reports", "tuning", "docs")),
+        *((path, False) for path in ("bench/code.py", "methods/new.py", "a.py")),
+    ],
 )
 def test_only_changed_code_makes_a_revision_unclean(project: Path, name: str, clean: bool) -> None:
     path = project / name

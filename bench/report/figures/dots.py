@@ -36,7 +36,7 @@ def draw(parts: Sequence[Section], looks: Mapping[str, Look]) -> Figure:
     with styled(width, rows * (1.3 + pitch * tallest) + 0.6) as figure:
         for ax, section in zip(grid(figure, len(parts), columns), parts, strict=True):
             _facet(ax, section, looks)
-            title(ax, section, room=60 if columns == 1 else 47)
+            title(ax, section, room=60 if columns == 1 else 40)
         figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
