@@ -7,7 +7,6 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
@@ -29,10 +28,6 @@ def connect(address: str | None) -> Any:
         BenchError: when Ray is not installed or the cluster cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if (address or os.environ.get("RAY_ADDRESS") or "auto") != "auto" and _has_token():
-        # 'ray start' asks for the token wherever there is one, but Ray does not give it by itself
-        # to a cluster that is named; it is read when Ray is loaded
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError:
@@ -53,14 +48,12 @@ def connect(address: str | None) -> Any:
     except Exception as error:  # Ray raises whatever went wrong below it, a bare one too
         where = f"at '{address}'" if address else "here"
         why = " ".join(str(error).split())[:200]
-        raise BenchError(f"no Ray cluster can be used {where}: {why}") from error
+        # 'ray start' asks for a token wherever this user has one, and Ray gives none by itself to a
+        # cluster that is named; nor can that be tried: one without tokens then never answers
+        named = address is not None and "RAY_AUTH_MODE" not in os.environ
+        hint = "if it asks for a token: export RAY_AUTH_MODE=token" if named else ""
+        raise BenchError(f"no Ray cluster can be used {where}: {why}", hint) from error
     return ray
-
-
-def _has_token() -> bool:
-    """Return whether this user has a token for Ray's clusters, where Ray looks for it."""
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _reach(address: str | None) -> None:
