@@ -131,9 +131,8 @@ class Checkpoint:
         except (OSError, MemoryError, torch.OutOfMemoryError):
             raise  # says nothing against the file
         except Exception as error:  # a damaged checkpoint costs a restart, not the cell
-            log.warning(
-                "checkpoint %s is damaged: starting over (%s)", self.path.name, first_line(error)
-            )
+            log.warning("checkpoint %s is damaged: starting over", self.path.name)
+            log.debug("%s: %s", self.path.name, first_line(error))
             self.path.unlink(missing_ok=True)
             return None
         student.load_state_dict(saved["student"])
