@@ -94,7 +94,7 @@ class TeacherSpec(OnTask):
             parts.append(asdict(self.objective))
         if self.task_code:
             parts.append({"task_code": self.task_code})
-        return content_hash([*parts, _kind(self.device)])
+        return content_hash([*parts, device_kind(self.device)])
 
     @property
     def full_task(self) -> str:
@@ -139,7 +139,7 @@ class GeneratorSpec(OnTask):
         parts = [GENERATORS, self.task, shaping, self.source, self.fingerprint, self.vocabulary]
         if self.task_code:
             parts.append({"task_code": self.task_code})
-        return content_hash([*parts, self.seed, _kind(self.device)])
+        return content_hash([*parts, self.seed, device_kind(self.device)])
 
     @property
     def id(self) -> str:
@@ -227,7 +227,7 @@ class Cell(OnTask):
                 "vocabulary": self.task_info.get("vocabulary", ""),
                 "seed": self.seed,
                 "teacher": [self.teacher.key, self.signals] if self.teacher else None,
-                "device": _kind(self.device),
+                "device": device_kind(self.device),
             }
         )
 
@@ -305,5 +305,6 @@ def without_unused(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if off.get(name, ...) != value}
 
 
-def _kind(device: str) -> str:
+def device_kind(device: str) -> str:
+    """Return ``device`` without its number, ``cuda`` for ``cuda:1``."""
     return device.split(":")[0]

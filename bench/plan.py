@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from bench import BASELINES, METHODS, TASKS, registry_of
-from bench.baseline import Baseline
 from bench.cells import Cell
 from bench.config import build, changed, label, parse_spec
 from bench.errors import BenchError, blamed, unknown
@@ -15,12 +14,10 @@ from bench.failures import missing_package
 from bench.method import Method
 from bench.registry import EVERYTHING
 from bench.source_code import code_hash
-from bench.specs import generator_spec, on_task, task_info, teacher_spec
+from bench.specs import Contended, generator_spec, on_task, task_info, teacher_spec
 from bench.suites import Suite
 from bench.tasks.base import Origin, Task
 from bench.tasks.preset import SourceKind, spelt
-
-Contended = type[Method] | type[Baseline]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cells import Cell
+from bench.cells import Cell, device_kind
 from bench.config import build, leaves, parse_spec
 from bench.environment import choose_device, environment, revision
 from bench.errors import EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, BenchError
@@ -109,7 +109,7 @@ def differs_before(record: Mapping[str, Any], cell: Cell, threads: int) -> list[
     notes = []
     device = str((record.get("environment") or {}).get("device") or cell.device)
     # the kind of device is part of the key, and is told below
-    if cell.key != record["key"] and device.split(":")[0] == cell.device.split(":")[0]:
+    if cell.key != record["key"] and device_kind(device) == device_kind(cell.device):
         then = record["cell"]
         if cell.code != then.get("code"):
             notes.append("the method's code has changed since")

@@ -14,6 +14,8 @@ from bench.method import Method
 from bench.source_code import code_hash, task_code
 from bench.tasks.base import Origin, Task
 
+Contended = type[Method] | type[Baseline]
+
 
 def on_task(task: Task, device: str) -> dict[str, Any]:
     """Return what every spec holds of ``task``: the fields of :class:`~bench.cells.OnTask`."""
@@ -31,7 +33,7 @@ def on_task(task: Task, device: str) -> dict[str, Any]:
 def teacher_spec(
     task: Task,
     origin: Origin,
-    cls: type[Method] | type[Baseline],
+    cls: Contended,
     config: Mapping[str, Any],
     seed: int,
     device: str,
@@ -58,9 +60,7 @@ def teacher_spec(
     )
 
 
-def _objective(
-    cls: type[Method] | type[Baseline], config: Mapping[str, Any], task: Task
-) -> Objective | None:
+def _objective(cls: Contended, config: Mapping[str, Any], task: Task) -> Objective | None:
     """Return what trains the method's own teacher, if it has one.
 
     A frozen encoder is not retrained: the method then gets the common teacher.

@@ -7,6 +7,7 @@ a compressed ``.npz``.  Nothing here overwrites another cell's file: the key is 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -94,17 +95,26 @@ def check_writable(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write ``data`` to a temporary file, flush it to disk and rename it over ``path``.
+    """Write ``data`` to ``path`` as :func:`replacing` does."""
+    with replacing(path) as stream:
+        stream.write(data)
 
-    Others may read it as the process's umask says: folders may be shared.
+
+@contextmanager
+def replacing(path: Path) -> Iterator[io.BufferedRandom]:
+    """Open a temporary file to write and read; at the end, flush it to disk and make it ``path``.
+
+    Others may read it as the process's umask says: folders may be shared.  After an error it is
+    removed, and ``path`` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+        with os.fdopen(handle, "w+b") as stream:
+            yield stream
             stream.flush()
-            shared(stream.fileno())
+            if hasattr(os, "fchmod"):  # a temporary file is its owner's alone
+                os.fchmod(stream.fileno(), 0o666 & ~UMASK)
             os.fsync(stream.fileno())
         Path(temporary).replace(path)
     except BaseException as error:
@@ -112,12 +122,6 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
         if isinstance(error, OSError):
             error.filename = str(path)  # of a full disk the system names no file
         raise
-
-
-def shared(handle: int) -> None:
-    """Give the open file the permissions of a new one; a temporary one is its owner's alone."""
-    if hasattr(os, "fchmod"):
-        os.fchmod(handle, 0o666 & ~UMASK)
 
 
 def remove_leftovers(root: Path, *, older_than: float = 3600.0) -> int:

@@ -30,6 +30,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def damage(path: Path, sha256: str | None) -> str:
+    """Return in a few words why ``path`` is not the file with that hash; empty where it is."""
+    try:
+        return "" if file_sha256(path) == sha256 else "its checksum does not match"
+    except OSError as error:
+        return error.strerror or type(error).__name__
+
+
 def files_fingerprint(root: Path, files: Iterable[Path]) -> str:
     """Return the sha256 over (name below ``root``, sha256 of the bytes) of ``files``.
 

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import struct
-import tempfile
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from bench.data.base import DatasetRef, Source
 from bench.data.cache import cache_dir
 from bench.data.fingerprint import digest, file_sha256
 from bench.errors import BenchError
-from bench.store import shared, slug, write_atomically
+from bench.store import replacing, slug, write_atomically
 
 log = logging.getLogger(__name__)
 # Only these: other decoders of Pillow start programs or are seldom looked after.
@@ -144,19 +143,9 @@ def _load(path: Path, size: tuple[int, int]) -> np.ndarray | None:
 
 def _save(path: Path, pixels: np.ndarray) -> None:
     """Write ``pixels`` atomically, then the note with their checksum."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w+b") as stream:
-            np.save(stream, pixels, allow_pickle=False)
-            stream.flush()
-            shared(stream.fileno())
-            os.fsync(stream.fileno())
-            stream.seek(0)
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as stream:
+        np.save(stream, pixels, allow_pickle=False)
+        stream.seek(0)
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     note = json.dumps({"sha256": sha256, "rows": len(pixels)})
     write_atomically(path.with_suffix(".json"), note.encode())

@@ -13,7 +13,7 @@ import safetensors.torch
 from torch import Tensor
 
 from bench.data.cache import MANIFEST, cache_dir
-from bench.data.fingerprint import file_sha256
+from bench.data.fingerprint import damage, file_sha256
 from bench.errors import BenchError
 from bench.generators.base import GeneratorModule
 from bench.store import read_object, slug, write_atomically
@@ -48,12 +48,9 @@ class GeneratorFiles:
         manifest = read_object(self.manifest)
         if "sha256" not in manifest:
             return None
-        try:
-            if manifest["sha256"] == file_sha256(self.weights):
-                return manifest
-            why = "its checksum does not match"
-        except OSError as error:
-            why = error.strerror or type(error).__name__
+        why = damage(self.weights, manifest["sha256"])
+        if not why:
+            return manifest
         where = f"{self.folder.name}/{self.weights.name}"
         log.warning("%s is damaged (%s): the generator is made again", where, why)
         return None

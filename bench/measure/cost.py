@@ -73,7 +73,7 @@ def cost_path(root: Path, spec: CostSpec) -> Path:
 def measure_cost(spec: CostSpec, results: Path) -> dict[str, Any]:
     """Measure, write the cost record below ``results`` and return it."""
     cell = spec.cell
-    record: dict[str, Any] = {
+    known: dict[str, Any] = {
         "schema": COST_SCHEMA,
         "kind": "cost",
         "key": spec.key,
@@ -85,22 +85,17 @@ def measure_cost(spec: CostSpec, results: Path) -> dict[str, Any]:
         "revision": revision(),
         "error": None,
     }
-    known = dict(record)
     try:
-        record |= {**_measure(spec), "status": "ok"}
+        record = {**known, **_measure(spec), "status": "ok"}
+        as_json(record)  # refuses a number that JSON cannot hold
     except stopping.Stopped:
         raise
     except Exception as error:
         if storage_problem(error):
             raise
-        record |= failure(error)
-    known["finished"] = record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-    try:
-        text = as_json(record)
-    except ValueError as error:  # a number that JSON cannot hold
         record = {**known, **failure(error)}
-        text = as_json(record)
-    write_atomically(cost_path(results, spec), text)
+    record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    write_atomically(cost_path(results, spec), as_json(record))
     return record
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bench.config import content_hash
 from bench.data.cache import MANIFEST, cache_dir
-from bench.data.fingerprint import file_sha256
+from bench.data.fingerprint import damage, file_sha256
 from bench.data.splits import Split, View
 from bench.locks import locked
 from bench.models.base import Model
@@ -150,12 +150,11 @@ class _Manifest:
 
     def _intact(self, name: str) -> bool:
         path, noted = self.folder / f"{name}.npy", self.values["sha256"].get(name)
-        try:
-            if noted is None or noted == file_sha256(path):
-                return noted is not None
-            self._warn(path, "its checksum does not match")
-        except OSError as error:
-            self._warn(path, error.strerror or type(error).__name__)
+        if noted is None:
+            return False
+        if not (why := damage(path, noted)):
+            return True
+        self._warn(path, why)
         del self.values["sha256"][name]  # told once
         return False
 

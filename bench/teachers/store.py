@@ -19,7 +19,7 @@ from bench.data.cache import (
     teacher_folder,
     teacher_identity,
 )
-from bench.data.fingerprint import file_sha256
+from bench.data.fingerprint import damage, file_sha256
 from bench.errors import BenchError
 from bench.models.base import Model
 from bench.store import read_predictions, write_atomically, write_predictions
@@ -73,12 +73,8 @@ class TeacherFiles:
         if manifest is None:
             return None
         for path in (self.weights, self.predictions, self.head):
-            try:
-                if manifest["sha256"].get(path.name) != file_sha256(path):
-                    self._warn(path, "its checksum does not match")
-                    return None
-            except OSError as error:
-                self._warn(path, error.strerror or type(error).__name__)
+            if why := damage(path, manifest["sha256"].get(path.name)):
+                self._warn(path, why)
                 return None
         return manifest
 

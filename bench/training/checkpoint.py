@@ -113,31 +113,29 @@ class Checkpoint:
             if saved["format"] != FORMAT:
                 raise ValueError("another format")
             if saved["made_by"] != made_by(_device(student)):
-                log.warning(
-                    "checkpoint %s is of other versions or threads: starting over", self.path.name
-                )
-                self.path.unlink(missing_ok=True)
+                self._start_over("of other versions or threads")
                 return None
             restored = Restored(saved["progress"], saved["optimizer"])
             _check_fits(student, saved["student"])
             _check_fits(method, saved["method"])
             if saved.get("taught_by", "") != self.taught_by:
-                log.warning(
-                    "checkpoint %s is of another copy of the teacher or generator: starting over",
-                    self.path.name,
-                )
-                self.path.unlink(missing_ok=True)
+                self._start_over("of another copy of the teacher or generator")
                 return None
         except (OSError, MemoryError, torch.OutOfMemoryError):
             raise  # says nothing against the file
         except Exception as error:  # a damaged checkpoint costs a restart, not the cell
-            log.warning("checkpoint %s is damaged: starting over", self.path.name)
             log.debug("%s: %s", self.path.name, first_line(error))
-            self.path.unlink(missing_ok=True)
+            self._start_over("damaged")
             return None
         student.load_state_dict(saved["student"])
         method.load_state_dict(saved["method"])
         return restored
+
+    def _start_over(self, why: str) -> None:
+        """Say why the file is of no use, and remove it."""
+        assert self.path is not None
+        log.warning("checkpoint %s is %s: starting over", self.path.name, why)
+        self.path.unlink(missing_ok=True)
 
     def save(
         self,
