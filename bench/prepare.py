@@ -24,8 +24,8 @@ from bench.teachers.serve import open_signals, teacher_head
 from bench.teachers.signals import TeacherSource
 from bench.teachers.store import TeacherFiles, identity_of
 from bench.training.generation import Generated
-from bench.training.loop import Setting, Trained, train
-from bench.training.stage import part_size
+from bench.training.loop import Trained, train
+from bench.training.setting import Setting, part_size
 from bench.training.streams import stream_seed
 
 

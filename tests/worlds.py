@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from bench.data.splits import Split
     from bench.method import Method, Setup
     from bench.models.base import Model
-    from bench.training.loop import Setting, Trained
+    from bench.training.loop import Trained
+    from bench.training.setting import Setting
 
 DISTILLING = [
     *["kd", "fitnets", "fitnets_joint", "embedding", "rkd", "dkd", "crd", "gpd"],
@@ -87,7 +88,7 @@ class World:
         from bench.metrics.classification import classification_metrics
         from bench.models.base import uniform_pairs
         from bench.tasks.preset import Recipe
-        from bench.training.loop import Setting
+        from bench.training.setting import Setting
 
         own = {"train", "validation", "score", "metric", "direction"}
         fields = {name: changes.pop(name) for name in own & changes.keys()}

@@ -27,8 +27,8 @@ from bench.teachers.store import identity_of
 from bench.teachers.train import load_teacher
 from bench.training.checkpoint import checkpoint_path, discard_checkpoints
 from bench.training.evaluate import autocast, evaluating
-from bench.training.loop import Setting, train
-from bench.training.stage import part_size
+from bench.training.loop import train
+from bench.training.setting import Setting, part_size
 from bench.training.streams import stream_seed
 from bench.types import Batch, Output
 

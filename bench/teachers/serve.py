@@ -22,7 +22,7 @@ from bench.teachers.fill import Views, fill, find, forget
 from bench.teachers.signals import CachedTeacher, LiveTeacher, StaleSignals, TeacherSource, check
 from bench.teachers.store import TeacherFiles, identity_of
 from bench.teachers.train import load_teacher
-from bench.training.stage import part_size
+from bench.training.setting import part_size
 
 log = logging.getLogger(__name__)
 

@@ -30,8 +30,8 @@ from bench.teachers.features import embed
 from bench.teachers.store import TeacherFiles
 from bench.training.checkpoint import checkpoint_path, discard_checkpoints
 from bench.training.evaluate import predict_all
-from bench.training.loop import Setting, train
-from bench.training.stage import part_size
+from bench.training.loop import train
+from bench.training.setting import Setting, part_size
 from bench.training.streams import stream_seed
 
 Report = Callable[[dict[str, Any]], None]

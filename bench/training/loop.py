@@ -23,15 +23,8 @@ from bench.models.base import Model
 from bench.training.checkpoint import Checkpoint
 from bench.training.evaluate import predict
 from bench.training.schedule import stage_epochs
-from bench.training.stage import (
-    Score,
-    Setting,
-    StageRunner,
-    TeacherCall,
-    build_optimizer,
-)
-
-__all__ = ["Diverged", "Score", "Setting", "Trained", "build_optimizer", "train"]
+from bench.training.setting import Setting, TeacherCall
+from bench.training.stage import StageRunner, build_optimizer
 
 
 @dataclass

@@ -28,7 +28,8 @@ from bench.teachers.fill import fill, run
 from bench.teachers.signals import CachedTeacher, LiveTeacher
 from bench.training.evaluate import predict
 from bench.training.generation import Generated
-from bench.training.loop import Setting, train
+from bench.training.loop import train
+from bench.training.setting import Setting
 
 STEPS = 8
 BATCH = 32

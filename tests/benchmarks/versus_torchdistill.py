@@ -39,8 +39,8 @@ from bench.models.vision import VisionModel, build_vision
 from bench.tasks.preset import Recipe
 from bench.teachers.fill import fill
 from bench.teachers.signals import CachedTeacher, LiveTeacher
-from bench.training.loop import Setting, build_optimizer
-from bench.training.stage import StageRunner
+from bench.training.setting import Setting
+from bench.training.stage import StageRunner, build_optimizer
 
 BATCH, CLASSES, TEMPERATURE, HARD = 64, 10, 4.0, 0.1
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)

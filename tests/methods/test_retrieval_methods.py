@@ -23,7 +23,8 @@ from bench.models.retriever import build_retriever
 from bench.tasks.preset import Recipe
 from bench.teachers.lists import OwnLists
 from bench.teachers.signals import LiveTeacher
-from bench.training.loop import Setting, Trained, train
+from bench.training.loop import Trained, train
+from bench.training.setting import Setting
 from bench.types import Batch, Output
 from methods.fitnets_retrieval import FitNetsRetrieval
 from methods.lelp_retrieval import pair_embedding, split_kl

@@ -20,7 +20,8 @@ from bench.metrics.classification import classification_metrics
 from bench.supervised import Supervised
 from bench.training import loop
 from bench.training.evaluate import evaluating
-from bench.training.loop import Diverged, build_optimizer
+from bench.training.loop import Diverged
+from bench.training.stage import build_optimizer
 
 both = pytest.mark.parametrize("world", ["image", "text"], indirect=True)
 

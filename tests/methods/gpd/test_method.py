@@ -195,7 +195,7 @@ def test_the_students_batch_statistics_are_its_own(image_world) -> None:
 
 
 def test_only_the_dynamic_teacher_is_optimised(image_world) -> None:
-    from bench.training.loop import build_optimizer
+    from bench.training.stage import build_optimizer
 
     run = image_world.run("gpd_scratch", options={"ema": 0.5})
     assert not any(parameter.requires_grad for parameter in run.student.parameters())
