@@ -271,7 +271,7 @@ def _result_path(job: Job) -> Path | None:
     if isinstance(job.work, Cell):
         return cell_path(job.results, job.work)
     if isinstance(job.work, CostSpec):
-        return cost_path(job.results, job.work)
+        return cost_path(job.results, job.work, job.threads)
     return None
 
 

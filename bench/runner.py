@@ -11,7 +11,6 @@ from typing import Any
 from bench.cells import Cell, SignalsSpec
 from bench.config import content_hash
 from bench.drive import Driver, Mark, Summary, cell_path, mark
-from bench.environment import device_name
 from bench.errors import BenchError
 from bench.executors.base import Executor
 from bench.executors.local import LocalExecutor
@@ -224,7 +223,7 @@ def measure_plan(
     """
     specs = cost_specs(plan, live=live)
     # looked at before the records are read, as for cells
-    marks = {spec.key: mark(cost_path(results, spec)) for spec in specs}
+    marks = {spec.key: mark(cost_path(results, spec, threads)) for spec in specs}
     missing = [spec for spec in specs if not measured(spec, results, threads)]
     cells = [spec.cell for spec in missing]
     shared = jobs_for(Plan(cells), set(), results=results, threads=threads)
@@ -246,17 +245,13 @@ def measure_plan(
 
 
 def measured(spec: CostSpec, results: Path, threads: int) -> bool:
-    """Return whether the cost of ``spec`` is recorded for this device and number of threads.
+    """Return whether the cost of ``spec`` is recorded for this machine and number of threads.
 
     A failed measurement does not count: trying again takes seconds.
     """
     try:
-        record = read_record(cost_path(results, spec))
+        record = read_record(cost_path(results, spec, threads))
     except BenchError:
-        return False
-    found = record.get("environment") or {}
-    alike = (found.get("device_name"), found.get("threads"))
-    if alike != (device_name(spec.cell.device), threads):
         return False
     unlike = spec.mode == "cached" and record.get("teacher_served") == "live"
     if unlike and record.get("cache_bytes") != spec.cell.cache_bytes:

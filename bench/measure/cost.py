@@ -14,7 +14,7 @@ import torch
 from bench import stopping
 from bench.cells import Cell
 from bench.config import content_hash
-from bench.environment import environment, revision
+from bench.environment import device_name, environment, revision
 from bench.failures import failure, storage_problem
 from bench.measure.energy import counts_energy, energy
 from bench.measure.flops import count_flops
@@ -62,17 +62,18 @@ class CostSpec:
         return "live" if self.cell.signals == "live" else "cached"
 
 
-def cost_path(root: Path, spec: CostSpec) -> Path:
-    """Return where the cost record of ``spec`` belongs below ``root``."""
+def cost_path(root: Path, spec: CostSpec, threads: int) -> Path:
+    """Return where the cost of ``spec`` on this machine with ``threads`` belongs below ``root``."""
     cell = spec.cell.described()
     changes = "".join(f"+{k}={v}" for k, v in sorted(cell["overrides"].items()))
     folder = root / slug(cell["preset"] + changes) / slug(cell["task"]) / slug(cell["label"])
-    return folder / f"cost-{spec.mode}-{spec.key[:12]}.cost.json"
+    machine = content_hash([device_name(spec.cell.device), threads])
+    return folder / f"cost-{spec.mode}-{spec.key[:12]}-{machine[:8]}.cost.json"
 
 
 def measure_cost(spec: CostSpec, results: Path) -> dict[str, Any]:
     """Measure, write the cost record below ``results`` and return it."""
-    cell = spec.cell
+    cell, threads = spec.cell, torch.get_num_threads()
     known: dict[str, Any] = {
         "schema": COST_SCHEMA,
         "kind": "cost",
@@ -81,7 +82,7 @@ def measure_cost(spec: CostSpec, results: Path) -> dict[str, Any]:
         "task": dict(cell.task_info),
         "teacher_served": spec.mode,  # as asked for, until it is known
         "cache_bytes": cell.cache_bytes,
-        "environment": environment(cell.device, torch.get_num_threads()),
+        "environment": environment(cell.device, threads),
         "revision": revision(),
         "error": None,
     }
@@ -95,7 +96,7 @@ def measure_cost(spec: CostSpec, results: Path) -> dict[str, Any]:
             raise
         record = {**known, **failure(error)}
     record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-    write_atomically(cost_path(results, spec), as_json(record))
+    write_atomically(cost_path(results, spec, threads), as_json(record))
     return record
 
 

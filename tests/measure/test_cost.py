@@ -126,7 +126,8 @@ def test_the_record_is_where_it_belongs_and_can_be_read(
     assert not problems
     assert {each["key"] for each in found} == {spec.key for spec in specs(METHODS)}
     for spec in specs(METHODS):
-        kept = json.loads(cost_path(results, spec).read_text(encoding="utf-8"))
+        path = cost_path(results, spec, torch.get_num_threads())
+        kept = json.loads(path.read_text(encoding="utf-8"))
         assert kept == measured[spec.cell.label]
 
 
@@ -140,7 +141,7 @@ def test_what_fails_is_a_record_that_says_so(
     (spec,) = specs(["scratch"])
     record = measure_cost(spec, tmp_path)
     assert record["status"] == "failed" and record["error"]["message"] == "no such step"
-    assert cost_path(tmp_path, spec).is_file()
+    assert cost_path(tmp_path, spec, torch.get_num_threads()).is_file()
 
 
 def test_a_number_that_json_cannot_hold_is_a_record_that_says_so(
@@ -153,15 +154,25 @@ def test_a_number_that_json_cannot_hold_is_a_record_that_says_so(
     assert not problems and kept["error"]["class"] == "ValueError" and "training" not in kept
 
 
-def test_a_cost_is_that_of_its_device_and_threads_alone(
+def test_a_cost_is_that_of_its_machine_and_threads_alone(
     results: Path, measured: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (spec,) = specs(["scratch"])
     threads = measured["scratch"]["environment"]["threads"]
     assert runner.measured(spec, results, threads)
     assert not runner.measured(spec, results, threads + 1)
-    monkeypatch.setattr(runner, "device_name", lambda device: "another")
+    monkeypatch.setattr(cost, "device_name", lambda device: "another")
     assert not runner.measured(spec, results, threads)
+
+
+def test_two_machines_keep_a_cost_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "_measure", lambda _: {"training": {}})
+    (spec,) = specs(["scratch"])
+    for machine in ("one", "another", "one"):
+        monkeypatch.setattr(cost, "device_name", lambda device, name=machine: name)
+        measure_cost(spec, tmp_path)
+    kept, problems = read_costs(tmp_path)
+    assert len(kept) == 2 and not problems
 
 
 def test_a_record_says_how_the_teacher_was_served(tmp_path: Path) -> None:
@@ -215,6 +226,6 @@ def test_a_cost_that_failed_or_is_damaged_is_measured_again(
         return runner.measure_plan(plan, results=tmp_path, threads=1, progress=progress)
 
     assert measure() == Summary(done=1)
-    harm(cost_path(tmp_path, spec))
+    harm(cost_path(tmp_path, spec, threads=1))
     assert measure() == Summary(done=1)  # and not "by another runner"
     assert measure() == Summary(reused=1)
