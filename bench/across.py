@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench.stats import Interval
+from bench.stats import DIGITS, ROUNDING, SEEDS_FOR_TEST, Interval, expanded_tails
 
 # Fewer tasks than this are too few blocks for a test of ranks.
 TASKS_FOR_TEST = 5
-# A bootstrap stratified by task needs something to resample: in every task, over several tasks.
-RUNS_FOR_INTERVAL = 3
+# A bootstrap stratified by task needs something to resample: over several tasks, and in each of
+# them SEEDS_FOR_TEST runs, since of three it holds the true value in as few as half of all cases.
 TASKS_FOR_INTERVAL = 3
 RESAMPLES = 1000
 
@@ -47,9 +47,9 @@ class Friedman:
 def mean_ranks(scores: pd.DataFrame) -> pd.Series:
     """Return the mean rank of each column of ``scores`` (rows tasks, larger is better; 1 is best).
 
-    Equal scores share the mean of their ranks.
+    Scores that are equal up to rounding share the mean of their ranks.
     """
-    return scores.rank(axis=1, ascending=False, method="average").mean(axis=0)
+    return scores.round(DIGITS).rank(axis=1, ascending=False, method="average").mean(axis=0)
 
 
 def friedman(scores: pd.DataFrame) -> Friedman | None:
@@ -63,6 +63,7 @@ def friedman(scores: pd.DataFrame) -> Friedman | None:
         return None
     from scipy import stats
 
+    scores = scores.round(DIGITS)
     if not (scores.nunique(axis=1) > 1).any():
         return Friedman(0.0, 1.0, tasks, methods)
     chi2 = float(stats.friedmanchisquare(*(scores[name] for name in scores)).statistic)
@@ -92,7 +93,8 @@ def interquartile_mean(runs: Runs) -> float:
 def interquartile_interval(runs: Runs) -> Interval | None:
     """Return the 95 % stratified bootstrap interval of the interquartile mean.
 
-    None with fewer than :data:`TASKS_FOR_INTERVAL` tasks or :data:`RUNS_FOR_INTERVAL` runs of one.
+    None with fewer than :data:`TASKS_FOR_INTERVAL` tasks or
+    :data:`~bench.stats.SEEDS_FOR_TEST` runs of one.
     """
     from scipy.stats import trim_mean
 
@@ -101,8 +103,7 @@ def interquartile_interval(runs: Runs) -> Interval | None:
     rng = np.random.default_rng(0)
     drawn = [values[rng.integers(0, len(values), (RESAMPLES, len(values)))] for values in runs]
     means = trim_mean(np.concatenate(drawn, axis=1), 0.25, axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Interval(float(low), float(high))
+    return _interval(means, runs)
 
 
 def profile(runs: Runs, thresholds: np.ndarray) -> np.ndarray:
@@ -114,7 +115,8 @@ def profile(runs: Runs, thresholds: np.ndarray) -> np.ndarray:
 def probability_of_improvement(ours: Runs, theirs: Runs) -> tuple[float, Interval | None]:
     """Return the chance that a run of ``ours`` beats one of ``theirs``, averaged over tasks.
 
-    Ties count half.  The interval resamples both within each task; None with too few runs.
+    Ties count half.  The interval resamples both within each task; None with too few runs, or
+    where every resample says the same.
     """
     wins = [_wins(one, other) for one, other in zip(ours, theirs, strict=True)]
     chance = float(np.mean([each.mean() for each in wins]))
@@ -125,8 +127,7 @@ def probability_of_improvement(ours: Runs, theirs: Runs) -> tuple[float, Interva
         rows, columns = each.shape
         left, right = _weights(rows, 2 * task), _weights(columns, 2 * task + 1)
         drawn += np.einsum("ij,ij->i", left @ each, right) / len(wins)
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return chance, Interval(float(low), float(high))
+    return chance, _interval(drawn, ours)
 
 
 @functools.cache
@@ -143,4 +144,11 @@ def _wins(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _enough(runs: Runs) -> bool:
-    return len(runs) >= TASKS_FOR_INTERVAL and min(map(len, runs)) >= RUNS_FOR_INTERVAL
+    return len(runs) >= TASKS_FOR_INTERVAL and min(map(len, runs)) >= SEEDS_FOR_TEST
+
+
+def _interval(resampled: np.ndarray, runs: Runs) -> Interval | None:
+    """Return the expanded percentile interval; None where there is no spread to judge by."""
+    fewest, freedom = min(map(len, runs)), sum(len(values) - 1 for values in runs)
+    low, high = np.quantile(resampled, expanded_tails(fewest, freedom))
+    return Interval(float(low), float(high)) if high - low > ROUNDING else None

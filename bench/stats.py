@@ -27,6 +27,9 @@ LEVEL = 0.05
 # rounding error.  In the metric's unit, so 1e-6 is a ten-thousandth of a point of accuracy.
 GAP_EPSILON = 1e-6
 
+# Two means of the same scores differ by less than this: they were added up in another order.
+DIGITS = 12
+ROUNDING = 10.0**-DIGITS
 FLIPS = 1_000  # sign flips drawn at once
 
 
@@ -159,7 +162,7 @@ def bootstrap_interval(values: Iterable[float]) -> Interval | None:
     # around the middle, so that a constant is its own interval to the last bit
     middle = numbers[len(numbers) // 2]
     means = middle + _resamples(len(numbers)) @ (numbers - middle)
-    low, high = np.quantile(means, _expanded_tails(len(numbers)))
+    low, high = np.quantile(means, expanded_tails(len(numbers), len(numbers) - 1))
     return Interval(float(low), float(high))
 
 
@@ -193,18 +196,24 @@ def _resamples(count: int) -> np.ndarray:
 
 
 @functools.cache
-def _expanded_tails(count: int) -> tuple[float, float]:
+def expanded_tails(count: int, freedom: int) -> tuple[float, float]:
+    """Return the quantiles of resampled means that bound a 95 % interval (Hesterberg 2015).
+
+    Args:
+        count: values in a resample, of each stratum where there are several.
+        freedom: degrees of freedom of their spread.
+    """
     from scipy.special import ndtr, stdtrit
 
-    tail = float(ndtr(-math.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.975)))
+    tail = float(ndtr(-math.sqrt(count / (count - 1)) * stdtrit(freedom, 0.975)))
     return tail, 1 - tail
 
 
 def paired_p(differences: Iterable[float]) -> float | None:
     """Return the two-sided p of a paired t-test, or None below :data:`SEEDS_FOR_TEST` pairs.
 
-    Differences that are all alike (to rounding) have no spread to test against: p is 1 when they
-    are zero and 0 otherwise.
+    Differences that are all alike (to rounding), as of small tests, have no spread to test against:
+    p is 1 when they are zero, and otherwise the chance that all signs agree.
     """
     numbers = np.fromiter(differences, dtype=np.float64)
     count = len(numbers)
@@ -212,7 +221,7 @@ def paired_p(differences: Iterable[float]) -> float | None:
         return None
     mean, sd = float(numbers.mean()), float(numbers.std(ddof=1))
     if sd <= 1e-12 * max(abs(mean), 1.0):
-        return 1.0 if abs(mean) <= 1e-12 else 0.0
+        return 1.0 if abs(mean) <= 1e-12 else 2.0 ** (1 - count)
     from scipy.special import stdtr
 
     return float(2 * stdtr(count - 1, -abs(mean) / (sd / math.sqrt(count))))
@@ -265,6 +274,7 @@ def paired_test(differences: np.ndarray, *, draws: int = 9_999) -> PairedTest:
     values = np.asarray(differences, dtype=np.float64)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise ValueError("needs two or more finite differences")
+    values = np.where(np.abs(values) > ROUNDING, values, 0.0)  # means of equals in another order
     mean, better, worse = float(values.mean()), int((values > 0).sum()), int((values < 0).sum())
     if better + worse == 0:
         return PairedTest(0.0, (0.0, 0.0), 1.0, 0, 0, draws)

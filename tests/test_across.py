@@ -20,6 +20,8 @@ from bench.across import (
 def test_equal_scores_share_their_rank() -> None:
     scores = pd.DataFrame({"a": [0.9, 0.5], "b": [0.8, 0.5], "c": [0.7, 0.4]})
     assert mean_ranks(scores).to_dict() == {"a": 1.25, "b": 1.75, "c": 3.0}
+    rounded = pd.DataFrame({"a": [0.1 + 0.2], "b": [0.3], "c": [0.2]})
+    assert mean_ranks(rounded).to_dict() == {"a": 1.5, "b": 1.5, "c": 3.0}
 
 
 def test_friedman_by_hand() -> None:
@@ -60,7 +62,24 @@ def test_intervals_need_runs_and_tasks_and_hold_the_mean() -> None:
     interval = interquartile_interval(runs)
     assert interval is not None and interval.low < interquartile_mean(runs) < interval.high
     assert interquartile_interval(runs[:2]) is None
-    assert interquartile_interval([values[:2] for values in runs]) is None
+    assert interquartile_interval([values[:4] for values in runs]) is None
+
+
+def test_nineteen_intervals_of_twenty_hold_the_true_value() -> None:
+    """Of the middle half of five tasks with five runs each, and of the chance to beat another."""
+    rng = np.random.default_rng(3)
+    levels = rng.normal(0, 3, 5)
+    middle = interquartile_mean([rng.normal(level, 1, 100_000) for level in levels])
+    held = {"middle": 0, "chance": 0}
+    for _ in range(200):
+        ours, theirs = ([rng.normal(level, 1, 5) for level in levels] for _ in range(2))
+        found = interquartile_interval(ours)
+        assert found is not None
+        held["middle"] += found.low <= middle <= found.high
+        _, chance = probability_of_improvement(ours, theirs)
+        assert chance is not None
+        held["chance"] += chance.low <= 0.5 <= chance.high
+    assert all(180 <= count for count in held.values()), held
 
 
 def test_a_profile_counts_every_task_alike() -> None:
@@ -71,8 +90,11 @@ def test_a_profile_counts_every_task_alike() -> None:
 def test_the_probability_of_improvement() -> None:
     better, worse = [np.array([2.0, 3.0])] * 3, [np.array([0.0, 1.0])] * 3
     assert probability_of_improvement(better, worse) == (1.0, None)
-    chance, interval = probability_of_improvement([np.arange(4.0)] * 3, [np.arange(4.0)] * 3)
+    assert probability_of_improvement([np.arange(4.0)] * 3, [np.arange(4.0)] * 3) == (0.5, None)
+    chance, interval = probability_of_improvement([np.arange(5.0)] * 3, [np.arange(5.0)] * 3)
     assert chance == 0.5
     assert interval is not None and interval.low < 0.5 < interval.high
+    always = [np.arange(5.0, 10.0)] * 3, [np.arange(5.0)] * 3
+    assert probability_of_improvement(*always) == (1.0, None)  # every resample says the same
     one, other = [np.array([1.0, 2.0])], [np.array([1.0, 0.0])]
     assert probability_of_improvement(one, other)[0] == pytest.approx((0.5 + 1 + 1 + 1) / 4)

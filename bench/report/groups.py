@@ -182,8 +182,8 @@ class Group:
     def closed(self, label: str) -> list[np.ndarray]:
         """Return the share of the teacher gap of every run, one array for each task with a gap.
 
-        0 is the mean of the plain student over the seeds that both have, 1 the teacher that the row
-        was taught by.
+        0 is the mean of the plain student over the seeds that both have, 1 the table's teacher (the
+        one of the row's teacher seed, where it names one).
         """
         made = []
         for section in self.with_gap:

@@ -13,7 +13,7 @@ import pandas as pd
 from bench.report.lines import Line, Row
 from bench.report.roles import REFERENCE
 from bench.report.sections import Section, section_of
-from bench.stats import improvement
+from bench.stats import DIGITS, improvement
 
 SETTING = "recipe.learning_rate="
 
@@ -49,7 +49,8 @@ class Rates:
         """Return the section and line where each label's mean validation score is best.
 
         A label that lacks a rate, or a seed at one of them, is left out: a choice from fewer is not
-        the same choice.  A rate at which a run of it failed is not chosen.
+        the same choice; so is one that finished at a rate without a validation score.  A rate at
+        which a run of it failed is not chosen.
         """
         found = {label: self._choose(label) for label in self.labels}
         return {label: best for label, best in found.items() if best is not None}
@@ -66,8 +67,12 @@ class Rates:
         found = []
         for section, each in zip(self.sections, rows, strict=True):
             line, score = section.line(label), _validation(each)
-            if line is not None and score is not None:
-                found.append((improvement(score, 0.0, section.direction), section, line))
+            if line is None or any(row["status"] != "ok" for row in each):
+                continue
+            if score is None:  # imported without one: a choice from fewer rates
+                return None
+            better = round(improvement(score, 0.0, section.direction), DIGITS)
+            found.append((better, section, line))
         if not found:
             return None
         _, best, line = max(found, key=lambda each: each[0])  # the lowest rate of equals
@@ -139,7 +144,7 @@ def at_own_rates(sections: Sequence[Section], families: Sequence[Rates]) -> list
 
 
 def _validation(rows: Sequence[Row]) -> float | None:
-    """Return the mean validation score of a label's runs, ``None`` where one of them has none."""
-    scores = [row["validation_best"] if row["status"] == "ok" else None for row in rows]
+    """Return the mean validation score of finished runs, ``None`` where one of them has none."""
+    scores = [row["validation_best"] for row in rows]
     known = [float(score) for score in scores if score is not None and not math.isnan(score)]
     return fmean(known) if known and len(known) == len(scores) else None

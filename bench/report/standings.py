@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from bench.across import (
+    TASKS_FOR_INTERVAL,
     TASKS_FOR_TEST,
     critical_difference,
     interquartile_interval,
@@ -19,15 +20,19 @@ from bench.report.groups import WORTHWHILE_GAP, Group, comparable
 from bench.report.looks import Look
 from bench.report.pictures import draw
 from bench.report.roles import REFERENCE, SECOND
-from bench.stats import LEVEL, Interval
+from bench.stats import LEVEL, SEEDS_FOR_TEST, Interval
 
 READING = f"""\
 Over the trained students that finished every seed of every task. Mean rank: 1 is best on all tasks;
 each task counts once, with its mean over seeds. Gap closed: the interquartile mean over all runs,
 0 % being the mean of {REFERENCE} and 100 % the teacher. P(better): the chance that a run of the
-method beats a run of the other one, averaged over tasks. Intervals are 95 % bootstrap intervals
-over seeds within each task; they speak of these tasks and of no others, and tasks made from the
-same data are not independent.""".replace("\n", " ")
+method beats a run of the other one, averaged over tasks. All this speaks of these tasks and of no
+others, and tasks made from the same data are not independent.""".replace("\n", " ")
+INTERVAL = "95 % interval"
+INTERVALS = {
+    True: " Intervals are 95 % bootstrap intervals over seeds within each task, widened for few.",
+    False: f" No intervals: they need {SEEDS_FOR_TEST} seeds each of {TASKS_FOR_INTERVAL} tasks.",
+}
 
 MIXED = " These tables differ in data and schedule (below)."
 CHOSEN = " Where a task has several tables, the one with the most methods stands for it."
@@ -40,8 +45,10 @@ def standings(context: Context) -> Iterator[Part]:
         if len(group.sections) < 2 or len(group.labels) < 2:
             continue
         made.append(Heading(group.heading))
-        reading = READING + MIXED * group.mixed + CHOSEN * group.chosen
-        made += [Text(reading), _table(group), Text(_tests(group))]
+        table = _table(group)
+        reading = READING + INTERVALS[INTERVAL in table.head]
+        reading += MIXED * group.mixed + CHOSEN * group.chosen
+        made += [Text(reading), table, Text(_tests(group))]
         notes = _left_out(group)
         if notes:
             made.append(Text(notes, "note"))
@@ -51,25 +58,24 @@ def standings(context: Context) -> Iterator[Part]:
 
 
 def _table(group: Group) -> Table:
-    others = [other for other in (REFERENCE, SECOND) if other in group.labels]
-    with_gap = bool(group.with_gap)
-    head = ["method", "mean rank"]
-    head += ["gap closed, IQM (%)", "95 % interval"] if with_gap else []
-    for other in others:
-        head += [f"P(better than {other}) (%)", "95 % interval"]
-    rows = [
-        [
-            Value(label, label, italic=_is_baseline(group, label)),
-            Value(f"{group.ranks[label]:.2f}", float(group.ranks[label])),
-            *(_closed(group, label) if with_gap else []),
-            *(cell for other in others for cell in _better(group, label, other)),
-        ]
-        for label in map(str, group.ranks.index)
+    labels = list(map(str, group.ranks.index))
+    columns = [
+        ("method", [Value(label, label, italic=_is_baseline(group, label)) for label in labels]),
+        ("mean rank", [Value(f"{rank:.2f}", float(rank)) for rank in group.ranks]),
     ]
+    pairs = {"gap closed, IQM (%)": [_closed(group, label) for label in labels]}
+    if not group.with_gap:
+        pairs = {}
+    for other in (each for each in (REFERENCE, SECOND) if each in group.labels):
+        pairs[f"P(better than {other}) (%)"] = [_better(group, label, other) for label in labels]
+    for name, found in pairs.items():
+        columns.append((name, [value for value, _ in found]))
+        if any(interval.text != text.NOTHING for _, interval in found):
+            columns.append((INTERVAL, [interval for _, interval in found]))
     return Table(
         name=f"standings-{group.slug}",
-        head=head,
-        rows=rows,
+        head=[name for name, _ in columns],
+        rows=[list(row) for row in zip(*(cells for _, cells in columns), strict=True)],
         title=f"Standing across {len(group.sections)} tasks, {group.where}",
         source=group_caption(group),
     )
@@ -79,19 +85,19 @@ def _is_baseline(group: Group, label: str) -> bool:
     return any(line.label == label and line.kind == "baseline" for line in group.sections[0].lines)
 
 
-def _closed(group: Group, label: str) -> list[Value]:
+def _closed(group: Group, label: str) -> tuple[Value, Value]:
     runs = group.closed(label)
     if not runs:
-        return [Value(text.NOTHING), Value(text.NOTHING)]
+        return Value(text.NOTHING), Value(text.NOTHING)
     mean = interquartile_mean(runs)
-    return [Value(f"{mean * 100:.1f}", mean), _percent(interquartile_interval(runs))]
+    return Value(f"{mean * 100:.1f}", mean), _percent(interquartile_interval(runs))
 
 
-def _better(group: Group, label: str, other: str) -> list[Value]:
+def _better(group: Group, label: str, other: str) -> tuple[Value, Value]:
     if label == other:
-        return [Value(text.NOTHING), Value(text.NOTHING)]
+        return Value(text.NOTHING), Value(text.NOTHING)
     chance, interval = probability_of_improvement(group.runs(label), group.runs(other))
-    return [Value(f"{chance * 100:.0f}", chance), _percent(interval, 0)]
+    return Value(f"{chance * 100:.0f}", chance), _percent(interval, 0)
 
 
 def _percent(interval: Interval | None, digits: int = 1) -> Value:

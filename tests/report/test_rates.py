@@ -106,6 +106,21 @@ def test_of_equal_rates_the_lowest_is_taken() -> None:
     assert family(same).chosen["kd"][0].learning_rate == 0.1
 
 
+def test_rates_are_equal_up_to_rounding() -> None:
+    """The same three scores of a test of 5,000, added up in another order."""
+    thirds, same = [2657, 2657, 2693], [2659, 2664, 2684]
+    records = [*at("kd", 0.1, 0, 0.7), *at("kd", 0.4, 0, 0.6)]
+    for one, count in zip(records, [*thirds, *same], strict=True):
+        one["metrics"]["best"]["validation"] = {"accuracy": count / 5000}
+    assert sum(thirds) == sum(same)
+    assert family(records).chosen["kd"][0].learning_rate == 0.1
+
+
+def test_a_row_without_a_validation_score_at_a_rate_has_no_choice(grid: list[Record]) -> None:
+    del grid[-1]["metrics"]["best"]["validation"]
+    assert list(family(grid).chosen) == ["scratch"]
+
+
 def test_a_loss_is_better_where_it_is_lower() -> None:
     loss = {"metric": "nll", "direction": "min"}
     records = [*at("kd", 0.1, 1.5, 1.4, **loss), *at("kd", 0.4, 1.2, 1.9, **loss)]
