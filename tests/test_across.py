@@ -79,7 +79,7 @@ def test_nineteen_intervals_of_twenty_hold_the_true_value() -> None:
         _, chance = probability_of_improvement(ours, theirs)
         assert chance is not None
         held["chance"] += chance.low <= 0.5 <= chance.high
-    assert all(180 <= count for count in held.values()), held
+    assert all(count >= 180 for count in held.values()), held
 
 
 def test_a_profile_counts_every_task_alike() -> None:

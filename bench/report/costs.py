@@ -36,7 +36,8 @@ class Cost:
         cached_flops: of training on a sample, with the teacher read from the cache or without one.
         live_flops: likewise with the teacher's own pass.
         train_memory: bytes.
-        rate: inference samples/s in large batches.
+        rate: inference samples/s in large batches, of the record with a live teacher if both are.
+        rates: those of every record.
         p50: seconds of a single prediction.
         p95: likewise.
         flops: of a prediction.
@@ -54,6 +55,7 @@ class Cost:
     live_flops: float | None = None
     train_memory: float | None = None
     rate: float | None = None
+    rates: tuple[float, ...] = ()
     p50: float | None = None
     p95: float | None = None
     flops: float | None = None
@@ -156,6 +158,7 @@ def cost(modes: Mapping[str, Record]) -> Cost:
         # what CUDA allocated, or by how much the process grew
         train_memory=_number(memory.get("cuda_allocated_bytes", memory.get("rss_growth_bytes"))),
         rate=_amount(inference["throughput"]["samples_per_s"]),
+        rates=tuple(_amount(r["inference"]["throughput"]["samples_per_s"]) for r in ok.values()),
         p50=_amount(inference["latency"]["p50_s"]),
         p95=_amount(inference["latency"]["p95_s"]),
         flops=_number(inference["flops_per_sample"]),
@@ -276,7 +279,21 @@ def _caption(section: Section, found: Mapping[str, Cost]) -> str:
         f"medians after warm-up. Step and train memory are those of the cached teacher where there "
         f"is one (it runs in the step for inputs that a method makes there), FLOPs with a live "
         f"teacher count its own pass; train memory is {memory}; extra is "
-        f"parameters that are trained and thrown away. Each row was measured once: rows of equal "
-        f"inference FLOPs serve one network, and what they differ by there is noise. Measured "
-        f"{when}."
+        f"parameters that are trained and thrown away. Each was measured once, inference beside "
+        f"either teacher (shown: beside the live one).{_noise(costs)} Measured {when}."
+    )
+
+
+def _noise(costs: Iterable[Cost]) -> str:
+    """Return how far measurements of one network's throughput lie apart, as a sentence."""
+    alike: dict[float, list[float]] = {}
+    for cost in costs:
+        if cost.flops is not None:
+            alike.setdefault(cost.flops, []).extend(rate for rate in cost.rates if rate > 0)
+    apart = [max(rates) / min(rates) for rates in alike.values() if len(rates) > 1]
+    if not apart:
+        return ""
+    return (
+        " Measurements of equal inference FLOPs are of one network; that their inference rates "
+        f"differ, by a factor of up to {max(apart):.1f}, is noise."
     )

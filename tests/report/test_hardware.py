@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.report.content import Table
+from bench.report.costs import cost_table
 from bench.report.hardware import of_one_machine
 from bench.report.select import load
 from bench.store import Record, write_record
@@ -103,3 +105,23 @@ def test_a_cost_without_a_device_stands_beside_the_scores_without_one(tmp_path: 
     (tmp_path / "kd.cost.json").write_text(json.dumps(measured))
     context = load(tmp_path)
     assert list(context.costs_of(context.sections[0])) == ["kd"]
+
+
+def test_the_caption_of_costs_says_how_far_one_network_lies_apart(tmp_path: Path) -> None:
+    from factory import cost as whole
+    from factory import record
+
+    for label in ("kd", "rkd"):
+        write_record(tmp_path, record(label))
+    rates = {("kd", "cached"): 1.0, ("kd", "live"): 1.6, ("rkd", "live"): 0.8}
+    for (label, served), speed in rates.items():
+        made = whole(label, served, speed)
+        (tmp_path / f"{label}-{served}.cost.json").write_text(json.dumps(made))
+    context = load(tmp_path)
+    (table,) = [b for b in cost_table(context, context.sections[0]) if isinstance(b, Table)]
+    assert "by a factor of up to 2.0, is noise" in table.source
+    (tmp_path / "rkd-live.cost.json").unlink()
+    (tmp_path / "kd-cached.cost.json").unlink()
+    context = load(tmp_path)
+    (table,) = [b for b in cost_table(context, context.sections[0]) if isinstance(b, Table)]
+    assert "noise" not in table.source
