@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import re
 from collections.abc import Iterator
@@ -119,6 +120,19 @@ def test_an_interval_of_no_two_rows_is_seen(differences: np.ndarray) -> None:
 def test_the_limits_count_the_records_of_uncommitted_code(records: list[Record]) -> None:
     unclean = sum(record["revision"].get("clean") is False for record in records)
     assert f"({unclean} of {len(records)})" in LIMITS
+
+
+def test_the_findings_count_the_texts_that_come_back_unchanged() -> None:
+    tables = sorted((ROOT / "reports" / "tables").glob("generated-tgt-*.csv"))
+    rows = [
+        row
+        for path in tables
+        if "msmarco" not in path.name
+        for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    ]
+    said = re.search(r"Of the (\d+)\s+perturbed.+?, (\d+) are the real ones", FINDINGS, re.DOTALL)
+    unchanged = [row for row in rows if row["real"] == row["perturbed"]]
+    assert said and [int(count) for count in said.groups()] == [len(rows), len(unchanged)]
 
 
 def test_there_are_intervals_to_look_at() -> None:
