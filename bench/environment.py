@@ -25,7 +25,8 @@ LIBRARIES = (
 # x86: AVX-512 or AMX instructions; Arm: one flag for both its forms
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 PROJECT = Path(__file__).resolve().parent.parent
-BESIDE_CODE = ("results", "reports", "tuning", "docs")  # no part of what a record comes from
+# What a record comes from; a plug-in's code is part of its key, whatever folder it lies in.
+CODE = ("bench", "methods", "baselines", "pyproject.toml", "constraints.txt")
 
 
 def versions() -> dict[str, str]:
@@ -104,11 +105,11 @@ def environment(device: str, threads: int) -> dict[str, Any]:
 def revision() -> dict[str, Any]:
     """Return the project's git revision and whether its code is unchanged; None for unknown.
 
-    Outputs and documentation are none: changing them does not make the code unclean.
+    Outputs, documentation, tests and the user's own files are none: they do not make it unclean.
     """
     try:
         sha = _git("rev-parse", "HEAD")
-        status = _git("status", "--porcelain", "--", ".", *(f":!{name}" for name in BESIDE_CODE))
+        status = _git("status", "--porcelain", "--", *CODE)
     except (OSError, subprocess.SubprocessError):
         return {"git": None, "clean": None}
     return {"git": sha, "clean": not status}

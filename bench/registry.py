@@ -149,10 +149,10 @@ class Registry(Generic[T]):
                 self.problems.append(f"{_display(path)}: {type(error).__name__}: {error}")
         for point in importlib.metadata.entry_points(group=self.group):
             try:
+                before = len(self._entries)  # its package may import, and so register, it
                 spec = importlib.util.find_spec(point.module)
                 if spec is None or spec.origin is None:
                     raise ImportError(f"no module named {point.module}")
-                before = len(self._entries)
                 self.add_file(Path(spec.origin), point.module)
                 if len(self._entries) == before:
                     raise ImportError(f"{point.module} registers no {self.kind} in its own file")

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import BASELINES, METHODS
 from bench.cells import Cell, device_kind
 from bench.config import build, leaves, parse_spec
 from bench.environment import choose_device, environment, revision
-from bench.errors import EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, BenchError
+from bench.errors import EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, BenchError, nearest
 from bench.models.hub import commits
 from bench.plan import Plan, make_plan, open_tasks
 from bench.privacy import HIDDEN
@@ -152,7 +153,11 @@ def plan_of(record: Mapping[str, Any], *, device: str, plugins: Sequence[str] = 
     Raises:
         BenchError: when it cannot be run here.
     """
-    plan = make_plan(suite_of(record), device=device, plugins=plugins)
+    suite, method = suite_of(record), str(record["cell"]["method"])
+    if not any(method in registry for registry in (METHODS, BASELINES)):
+        known = nearest(method, (*METHODS.names(), *BASELINES.names()))
+        raise BenchError(f"unknown method '{method}'", f"{known}; or name its plug-in: --plugin")
+    plan = make_plan(suite, device=device, plugins=plugins)
     if (record.get("teacher") or {}).get("served") == "live":
         # there was no room for the cache, which rounds
         plan = replace(plan, cells=[replace(cell, cache_bytes=0) for cell in plan.cells])

@@ -11,6 +11,7 @@ from types import ModuleType
 
 from bench.config import content_hash
 
+ENGINE = ("bench", "methods", "baselines")
 # Modules whose code is part of a method; the engine's own is covered by PROTOCOL.
 SHARED = ("bench.losses", "bench.supervised", "methods.", "baselines.")
 
@@ -18,8 +19,8 @@ SHARED = ("bench.losses", "bench.supervised", "methods.", "baselines.")
 def code_hash(cls: type) -> str:
     """Return a hash of the code of ``cls``: comments, docstrings, layout and ``space`` aside.
 
-    It covers the module that defines it, those of its parent classes outside the engine, and the
-    modules of :data:`SHARED` that these import.
+    It covers the module that defines it, those of its parent classes outside the engine, and of the
+    modules that these import those of :data:`SHARED` and of the same package.
     """
     sources: dict[str, str] = {}
     own = inspect.getmodule(cls)
@@ -46,8 +47,12 @@ def _collect(module: ModuleType | None, sources: dict[str, str]) -> None:
     except (OSError, TypeError):
         tree = ast.parse("")
     sources[module.__name__] = ast.unparse(stripped(tree))
+    followed: tuple[str, ...] = SHARED
+    package = module.__name__.partition(".")[0]
+    if module.__package__ and package not in ENGINE:  # a plug-in's
+        followed += (f"{package}.",)
     for name in imported_names(tree, module.__package__ or ""):
-        if name.startswith(SHARED):
+        if name.startswith(followed):
             _collect(_module(name), sources)
 
 
@@ -90,5 +95,6 @@ def stripped(tree: ast.Module) -> ast.Module:
 
 
 def _is_space(node: ast.stmt) -> bool:
-    names = [each.id for each in getattr(node, "targets", ()) if isinstance(each, ast.Name)]
+    targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", ())
+    names = [each.id for each in targets if isinstance(each, ast.Name)]
     return names == ["space"]

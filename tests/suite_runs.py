@@ -84,6 +84,19 @@ class NoRoom(Plain):
         limit(resource.RLIMIT_FSIZE, 4000)
 
 
+@register_method("unasked")
+class Unasked(Method):
+    """Fail when asked which layers it reads."""
+
+    signals = frozenset({"logits", "hidden"})
+
+    def hints(self, pairs):
+        return self.made_in_setup
+
+    def loss(self, **given):
+        raise NotImplementedError
+
+
 class Pause(Config):
     seconds: float = 0.0
     begun: str = ""

@@ -28,8 +28,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("name", "clean"),
     [
-        *((f"{folder}/a.json", True) for folder in ("results", "reports", "tuning", "docs")),
-        *((path, False) for path in ("bench/code.py", "methods/new.py", "a.py")),
+        *((f"{folder}/a.json", True) for folder in ("results", "tuning", "docs", "mine")),
+        ("plugin.py", True),  # its code is part of the keys
+        *((path, False) for path in ("bench/code.py", "methods/new.py", "pyproject.toml")),
     ],
 )
 def test_only_changed_code_makes_a_revision_unclean(project: Path, name: str, clean: bool) -> None:

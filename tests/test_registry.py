@@ -154,7 +154,35 @@ def test_broken_plugins_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
         ("class Mine(Method):\n    signals = 'logits'", "signals is a str (must be a set)"),
         (
             "class Mine(Method):\n    signals = {'logit'}",
-            "unknown mine.py:3: method 'mine': signal 'logit' (did you mean 'logits'?)",
+            "method 'mine': unknown signal 'logit' (did you mean 'logits'?)",
+        ),
+        (
+            "class Mine(Method):\n    class Config(bench.Config):\n        f: Any = print",
+            "its options cannot be written as JSON",
+        ),
+        (
+            "class Mine(Method):\n    class Config(bench.Config):\n        f: Callable = print",
+            "its options cannot be written as JSON",
+        ),
+        (
+            "class Mine(Method):\n    class Config(bench.Config):\n        weight: float = 1.0\n"
+            "    space = (('wieght', 0.1, 1.0, 'log'),)",
+            "space names no option 'wieght' (did you mean 'weight'?)",
+        ),
+        (
+            "class Mine(Method):\n    class Config(bench.Config):\n        w: float = 1.0\n"
+            "    space = (('w', 2.0, 1.0, 'linear'),)",
+            "space of 'w' is [2.0, 1.0] (linear)",
+        ),
+        (
+            "class Mine(Method):\n    class Config(bench.Config):\n        w: float = 1.0\n"
+            "    space = (('w', 0.0, 1.0, 'log'),)",
+            "above zero for log",
+        ),
+        (
+            "class Mine(Method):\n    class Config(bench.Config):\n        w: float = 1.0\n"
+            "    space = (('w', 0.0, 1.0, 'lin'),)",
+            "(option, lowest, highest, kind)",
         ),
     ],
 )
@@ -162,7 +190,10 @@ def test_a_class_that_cannot_be_planned_is_refused_where_it_is(
     tmp_path: Path, body: str, says: str
 ) -> None:
     path = tmp_path / "mine.py"
-    header = "import pydantic\nfrom bench import Method, register_method\n"
+    header = (
+        "import bench, pydantic; from typing import Any, Callable\n"
+        "from bench import Method, register_method\n"
+    )
     path.write_text(f"{header}@register_method('mine')\n{body}\n")
     with pytest.raises(BenchError) as caught:
         load_plugin(str(path))
@@ -286,6 +317,14 @@ def test_method_of_an_entry_point_can_be_used(tmp_path: Path) -> None:
     code = "from bench import METHODS; print(METHODS.get('from_package'))"
     done = python("-c", code, PYTHONPATH=with_project(tmp_path))
     assert "plug_good.Mine" in done.out, done.err
+
+
+def test_entry_point_in_a_package_that_imports_it_is_no_problem(tmp_path: Path) -> None:
+    write_method(tmp_path / "plug_package" / "inner.py", "inner")
+    (tmp_path / "plug_package" / "__init__.py").write_text("from plug_package.inner import Mine\n")
+    distribution(tmp_path, "ff_inner", "plug_package.inner:Mine")
+    names, problems, _ = installed(tmp_path)
+    assert "inner" in names and not problems
 
 
 def test_entry_point_that_announces_nothing_is_reported(tmp_path: Path) -> None:

@@ -151,7 +151,10 @@ def test_what_an_earlier_run_left_is_not_gone_on_from(call: Call, record: Path) 
         ({"status": "failed"}, "ended as 'failed'"),
         ({"external": {"origin": "others"}}, "not from this suite"),
         ({"cell__preset_values__teacher_checkpoint": "…/mine.safetensors"}, "hides the path in"),
-        ({"cell__method": "kdd"}, "unknown method 'kdd' (did you mean 'kd'?)"),
+        (
+            {"cell__method": "kdd"},
+            "unknown method 'kdd' (did you mean 'kd'?; or name its plug-in: --plugin)",
+        ),
         ({"cell__task": "cifra10"}, "unknown task 'cifra10' (did you mean 'cifar10'?)"),
         ({"cell__options": {"temperature": "hot"}}, "temperature = 'hot'"),
         ({"batching": {"micro_batches": "many"}}, "cut into 'many' parts"),

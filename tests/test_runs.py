@@ -132,6 +132,13 @@ def test_two_interrupts_stop_at_once(runs: Runs) -> None:
     assert not list(record_files(runs.results)) and not (runs.results / ".leases").exists()
 
 
+def test_a_method_that_cannot_be_asked_fails_alone(runs: Runs) -> None:
+    """The pass that keeps the teacher's outputs is shared with the others."""
+    summary, said = runs("kd", "unasked")
+    assert (summary.done, len(summary.failed)) == (1, 1) and "made_in_setup" in said
+    assert runs.record("kd")["status"] == "ok" and runs.record("unasked")["status"] == "failed"
+
+
 # Altered caches are named and made again.
 
 

@@ -54,9 +54,11 @@ def test_a_space_is_no_part_of_the_code_that_made_a_record() -> None:
         source.replace('("temperature", 1.0, 10.0, "log")', '("w_ce", 0.0, 1.0, "linear")')
     )
     other = ast.parse(source.replace("soft_kl(", "soft_kl_("))
+    annotated = ast.parse(source.replace("space = (", "space: tuple[tuple[object, ...], ...] = ("))
+    assert ast.dump(module) != ast.dump(annotated)
     assert ast.dump(module) != ast.dump(varied)
-    told = [ast.unparse(stripped(tree)) for tree in (module, varied, other)]
-    assert told[0] == told[1] != told[2]
+    told = [ast.unparse(stripped(tree)) for tree in (module, varied, annotated, other)]
+    assert told[0] == told[1] == told[2] != told[3]
 
 
 class Bench:

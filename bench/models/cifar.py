@@ -25,6 +25,9 @@ def cifar_resnet(
 ) -> ByobNet:
     """Build a CIFAR ResNet of depth 6n + 2 (He et al. 2016, §4.2).
 
+    The last batch norm of each block starts with a weight of zero, timm's default, where the paper
+    starts with one.
+
     Args:
         depth: number of weighted layers, 6n + 2.
         num_classes: size of the head.

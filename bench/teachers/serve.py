@@ -87,6 +87,33 @@ def open_signals(
     return cached or live
 
 
+def _wanted(
+    cells: Sequence[Cell], pairs: Sequence[tuple[int, int]]
+) -> tuple[set[int], frozenset[str]]:
+    """Return the teacher's layers and the signals that ``cells`` read.
+
+    One whose method cannot be made or asked is passed over, as its own run says what is wrong; the
+    error is raised where that is all of them.
+    """
+    layers: set[int] = set()
+    signals: frozenset[str] = frozenset()
+    failed: list[Exception] = []
+    for each in cells:
+        try:
+            method = make_contender(each)
+            if isinstance(method, Method):
+                layers |= {hint for _, hint in method.hints(pairs)}
+                signals |= method.signals
+        except (MemoryError, stopping.Stopped):
+            raise
+        except Exception as error:
+            log.debug("%s is passed over: %s", each.label, error)
+            failed.append(error)
+    if len(failed) == len(cells):
+        raise failed[0]
+    return layers, signals
+
+
 def fill_signals(
     spec: SignalsSpec, report: Callable[[dict[str, Any]], None], *, micro_batches: int = 1
 ) -> dict[str, Any]:
@@ -98,13 +125,7 @@ def fill_signals(
     manifest = TeacherFiles.of(cell.teacher.task, cell.teacher.key).require()
     depth = task.build_model(task.preset.student, data=data).depth
     pairs = uniform_pairs(depth, manifest["depth"])
-    layers: set[int] = set()
-    signals: frozenset[str] = frozenset()
-    for each in spec.cells:
-        method = make_contender(each)
-        if isinstance(method, Method):
-            layers |= {hint for _, hint in method.hints(pairs)}
-            signals |= method.signals
+    layers, signals = _wanted(spec.cells, pairs)
     teacher = cell.teacher
     live = LiveTeacher(lambda: _load(teacher, task, data), task.preset.teacher_recipe.precision)
 

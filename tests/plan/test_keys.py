@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import sys
 from pathlib import Path
@@ -156,6 +157,27 @@ def test_code_of_a_parent_class_is_in_the_key(
             keys.append(plugin_key(tmp_path / name, child))
             sys.modules.pop("parent_method")
     assert keys[0] != keys[1]
+
+
+def test_modules_of_a_plugins_own_package_are_in_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.source_code import code_hash
+
+    found = []
+    for weight, told in (("3.0", "x"), ("5.0", "x"), ("3.0", "y")):
+        package = tmp_path / f"{weight}{told}" / "plugged_in"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+        (package / "apart.py").write_text(f"told = '{told}'")  # which the method does not import
+        (package / "helper.py").write_text(f"weight = {weight}")
+        (package / "mine.py").write_text("from .helper import weight\nclass Mine:\n    w = weight")
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(package.parent)
+            found.append(code_hash(importlib.import_module("plugged_in.mine").Mine))
+            for name in [name for name in sys.modules if name.startswith("plugged_in")]:
+                sys.modules.pop(name)
+    assert found[0] == found[2] != found[1]
 
 
 def test_every_module_of_a_package_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
