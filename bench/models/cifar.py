@@ -21,12 +21,15 @@ _VGG = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2,
 
 
 def cifar_resnet(
-    depth: int, *, num_classes: int, factor: int = 1, width: int = 16, stem_stride: int = 1
+    depth: int,
+    *,
+    num_classes: int,
+    factor: int = 1,
+    width: int = 16,
+    stem_stride: int = 1,
+    from_zero: bool = True,
 ) -> ByobNet:
     """Build a CIFAR ResNet of depth 6n + 2 (He et al. 2016, §4.2).
-
-    The last batch norm of each block starts with a weight of zero, timm's default, where the paper
-    starts with one.
 
     Args:
         depth: number of weighted layers, 6n + 2.
@@ -35,6 +38,8 @@ def cifar_resnet(
             32 channels.
         width: channels of the first stage before the multiplier.
         stem_stride: 1 as published; 2 halves the working resolution (a quarter of the cost).
+        from_zero: whether the last batch norm of each block starts with a weight of zero, timm's
+            default, or with one, as published.
     """
     if depth < 8 or (depth - 2) % 6:
         raise BenchError(f"resnet{depth} is not a CIFAR ResNet", "the depth is 6n + 2: 8, 14, 20 …")
@@ -48,7 +53,7 @@ def cifar_resnet(
     )
     stem = width if factor == 1 else width * 2
     config = ByoModelCfg(blocks=blocks, stem_chs=stem, stem_type="3x3", stem_pool="")
-    network = ByobNet(config, num_classes=num_classes)
+    network = ByobNet(config, num_classes=num_classes, zero_init_last=from_zero)
     if stem_stride == 1:
         network.stem.conv.stride = (1, 1)
         # timm notes the reductions of the stride-2 stem it built; keep its book true

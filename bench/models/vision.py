@@ -17,11 +17,16 @@ from bench.models.cifar import CifarVgg, cifar_resnet, wide_resnet
 from bench.models.widen import widen
 from bench.types import Output
 
-_RESNET = re.compile(r"resnet(?P<depth>\d+)(?:x(?P<factor>\d+))?(?:w(?P<width>\d+))?(?P<half>s2)?")
+_RESNET = re.compile(
+    r"resnet(?P<depth>\d+)(?:x(?P<factor>\d+))?(?:w(?P<width>\d+))?(?P<half>s2)?(?P<ones>\+ones)?"
+)
 
 _WIDE = re.compile(r"wrn-(?P<depth>\d+)-(?P<factor>\d+)")
 _VGG = re.compile(r"vgg(?P<depth>\d+)")
-KNOWN = "resnetD, resnetDxK, resnetDwW, resnetDwWs2, wrn-D-K, vggD or timm:NAME[@pretrained]"
+KNOWN = (
+    "resnetD, resnetDxK, resnetDwW, resnetDwWs2, each also with +ones, wrn-D-K, vggD or "
+    "timm:NAME[@pretrained]"
+)
 
 
 class VisionModel(Model):
@@ -72,8 +77,8 @@ def build_vision(name: str, *, num_classes: int) -> VisionModel:
     """Build the image model called ``name``.
 
     ``resnet20``, ``resnet8x4``, ``resnet8w8`` (first stage of 8 channels), ``resnet8w8s2`` (stem
-    of stride 2), ``wrn-40-2``, ``vgg13``, ``timm:ANY_TIMM_NAME``, or the same with
-    ``@pretrained`` for the weights that timm publishes.
+    of stride 2), ``resnet20+ones`` (residual branches start as published), ``wrn-40-2``, ``vgg13``,
+    ``timm:ANY_TIMM_NAME``, or the same with ``@pretrained`` for the weights that timm publishes.
 
     Raises:
         BenchError: for a name that is none of these.
@@ -90,6 +95,7 @@ def build_vision(name: str, *, num_classes: int) -> VisionModel:
             factor=int(match["factor"] or 1),
             width=int(match["width"] or 16),
             stem_stride=2 if match["half"] else 1,
+            from_zero=not match["ones"],
         )
         return VisionModel(network)
     if match := _WIDE.fullmatch(name):

@@ -61,8 +61,8 @@ SMALL = Preset(
 )
 STANDARD = Preset(
     source="hub",
-    student="resnet20",
-    teacher="resnet56",
+    student="resnet20+ones",
+    teacher="resnet56+ones",
     generator="autoencoder-w64-z16",
     generator_recipe=_GENERATOR_RECIPE.model_copy(update={"epochs": 30}),
     recipe=Recipe(
@@ -83,8 +83,8 @@ _PAPER_RECIPE = Recipe(
 )
 PAPER = Preset(
     source="hub",
-    student="resnet20",
-    teacher="resnet56",
+    student="resnet20+ones",
+    teacher="resnet56+ones",
     generator="autoencoder-w64-z16",
     generator_recipe=_GENERATOR_RECIPE.model_copy(update={"epochs": 60}),
     recipe=_PAPER_RECIPE,

@@ -19,6 +19,7 @@ def images(count: int = 4, size: int = 32) -> dict[str, torch.Tensor]:
     ("name", "classes", "parameters"),
     [
         ("resnet20", 10, 272_474),
+        ("resnet20+ones", 10, 272_474),
         ("resnet56", 10, 855_770),
         ("resnet110", 10, 1_730_714),
         ("resnet8x4", 100, 1_233_540),
@@ -27,6 +28,13 @@ def images(count: int = 4, size: int = 32) -> dict[str, torch.Tensor]:
 )
 def test_published_networks_have_their_published_size(name, classes: int, parameters: int) -> None:
     assert parameter_count(build_vision(name, num_classes=classes)) == parameters
+
+
+@pytest.mark.parametrize(("name", "start"), [("resnet20", 0.0), ("resnet20+ones", 1.0)])
+def test_residual_branches_start_at_zero_or_as_published(name: str, start: float) -> None:
+    network = build_vision(name, num_classes=10).network
+    last = [block.conv2_kxk.bn.weight for stage in network.stages for block in stage]
+    assert len(last) == 9 and all(bool((weight == start).all()) for weight in last)
 
 
 @pytest.mark.parametrize(

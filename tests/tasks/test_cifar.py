@@ -137,7 +137,7 @@ def test_paper_preset_is_the_published_recipe() -> None:
     assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (240, 64, 0.05)
     assert [round(share * 240) for share in recipe.milestones] == [150, 180, 210]
     assert recipe.weight_decay == 5e-4
-    assert (PAPER.student, PAPER.teacher) == ("resnet20", "resnet56")
+    assert (PAPER.student, PAPER.teacher) == ("resnet20+ones", "resnet56+ones")
 
 
 def test_override_reaches_the_recipe_and_refuses_unknown_fields() -> None:
