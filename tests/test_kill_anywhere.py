@@ -289,13 +289,16 @@ def test_worker_and_runner_killed_the_run_ends_as_if_undisturbed(
     note({"KILL_SEED": seed})
     other, grid = new_grid("undisturbed"), new_grid("killed")
     beside, process = other.start(), grid.start()
+    tried = [grid]
     for victim in ("worker", "runner"):
         found: list[int] = []
         while not found:
             at_work = lambda p=process: p.poll() is not None or workers(p.pid)  # noqa: E731
             wait_for(at_work, 120, "a worker")
             time.sleep(draw.uniform(0, 1.5))
-            if process.poll() is not None:  # nothing was left to do after the worker's death
+            if process.poll() is not None:  # it was done before it could be killed
+                grid = new_grid(f"killed-{len(tried)}")
+                tried.append(grid)
                 process = grid.start()
                 continue
             found = workers(process.pid) if victim == "worker" else [process.pid]
