@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import BASELINES, METHODS
 from bench.cells import Cell, device_kind
 from bench.config import build, leaves, parse_spec
 from bench.environment import choose_device, environment, revision
-from bench.errors import EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, BenchError, nearest
+from bench.errors import EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, BenchError
 from bench.models.hub import commits
-from bench.plan import Plan, make_plan, open_tasks
+from bench.plan import Plan, kind_of, make_plan, open_tasks
 from bench.privacy import HIDDEN
 from bench.store import Record, read_record, read_records
 from bench.suites import Suite
@@ -153,10 +152,11 @@ def plan_of(record: Mapping[str, Any], *, device: str, plugins: Sequence[str] = 
     Raises:
         BenchError: when it cannot be run here.
     """
-    suite, method = suite_of(record), str(record["cell"]["method"])
-    if not any(method in registry for registry in (METHODS, BASELINES)):
-        known = nearest(method, (*METHODS.names(), *BASELINES.names()))
-        raise BenchError(f"unknown method '{method}'", f"{known}; or name its plug-in: --plugin")
+    suite = suite_of(record)
+    try:
+        kind_of(str(record["cell"]["method"]))
+    except BenchError as error:
+        raise BenchError(error.message, f"{error.hint}; or name its plug-in: --plugin") from None
     plan = make_plan(suite, device=device, plugins=plugins)
     if (record.get("teacher") or {}).get("served") == "live":
         # there was no room for the cache, which rounds

@@ -220,8 +220,8 @@ def paired_p(differences: Iterable[float]) -> float | None:
     if count < SEEDS_FOR_TEST:
         return None
     mean, sd = float(numbers.mean()), float(numbers.std(ddof=1))
-    if sd <= 1e-12 * max(abs(mean), 1.0):
-        return 1.0 if abs(mean) <= 1e-12 else 2.0 ** (1 - count)
+    if sd <= ROUNDING * max(abs(mean), 1.0):
+        return 1.0 if abs(mean) <= ROUNDING else 2.0 ** (1 - count)
     from scipy.special import stdtr
 
     return float(2 * stdtr(count - 1, -abs(mean) / (sd / math.sqrt(count))))
@@ -283,7 +283,7 @@ def paired_test(differences: np.ndarray, *, draws: int = 9_999) -> PairedTest:
     signed = values[values != 0]  # a difference of zero has no sign to flip
     # scipy.stats.permutation_test does the same thirty times as slowly
     generator = np.random.Generator(np.random.PCG64(20240913))
-    least = abs(signed.sum()) * (1 - 1e-12)  # sums in another order are equal up to rounding
+    least = abs(signed.sum()) * (1 - ROUNDING)  # sums in another order are equal up to rounding
     extreme = 0
     for at in range(0, draws, FLIPS):
         flips = generator.integers(0, 2, (min(FLIPS, draws - at), len(signed)), dtype=np.int8)

@@ -28,7 +28,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("name", "clean"),
     [
-        *((f"{folder}/a.json", True) for folder in ("results", "tuning", "docs", "mine")),
+        *(
+            (f"{folder}/a.json", True)
+            for folder in ("results", "reports", "tuning", "docs", "mine")
+        ),
         ("plugin.py", True),  # its code is part of the keys
         *((path, False) for path in ("bench/code.py", "methods/new.py", "pyproject.toml")),
     ],

@@ -289,7 +289,6 @@ def test_worker_and_runner_killed_the_run_ends_as_if_undisturbed(
     note({"KILL_SEED": seed})
     other, grid = new_grid("undisturbed"), new_grid("killed")
     beside, process = other.start(), grid.start()
-    tried = [grid]
     for victim in ("worker", "runner"):
         found: list[int] = []
         while not found:
@@ -297,8 +296,7 @@ def test_worker_and_runner_killed_the_run_ends_as_if_undisturbed(
             wait_for(at_work, 120, "a worker")
             time.sleep(draw.uniform(0, 1.5))
             if process.poll() is not None:  # it was done before it could be killed
-                grid = new_grid(f"killed-{len(tried)}")
-                tried.append(grid)
+                grid = new_grid(f"{grid.base.name}-again")
                 process = grid.start()
                 continue
             found = workers(process.pid) if victim == "worker" else [process.pid]

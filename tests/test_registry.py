@@ -138,69 +138,6 @@ def test_broken_plugins_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert "good_one" in METHODS
 
 
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        ("class Mine:\n    pass", "method 'mine' is not a subclass of bench.Method"),
-        (
-            "class Mine(Method):\n    class Config:\n        pass",
-            "its Config is not a subclass of bench.Config",
-        ),
-        (
-            "class Mine(Method):\n    class Config(pydantic.BaseModel):\n        w: float = 1",
-            "its Config is not a subclass of bench.Config",
-        ),
-        ("class Mine(Method):\n    card = 'Ba and Caruana'", "its card is not a bench.Card"),
-        ("class Mine(Method):\n    signals = 'logits'", "signals is a str (must be a set)"),
-        (
-            "class Mine(Method):\n    signals = {'logit'}",
-            "method 'mine': unknown signal 'logit' (did you mean 'logits'?)",
-        ),
-        (
-            "class Mine(Method):\n    class Config(bench.Config):\n        f: Any = print",
-            "its options cannot be written as JSON",
-        ),
-        (
-            "class Mine(Method):\n    class Config(bench.Config):\n        f: Callable = print",
-            "its options cannot be written as JSON",
-        ),
-        (
-            "class Mine(Method):\n    class Config(bench.Config):\n        weight: float = 1.0\n"
-            "    space = (('wieght', 0.1, 1.0, 'log'),)",
-            "space names no option 'wieght' (did you mean 'weight'?)",
-        ),
-        (
-            "class Mine(Method):\n    class Config(bench.Config):\n        w: float = 1.0\n"
-            "    space = (('w', 2.0, 1.0, 'linear'),)",
-            "space of 'w' is [2.0, 1.0] (linear)",
-        ),
-        (
-            "class Mine(Method):\n    class Config(bench.Config):\n        w: float = 1.0\n"
-            "    space = (('w', 0.0, 1.0, 'log'),)",
-            "above zero for log",
-        ),
-        (
-            "class Mine(Method):\n    class Config(bench.Config):\n        w: float = 1.0\n"
-            "    space = (('w', 0.0, 1.0, 'lin'),)",
-            "(option, lowest, highest, kind)",
-        ),
-    ],
-)
-def test_a_class_that_cannot_be_planned_is_refused_where_it_is(
-    tmp_path: Path, body: str, says: str
-) -> None:
-    path = tmp_path / "mine.py"
-    header = (
-        "import bench, pydantic; from typing import Any, Callable\n"
-        "from bench import Method, register_method\n"
-    )
-    path.write_text(f"{header}@register_method('mine')\n{body}\n")
-    with pytest.raises(BenchError) as caught:
-        load_plugin(str(path))
-    assert says in str(caught.value) and "mine.py:3" in str(caught.value)
-    assert "mine" not in METHODS
-
-
 def test_nothing_can_be_called_what_means_everything(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="no method can be called 'all'"):
         load_plugin(str(write_method(tmp_path / "mine.py", "all")))
@@ -235,25 +172,6 @@ def test_two_plugins_that_are_displayed_alike_are_told_apart(tmp_path: Path) -> 
     with pytest.raises(BenchError, match=r"registered twice: mine\.py:10 and mine\.py:10"):
         load_plugin(str(write_method(tmp_path / "v2/mine.py", "alike")))
     load_plugin(str(tmp_path / "v1/mine.py"))  # the same one again
-
-
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        ("class Mine:\n    presets = {}", "is not a subclass of bench.Task"),
-        ("class Mine(Task):\n    pass", "has no presets"),
-        ("class Mine(Task):\n    presets = {'quick': 3}", "preset 'quick' is a int"),
-    ],
-)
-def test_a_task_without_presets_is_refused_where_it_is(
-    tmp_path: Path, body: str, says: str
-) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text(f"from bench import Task, register_task\n@register_task('mine')\n{body}\n")
-    with pytest.raises(BenchError) as caught:
-        load_plugin(str(path))
-    assert says in str(caught.value) and "mine.py:2: task 'mine'" in str(caught.value)
-    assert "mine" not in TASKS
 
 
 def test_two_files_of_a_package_with_one_name_are_refused_naming_both(

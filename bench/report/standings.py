@@ -63,9 +63,9 @@ def _table(group: Group) -> Table:
         ("method", [Value(label, label, italic=_is_baseline(group, label)) for label in labels]),
         ("mean rank", [Value(f"{rank:.2f}", float(rank)) for rank in group.ranks]),
     ]
-    pairs = {"gap closed, IQM (%)": [_closed(group, label) for label in labels]}
-    if not group.with_gap:
-        pairs = {}
+    pairs = {}
+    if group.with_gap:
+        pairs["gap closed, IQM (%)"] = [_closed(group, label) for label in labels]
     for other in (each for each in (REFERENCE, SECOND) if each in group.labels):
         pairs[f"P(better than {other}) (%)"] = [_better(group, label, other) for label in labels]
     for name, found in pairs.items():
