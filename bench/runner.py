@@ -260,11 +260,13 @@ def measured(spec: CostSpec, results: Path, threads: int) -> bool:
 
 
 def cost_specs(plan: Plan, *, live: bool = True) -> list[CostSpec]:
-    """Return the costs to measure: the first seed of every method that the loop trains."""
+    """Return the costs to measure: the first seed of what the loop trains, and the teacher."""
     specs: dict[str, CostSpec] = {}
-    trained = [cell for cell in plan.cells if cell.trained]
-    for cell in trained:
-        if cell.seed != trained[0].seed:
+    first: dict[tuple[str, str], int] = {}
+    for cell in plan.cells:
+        if not (cell.trained or cell.teacher):
+            continue  # what serves no network: a linear model, BM25
+        if cell.seed != first.setdefault((cell.full_task, cell.label), cell.seed):
             continue
         modes = ["live"] if cell.cache_bytes == 0 else ["auto", "live"] if live else ["auto"]
         for signals in modes if cell.uses_signals else ["auto"]:

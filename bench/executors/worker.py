@@ -147,7 +147,7 @@ def _do(job: Job, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         return _told(record, lambda: f"{metric} {record['metrics']['best']['test'][metric]:.4f}")
     if isinstance(work, CostSpec):
         cost = measure_cost(work, job.results)
-        return _told(cost, lambda: f"{cost['training']['step']['samples_per_s']:.0f} samples/s")
+        return _told(cost, lambda: _rate(cost))
     if isinstance(work, Survey):
         found = survey(work, job.plugins)
         return {"status": "ok", "error": None, "shown": "", "found": found}
@@ -162,6 +162,13 @@ def _do(job: Job, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         name, value = next(iter(manifest["test"].items()))
         shown = f"{name} {value:.4f}"
     return {"status": "ok", "error": None, "shown": shown}
+
+
+def _rate(cost: dict[str, Any]) -> str:
+    """Return in words how fast training is, or serving what is not trained."""
+    if cost["training"]:
+        return f"{cost['training']['step']['samples_per_s']:.0f} samples/s"
+    return f"{cost['inference']['throughput']['samples_per_s']:.0f} samples/s served"
 
 
 def _told(record: dict[str, Any], shown: Callable[[], str]) -> dict[str, Any]:

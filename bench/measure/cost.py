@@ -12,9 +12,11 @@ import numpy as np
 import torch
 
 from bench import stopping
+from bench.baseline import Baseline
 from bench.cells import Cell
 from bench.config import content_hash
 from bench.environment import device_name, environment, revision
+from bench.errors import NotApplicable
 from bench.failures import failure, storage_problem
 from bench.measure.energy import counts_energy, energy
 from bench.measure.flops import count_flops
@@ -27,6 +29,7 @@ from bench.opening import load_data, make_contender, open_task
 from bench.prepare import Prepared, prepare
 from bench.store import COST_SCHEMA, as_json, slug, write_atomically
 from bench.tasks.base import Data, Task
+from bench.teachers.train import load_teacher
 from bench.training.evaluate import autocast, evaluating
 from bench.training.schedule import stage_epochs
 from bench.training.stage import StageRunner, build_optimizer
@@ -104,9 +107,9 @@ def _measure(spec: CostSpec) -> dict[str, Any]:
     cell = spec.cell
     task = open_task(cell)
     method = make_contender(cell)
-    if not isinstance(method, Method):
-        raise TypeError(f"'{cell.method}' is not trained by the suite, so there is no step to time")
     data = load_data(cell, task)
+    if not isinstance(method, Method):
+        return _measure_served(spec, method, task, data)
     prepared = prepare(cell, task, data, method)
     timed = replace(prepared.setting, phases=Phases(cell.device, synchronise=True))
     prepared = replace(prepared, setting=timed)
@@ -130,11 +133,31 @@ def _measure(spec: CostSpec) -> dict[str, Any]:
             "energy": _training_energy(prepared, stages, shares, spec),
             "flops_per_sample": flops,
         },
-        "inference": _inference(deployed, data, task),
+        "inference": _inference(deployed, data, task, task.preset.recipe.precision),
         "parameters": {
             "deployed": parameter_count(deployed),
             "train_only": parameter_count(method),
             "teacher": prepared.manifest["parameters"] if prepared.manifest else None,
+        },
+    }
+
+
+def _measure_served(spec: CostSpec, baseline: Baseline, task: Task, data: Data) -> dict[str, Any]:
+    """Measure the network that ``baseline`` serves, which no step of the suite's loop trains."""
+    teacher, manifest = None, None
+    if spec.cell.teacher is not None:
+        teacher, manifest = load_teacher(spec.cell.teacher, task, data)
+    deployed = baseline.deploy(teacher)
+    if deployed is None:
+        raise NotApplicable(f"'{spec.cell.method}' serves no network whose cost could be measured")
+    return {
+        "teacher_served": spec.mode,
+        "training": None,
+        "inference": _inference(deployed, data, task, task.preset.teacher_recipe.precision),
+        "parameters": {
+            "deployed": parameter_count(deployed),
+            "train_only": 0,
+            "teacher": manifest["parameters"] if manifest else None,
         },
     }
 
@@ -244,10 +267,9 @@ def _step_flops(prepared: Prepared, stages: Sequence[Stage], shares: Sequence[fl
     return total
 
 
-def _inference(model: Model, data: Data, task: Task) -> dict[str, Any]:
+def _inference(model: Model, data: Data, task: Task, precision: str) -> dict[str, Any]:
     """Time the deployed model on test samples: one at a time, and in large batches."""
     device = data.test.labels.device
-    precision = task.preset.recipe.precision
     large = min(task.preset.evaluation_batch, len(data.test))
     one = [data.test.batch(np.array([at % len(data.test)])) for at in range(LATENCY_CALLS)]
     many = data.test.batch(np.arange(large))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.privacy import without_paths
@@ -145,18 +145,8 @@ def cost(modes: Mapping[str, Record]) -> Cost:
         states = {str(record["status"]) for record in modes.values()}
         state = "skipped" if states == {"skipped"} else "failed"
         return Cost(failures=failures, state=state, environment=environment, finished=finished)
-    cheapest = cheap or whole
-    step, memory = cheapest["training"]["step"], cheapest["training"]["memory"]
     inference = whole["inference"]
-    return Cost(
-        cached=_amount(cheap["training"]["step"]["samples_per_s"]) if cheap else None,
-        live=_amount(live["training"]["step"]["samples_per_s"]) if live else None,
-        step_p5=_amount(step["p5_s"]),
-        step_p95=_amount(step["p95_s"]),
-        cached_flops=_number(cheap["training"]["flops_per_sample"]) if cheap else None,
-        live_flops=_number(live["training"]["flops_per_sample"]) if live else None,
-        # what CUDA allocated, or by how much the process grew
-        train_memory=_number(memory.get("cuda_allocated_bytes", memory.get("rss_growth_bytes"))),
+    served = Cost(
         rate=_amount(inference["throughput"]["samples_per_s"]),
         rates=tuple(_amount(r["inference"]["throughput"]["samples_per_s"]) for r in ok.values()),
         p50=_amount(inference["latency"]["p50_s"]),
@@ -167,6 +157,21 @@ def cost(modes: Mapping[str, Record]) -> Cost:
         failures=failures,
         environment=environment,
         finished=finished,
+    )
+    if whole["training"] is None:  # what no step of the suite's loop trains: the teacher's row
+        return served
+    cheapest = cheap or whole
+    step, memory = cheapest["training"]["step"], cheapest["training"]["memory"]
+    return replace(
+        served,
+        cached=_amount(cheap["training"]["step"]["samples_per_s"]) if cheap else None,
+        live=_amount(live["training"]["step"]["samples_per_s"]) if live else None,
+        step_p5=_amount(step["p5_s"]),
+        step_p95=_amount(step["p95_s"]),
+        cached_flops=_number(cheap["training"]["flops_per_sample"]) if cheap else None,
+        live_flops=_number(live["training"]["flops_per_sample"]) if live else None,
+        # what CUDA allocated, or by how much the process grew
+        train_memory=_number(memory.get("cuda_allocated_bytes", memory.get("rss_growth_bytes"))),
     )
 
 
@@ -230,9 +235,9 @@ def cost_table(context: Context, section: Section) -> list[Block]:
 def _row(label: str, cost: Cost) -> list[Value]:
     if cost.state != "ok":
         return [Value(label), Value(cost.state), *[Value(text.NOTHING)] * (len(HEAD) - 2)]
-    step = f"{_ms(cost.step_p5, 1)}–{_ms(cost.step_p95, 1)}"
-    latency = f"{_ms(cost.p50, 2)} / {_ms(cost.p95, 2)}"
-    flops = f"{text.count(cost.cached_flops)} / {text.count(cost.live_flops)}"
+    step = _pair(_ms(cost.step_p5, 1), "–", _ms(cost.step_p95, 1))
+    latency = _pair(_ms(cost.p50, 2), " / ", _ms(cost.p95, 2))
+    flops = _pair(text.count(cost.cached_flops), " / ", text.count(cost.live_flops))
     memory = text.NOTHING if cost.train_memory is None else f"{cost.train_memory / 2**20:.0f}"
     return [
         Value(label, label),
@@ -246,6 +251,11 @@ def _row(label: str, cost: Cost) -> list[Value]:
         Value(text.count(cost.flops), cost.flops),
         Value(text.count(cost.extra), cost.extra),
     ]
+
+
+def _pair(first: str, between: str, second: str) -> str:
+    nothing = first == second == text.NOTHING
+    return text.NOTHING if nothing else f"{first}{between}{second}"
 
 
 def _rate(value: float | None) -> str:
@@ -273,6 +283,8 @@ def _caption(section: Section, found: Mapping[str, Cost]) -> str:
     )
     days = sorted(cost.finished[:10] for cost in costs)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+    alone = [name for name, cost in found.items() if cost.state == "ok" and not cost.train_rate]
+    served = f" Of {', '.join(alone)} serving alone is measured." if alone else ""
     return (
         f"One process at a time, {environment.get('threads')} processor thread(s), on "
         f"{environment.get('device_name')}; preset {section.told_preset}, source {section.source}; "
@@ -280,7 +292,7 @@ def _caption(section: Section, found: Mapping[str, Cost]) -> str:
         f"is one (it runs in the step for inputs that a method makes there), FLOPs with a live "
         f"teacher count its own pass; train memory is {memory}; extra is "
         f"parameters that are trained and thrown away. Each was measured once, inference beside "
-        f"either teacher (shown: beside the live one).{_noise(costs)} Measured {when}."
+        f"either teacher (shown: beside the live one).{served}{_noise(costs)} Measured {when}."
     )
 
 

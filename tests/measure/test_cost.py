@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 from bench import runner
+from bench.baseline import Baseline
 from bench.drive import Summary
 from bench.measure import cost
 from bench.measure.cost import CostSpec, cost_path, measure_cost
@@ -200,8 +201,47 @@ def test_without_a_cache_there_is_no_cost_of_one() -> None:
         assert [(spec.cell.label, spec.mode) for spec in specs] == [
             ("scratch", "none"),
             ("kd", "live"),
+            ("teacher", "none"),
         ]
-        assert {spec.cell.seed for spec in specs} == {3}
+        assert [spec.cell.seed for spec in specs] == [3, 3, 0]  # a teacher's row has one
+
+
+def test_of_the_teacher_serving_is_measured(tmp_path: Path) -> None:
+    (spec,) = specs(["teacher"])
+    assert spec.cell.teacher is not None
+    manifest = ensure_teacher(spec.cell.teacher)
+    record = measure_cost(spec, tmp_path)
+    assert record["status"] == "ok", record["error"]
+    assert record["training"] is None and record["teacher_served"] == "none"
+    parameters = manifest["parameters"]
+    assert record["parameters"] == {
+        "deployed": parameters,
+        "train_only": 0,
+        "teacher": parameters,
+    }
+    (student,) = specs(["scratch"])
+    small = measure_cost(student, tmp_path)["inference"]["flops_per_sample"]
+    assert record["inference"]["flops_per_sample"] > 2 * small
+
+
+def test_what_serves_no_network_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Baseline, "deploy", lambda *_: None)
+    (spec,) = specs(["teacher"])
+    assert spec.cell.teacher is not None
+    ensure_teacher(spec.cell.teacher)
+    record = measure_cost(spec, tmp_path)
+    assert record["status"] == "skipped" and "no network" in record["error"]["message"]
+    text = Suite(methods=["tfidf"], tasks=["sentiment140"], preset="quick", seeds=[0])
+    assert not runner.cost_specs(make_plan(text, device="cpu"))
+
+
+def test_a_run_tells_the_rate_of_serving_a_teacher(tmp_path: Path) -> None:
+    said = io.StringIO()
+    summary = runner.measure_plan(
+        planned(["teacher"]), results=tmp_path, threads=1, progress=Progress(Console(file=said))
+    )
+    assert summary == Summary(done=1)
+    assert "samples/s served" in said.getvalue()
 
 
 def broken(path: Path) -> None:

@@ -236,6 +236,23 @@ def test_flops_stand_beside_the_speed_they_belong_to() -> None:
     assert shown == {"kd": "31.00 M / 62.00 M", "scratch": "31.00 M / -"}
 
 
+def test_of_a_teacher_serving_alone_is_shown() -> None:
+    teacher = {**cost("teacher", "none", 0.2), "training": None}
+    made = context([*runs("scratch", SCRATCH), *runs("kd", KD)], [cost("kd"), teacher])
+    (section,) = made.sections
+    (table,) = [block for block in cost_table(made, section) if isinstance(block, Table)]
+    (row,) = [row for row in table.rows if row[0].text == "teacher"]
+    told = {name: value.text for name, value in zip(HEAD, row, strict=True) if value.text != "-"}
+    assert told == {
+        "method": "teacher",
+        "inference (samples/s)": "1 040",
+        "latency p50 / p95 (ms)": "10.50 / 15.00",
+        "inference FLOPs": "12.00 M",
+        "extra": "0",
+    }
+    assert "Of teacher serving alone is measured." in table.source
+
+
 def test_a_malformed_cost_record_is_a_problem_not_a_crash() -> None:
     _, (whole, *_) = world(seeds=1, tasks=1, methods=1)
     broken = {**whole, "training": {}}

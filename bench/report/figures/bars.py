@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.report.costs import Cost
-from bench.report.figures.style import plain, plain_ticks, styled, title
+from bench.report.figures.style import GREY, plain, plain_ticks, styled, title
 from bench.report.looks import Look
 from bench.report.sections import Section
 
@@ -54,9 +54,13 @@ def _panel(
     looks: Mapping[str, Look],
 ) -> None:
     labels = list(costs)
-    values = [read(costs[label]) or 0.0 for label in labels]
+    values = [read(costs[label]) for label in labels]
+    side = ax.get_yaxis_transform()
+    for at, value in enumerate(values):
+        if value is None:  # of a teacher serving alone is measured
+            ax.text(0.02, at, "not measured", va="center", size=7, color=GREY, transform=side)
     colours = [looks[label][0] if label in looks else "#777777" for label in labels]
-    ax.barh(range(len(labels)), values, color=colours, height=0.7)
+    ax.barh(range(len(labels)), [value or 0.0 for value in values], color=colours, height=0.7)
     ax.grid(visible=False, axis="y")
     ax.set_xlabel(name)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
