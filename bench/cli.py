@@ -150,7 +150,7 @@ def run(
     from bench.suites import read_suite
 
     if suite is not None:
-        _refuse_beside_a_suite(context)
+        _refuse_beside_a_suite(context, suite)
     chosen = (
         read_suite(suite)
         if suite is not None
@@ -324,6 +324,7 @@ def data(
     tasks: Tasks = "all",
     preset: PresetName = "quick",
     source: SourceName = None,
+    plugin: Plugins = None,
     prefetch: Annotated[bool, typer.Option(help="Load everything once, to fill caches.")] = False,
 ) -> None:
     """Show what each task would load, and from where.
@@ -332,6 +333,7 @@ def data(
     """
     from bench.inquiries import show_data
 
+    _plugins(plugin)
     raise typer.Exit(
         show_data(_suite("all", tasks, preset, "1", 0, source, None), prefetch, CONSOLE)
     )
@@ -340,8 +342,12 @@ def data(
 GRID_OPTIONS = ("methods", "tasks", "preset", "seeds", "teacher_seed", "source", "set_")
 
 
-def _refuse_beside_a_suite(context: typer.Context) -> None:
+def _refuse_beside_a_suite(context: typer.Context, suite: Path) -> None:
     """Refuse options that say what to run, which a suite file already says."""
+    if "=" in suite.name and not suite.exists():  # --set epochs=1 batch_size=32
+        raise BenchError(
+            f"'{suite}' is no suite file", f"each setting has its own --set: --set {suite}"
+        )
     for name in GRID_OPTIONS:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":

@@ -247,6 +247,20 @@ def test_data_says_what_each_task_would_load(call: Call) -> None:
     assert one.code == EXIT_OK and "1083/269/445" in one.out
 
 
+def test_data_knows_the_tasks_of_a_plugin(process: Call, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from bench import register_task\nfrom bench.tasks.cifar import Cifar10\n\n\n"
+        '@register_task("mine")\nclass Mine(Cifar10):\n    """CIFAR-10 of my own."""\n'
+    )
+    said = process("data", "--tasks", "mine", "--plugin", str(tmp_path / "mine.py"))
+    assert said.code == EXIT_OK and "embedded digits" in said.out
+
+
+def test_a_second_setting_without_its_flag_is_told(call: Call) -> None:
+    said = call("run", "--methods", "scratch", "--set", "epochs=1", "batch_size=32")
+    refused(said, "'batch_size=32' is no suite file", "--set batch_size=32")
+
+
 def test_data_that_cannot_be_read_is_named(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
