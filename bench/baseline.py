@@ -16,8 +16,9 @@ from bench import config as configuration
 from bench.card import Card
 
 if TYPE_CHECKING:
-    from bench.models.base import Model
     from bench.tasks.base import Task
+
+TEACHER = "teacher"  # the baseline that is the teacher itself
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,3 @@ class Baseline:
             teacher: the teacher's logits by split name; empty unless ``needs_teacher``.
         """
         raise NotImplementedError
-
-    def deploy(self, teacher: Model | None) -> Model | None:
-        """Return the network that is served, whose inference ``bench profile`` measures.
-
-        Args:
-            teacher: the trained teacher; ``None`` unless ``needs_teacher``.
-
-        Returns:
-            By default the teacher; ``None`` where what is served is no network of the suite's.
-        """
-        return teacher

@@ -344,7 +344,7 @@ GRID_OPTIONS = ("methods", "tasks", "preset", "seeds", "teacher_seed", "source",
 
 def _refuse_beside_a_suite(context: typer.Context, suite: Path) -> None:
     """Refuse options that say what to run, which a suite file already says."""
-    if "=" in suite.name and not suite.exists():  # --set epochs=1 batch_size=32
+    if "=" in str(suite) and not suite.exists():  # --set epochs=1 batch_size=32
         raise BenchError(
             f"'{suite}' is no suite file", f"each setting has its own --set: --set {suite}"
         )

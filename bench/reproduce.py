@@ -51,6 +51,8 @@ def suite_of(record: Mapping[str, Any]) -> Suite:
         BenchError: when the record is not a finished run of this suite, or hides a user's path.
     """
     cell = record["cell"]
+    if record.get("kind") == "cost":
+        raise BenchError("this is a record of costs", "name a record of scores")
     if record["status"] != "ok":
         raise BenchError(f"the record's cell ended as '{record['status']}'", "must be 'ok'")
     lacking = [
@@ -129,7 +131,7 @@ def differs_before(record: Mapping[str, Any], cell: Cell, threads: int) -> list[
     ]
     git, today = (record.get("revision") or {}).get("git"), revision()["git"]
     if git and today and git != today:
-        notes.append(f"revision: {git[:12]} then, {today[:12]} now")
+        notes.append(f"revision: {str(git)[:12]} then, {today[:12]} now")
     models = record.get("model_revisions") or {}
     held = commits(*models)
     notes += [
@@ -285,7 +287,9 @@ def _told(differences: Sequence[Difference], metric: str, say: Callable[[str], N
 
 
 def _shown(value: float | None) -> str:
-    return "none" if value is None else f"{value:.10g}"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return "none" if value is None else str(value)  # a whole number may be larger than any float
 
 
 def _hides(value: Any) -> bool:

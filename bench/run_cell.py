@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from bench import stopping
-from bench.baseline import Baseline
+from bench.baseline import TEACHER, Baseline
 from bench.cells import Cell
 from bench.environment import environment, peak_memory, revision
 from bench.failures import failure, out_of_memory, storage_problem
@@ -172,11 +172,13 @@ class _Run:
         data = self.task.load()
         check_data(self.cell, self.task)
         saved = {f"best_{name}": value for name, value in prediction.logits.items()}
-        parameters = teacher["parameters"] if teacher else prediction.parameters
+        seconds, parameters = time.perf_counter() - clock, prediction.parameters
+        if teacher and self.cell.method == TEACHER:
+            seconds, parameters = teacher["seconds"], teacher["parameters"]
         return {
             **self._scored(data, saved, best_epoch=None),
             "epochs": [],
-            "timings": {"train_s": teacher["seconds"] if teacher else time.perf_counter() - clock},
+            "timings": {"train_s": seconds},
             "parameters": {
                 "deployed": parameters,
                 "student": None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.baseline import TEACHER
 from bench.cells import Cell, SignalsSpec
 from bench.config import content_hash
 from bench.drive import Driver, Mark, Summary, cell_path, mark
@@ -264,8 +265,8 @@ def cost_specs(plan: Plan, *, live: bool = True) -> list[CostSpec]:
     specs: dict[str, CostSpec] = {}
     first: dict[tuple[str, str], int] = {}
     for cell in plan.cells:
-        if not (cell.trained or cell.teacher):
-            continue  # what serves no network: a linear model, BM25
+        if not (cell.trained or cell.method == TEACHER):
+            continue  # a linear model, BM25
         if cell.seed != first.setdefault((cell.full_task, cell.label), cell.seed):
             continue
         modes = ["live"] if cell.cache_bytes == 0 else ["auto", "live"] if live else ["auto"]

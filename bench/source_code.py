@@ -52,7 +52,7 @@ def _collect(module: ModuleType | None, sources: dict[str, str]) -> None:
     if module.__package__ and package not in ENGINE:  # a plug-in's
         followed += (f"{package}.",)
     for name in imported_names(tree, module.__package__ or ""):
-        if name.startswith(followed):
+        if f"{name}.".startswith(followed):
             _collect(_module(name), sources)
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from bench import cli
 from bench.errors import EXIT_FAILED_CELLS, EXIT_OK, EXIT_USER
 from bench.progress import Progress
-from bench.reproduce import device_for, differs_before, plan_of
+from bench.reproduce import _told, compare_numbers, device_for, differs_before, plan_of
 from bench.runner import run_plan
 from bench.store import record_files
 from bench.tasks.cifar import Cifar10
@@ -150,6 +150,7 @@ def test_what_an_earlier_run_left_is_not_gone_on_from(call: Call, record: Path) 
     [
         ({"status": "failed"}, "ended as 'failed'"),
         ({"external": {"origin": "others"}}, "not from this suite"),
+        ({"kind": "cost"}, "this is a record of costs (name a record of scores)"),
         ({"cell__preset_values__teacher_checkpoint": "…/mine.safetensors"}, "hides the path in"),
         (
             {"cell__method": "kdd"},
@@ -178,6 +179,18 @@ def test_records_that_cannot_be_run_are_refused(
     assert said.code == EXIT_USER
     assert message in said.err
     assert said.err.count("\n") == 1
+
+
+def test_odd_numbers_of_a_stranger_are_told(record: Path) -> None:
+    content = json.loads(record.read_text())
+    content["revision"] = {"git": 12}
+    cell = plan_of(content, device="cpu").cells[0]
+    assert [note for note in differs_before(content, cell, 1) if note.startswith("revision: 12")]
+    content["metrics"]["best"]["test"]["accuracy"] = 10**400
+    told: list[str] = []
+    compared = compare_numbers(content, json.loads(record.read_text()))
+    assert _told(compared, "accuracy", told.append) == EXIT_FAILED_CELLS
+    assert told[0].startswith("best.test.accuracy: 1000")
 
 
 def test_another_device_is_told_as_such(record: Path) -> None:

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 
 from bench import stopping
-from bench.baseline import Baseline
+from bench.baseline import TEACHER
 from bench.cells import Cell
 from bench.config import content_hash
 from bench.environment import device_name, environment, revision
-from bench.errors import NotApplicable
 from bench.failures import failure, storage_problem
 from bench.measure.energy import counts_energy, energy
 from bench.measure.flops import count_flops
@@ -34,8 +33,10 @@ from bench.training.evaluate import autocast, evaluating
 from bench.training.schedule import stage_epochs
 from bench.training.stage import StageRunner, build_optimizer
 
+# in the key, raised when what is measured changes (2: FLOPs of what is timed, more of slow steps)
+MEASUREMENT = 2
 LATENCY_CALLS = 50
-SLOW_SECONDS = 1.5  # of counted steps, after which a slow method is repeated no further
+SLOW_SECONDS = 30.0  # of counted steps, after which a slow method is repeated no further
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class CostSpec:
     @property
     def key(self) -> str:
         """Return the hash of what is measured and how."""
-        return content_hash(["cost", COST_SCHEMA, self.cell.key, self.steps, self.warmup])
+        return content_hash(
+            ["cost", COST_SCHEMA, MEASUREMENT, self.cell.key, self.steps, self.warmup]
+        )
 
     @property
     def mode(self) -> str:
@@ -80,6 +83,7 @@ def measure_cost(spec: CostSpec, results: Path) -> dict[str, Any]:
     known: dict[str, Any] = {
         "schema": COST_SCHEMA,
         "kind": "cost",
+        "measurement": MEASUREMENT,
         "key": spec.key,
         "cell": cell.described(),
         "task": dict(cell.task_info),
@@ -108,8 +112,10 @@ def _measure(spec: CostSpec) -> dict[str, Any]:
     task = open_task(cell)
     method = make_contender(cell)
     data = load_data(cell, task)
+    if cell.method == TEACHER:
+        return _measure_teacher(spec, task, data)
     if not isinstance(method, Method):
-        return _measure_served(spec, method, task, data)
+        raise TypeError(f"'{cell.method}' is not trained by the suite, so there is no step to time")
     prepared = prepare(cell, task, data, method)
     timed = replace(prepared.setting, phases=Phases(cell.device, synchronise=True))
     prepared = replace(prepared, setting=timed)
@@ -118,7 +124,7 @@ def _measure(spec: CostSpec) -> dict[str, Any]:
     # memory first: once an allocator has grown, the process's growth shows nothing any more
     memory = _training_memory(prepared, stages, spec)
     measured = [_stage(prepared, stage, spec) for stage in stages]
-    flops = _step_flops(prepared, stages, shares)
+    flops = _step_flops(prepared, stages, shares, spec)
     deployed = method.deploy(prepared.student)
     served = prepared.source.served if spec.mode != "none" and prepared.source else spec.mode
     return {
@@ -142,22 +148,19 @@ def _measure(spec: CostSpec) -> dict[str, Any]:
     }
 
 
-def _measure_served(spec: CostSpec, baseline: Baseline, task: Task, data: Data) -> dict[str, Any]:
-    """Measure the network that ``baseline`` serves, which no step of the suite's loop trains."""
-    teacher, manifest = None, None
-    if spec.cell.teacher is not None:
-        teacher, manifest = load_teacher(spec.cell.teacher, task, data)
-    deployed = baseline.deploy(teacher)
-    if deployed is None:
-        raise NotApplicable(f"'{spec.cell.method}' serves no network whose cost could be measured")
+def _measure_teacher(spec: CostSpec, task: Task, data: Data) -> dict[str, Any]:
+    """Measure what serving the teacher takes, in the precision that it is tested in."""
+    if spec.cell.teacher is None:
+        raise TypeError(f"'{spec.cell.method}' is planned without a teacher")
+    teacher, manifest = load_teacher(spec.cell.teacher, task, data)
     return {
         "teacher_served": spec.mode,
         "training": None,
-        "inference": _inference(deployed, data, task, task.preset.teacher_recipe.precision),
+        "inference": _inference(teacher, data, task, task.preset.teacher_recipe.precision),
         "parameters": {
-            "deployed": parameter_count(deployed),
+            "deployed": parameter_count(teacher),
             "train_only": 0,
-            "teacher": manifest["parameters"] if manifest else None,
+            "teacher": manifest["parameters"],
         },
     }
 
@@ -258,12 +261,22 @@ def _training_energy(
     return total
 
 
-def _step_flops(prepared: Prepared, stages: Sequence[Stage], shares: Sequence[float]) -> float:
-    """Return the floating-point operations of training per sample, weighted by ``shares``."""
+def _step_flops(
+    prepared: Prepared, stages: Sequence[Stage], shares: Sequence[float], spec: CostSpec
+) -> float:
+    """Return the floating-point operations of training per sample, weighted by ``shares``.
+
+    Batches of texts differ in length, so the operations are those of the steps that are timed.
+    """
     total = 0.0
     for stage, share in zip(stages, shares, strict=True):
         step = _Stepper(prepared, stage)
-        total += share * count_flops(lambda step=step: step(0)) / step.batch_size  # type: ignore[misc]
+
+        def steps(step: _Stepper = step) -> None:
+            for at in range(spec.steps):
+                step(spec.warmup + at)
+
+        total += share * count_flops(steps) / (spec.steps * step.batch_size)
     return total
 
 
@@ -290,8 +303,8 @@ def _inference(model: Model, data: Data, task: Task, precision: str) -> dict[str
             with peak_memory_growth(device) as memory:
                 serve(many)
         further = data.test.serving_costs(model, task.preset.evaluation_batch)
-    with evaluating(model):
-        flops = count_flops(lambda: serve(one[0]))
+    with evaluating(model):  # texts differ in length: of those whose latency is measured
+        flops = count_flops(lambda: [serve(each) for each in one]) / LATENCY_CALLS
     return {
         "latency": latency.summary(),
         "throughput": throughput.summary(),

@@ -17,6 +17,7 @@ from bench.report.record_row import (
     preset_name,
     shown,
     shown_label,
+    version,
 )
 from bench.report.sections import Section
 from bench.store import Record
@@ -42,7 +43,9 @@ class Cost:
         p95: likewise.
         flops: of a prediction.
         extra: parameters trained and thrown away.
+        precision: what the network is served in.
         index: what a retriever's search index takes, in words; empty for a classifier.
+        reranked: passages of a first stage that a query's ranking reads; None without one.
         failures: what could not be measured, one line each.
         state: "ok", "failed" or "skipped".
     """
@@ -60,7 +63,9 @@ class Cost:
     p95: float | None = None
     flops: float | None = None
     extra: float | None = None
+    precision: str = ""
     index: str = ""
+    reranked: int | None = None
     failures: tuple[str, ...] = ()
     state: str = "ok"
     environment: Mapping[str, Any] | None = None
@@ -77,12 +82,15 @@ def collect_costs(usable: Iterable[Record]) -> dict[Place, dict[str, Cost]]:
 
     Args:
         usable: as :func:`usable_costs` returns them, oldest first: of several measurements of the
-            same method the newest counts.
+            same method the newest counts, and what was measured by other code does not stand beside
+            it.
     """
     found: dict[Place, dict[str, dict[str, Record]]] = {}
     for record in usable:
         methods = found.setdefault(place_of(record), {})
         modes = methods.setdefault(shown_label(record["cell"]), {})
+        for mode in [mode for mode, other in modes.items() if _made(other) != _made(record)]:
+            del modes[mode]
         modes[_mode(record)] = record
     return {
         place: {label: cost(modes) for label, modes in sorted(methods.items())}
@@ -109,8 +117,19 @@ def _mode(record: Record) -> str:
     """Return none, cached or live.
 
     "cached and live" is cached: what can be kept is, but not what a method makes in a step.
+
+    Raises:
+        ValueError: for another word.
     """
-    return str(record["teacher_served"]).removesuffix(" and live")
+    mode = str(record["teacher_served"]).removesuffix(" and live")
+    if mode not in ("none", "cached", "live"):
+        raise ValueError(f"a teacher cannot be served '{mode}'")
+    return mode
+
+
+def _made(record: Record) -> tuple[object, str]:
+    """Return what must be equal for two measurements to stand in one row."""
+    return record.get("measurement", 1), version(record["cell"])
 
 
 def place_of(record: Record) -> Place:
@@ -131,6 +150,8 @@ def place_of(record: Record) -> Place:
 def cost(modes: Mapping[str, Record]) -> Cost:
     """Return one flat line from the records of a method, by how the teacher was served."""
     ok = {mode: record for mode, record in modes.items() if record["status"] == "ok"}
+    # the teacher's row is of no training: then what trains, if anything does, is what counts
+    ok = {mode: record for mode, record in ok.items() if record["training"]} or ok
     # without a teacher there is one way to train, and it belongs under the cheaper heading
     cheap, live = ok.get("cached") or ok.get("none"), ok.get("live")
     whole = live or cheap
@@ -145,7 +166,8 @@ def cost(modes: Mapping[str, Record]) -> Cost:
         states = {str(record["status"]) for record in modes.values()}
         state = "skipped" if states == {"skipped"} else "failed"
         return Cost(failures=failures, state=state, environment=environment, finished=finished)
-    inference = whole["inference"]
+    inference, values = whole["inference"], whole["cell"].get("preset_values") or {}
+    recipe = values.get("recipe" if whole["training"] else "teacher_recipe") or {}
     served = Cost(
         rate=_amount(inference["throughput"]["samples_per_s"]),
         rates=tuple(_amount(r["inference"]["throughput"]["samples_per_s"]) for r in ok.values()),
@@ -153,7 +175,9 @@ def cost(modes: Mapping[str, Record]) -> Cost:
         p95=_amount(inference["latency"]["p95_s"]),
         flops=_number(inference["flops_per_sample"]),
         extra=_number(whole["parameters"]["train_only"]),
+        precision=shown(str(recipe.get("precision") or "")),
         index=_index(inference.get("index")),
+        reranked=_count(inference.get("reranked")),
         failures=failures,
         environment=environment,
         finished=finished,
@@ -190,6 +214,10 @@ def _amount(value: Any) -> float:
     if number is None or number < 0:
         raise ValueError(f"{value!r} is no amount")
     return number
+
+
+def _count(value: Any) -> int | None:
+    return None if value is None else int(_amount(value))
 
 
 def _number(value: Any) -> float | None:
@@ -283,29 +311,65 @@ def _caption(section: Section, found: Mapping[str, Cost]) -> str:
     )
     days = sorted(cost.finished[:10] for cost in costs)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    alone = [name for name, cost in found.items() if cost.state == "ok" and not cost.train_rate]
-    served = f" Of {', '.join(alone)} serving alone is measured." if alone else ""
-    return (
+    sentences = [
         f"One process at a time, {environment.get('threads')} processor thread(s), on "
         f"{environment.get('device_name')}; preset {section.told_preset}, source {section.source}; "
-        f"medians after warm-up. Step and train memory are those of the cached teacher where there "
-        f"is one (it runs in the step for inputs that a method makes there), FLOPs with a live "
-        f"teacher count its own pass; train memory is {memory}; extra is "
-        f"parameters that are trained and thrown away. Each was measured once, inference beside "
-        f"either teacher (shown: beside the live one).{served}{_noise(costs)} Measured {when}."
-    )
+        "medians after warm-up."
+    ]
+    if any(cost.train_rate for cost in costs):
+        sentences.append(
+            "Step and train memory are those of the cached teacher where there is one (it runs in "
+            "the step for inputs that a method makes there), FLOPs with a live teacher count its "
+            f"own pass; train memory is {memory}; extra is parameters that are trained and thrown "
+            "away."
+        )
+    if any(cost.cached and cost.live for cost in costs):
+        sentences.append(
+            "Each was measured once, inference beside either teacher (shown: beside the live one)."
+        )
+    alone = [name for name, cost in found.items() if cost.state == "ok" and not cost.train_rate]
+    if alone:
+        sentences.append(f"Of {', '.join(alone)} serving alone is measured.")
+    sentences += [*_precisions(found), *_reranked(found), *_noise(costs), f"Measured {when}."]
+    return " ".join(sentences)
 
 
-def _noise(costs: Iterable[Cost]) -> str:
-    """Return how far measurements of one network's throughput lie apart, as a sentence."""
-    alike: dict[float, list[float]] = {}
+def _precisions(found: Mapping[str, Cost]) -> list[str]:
+    """Return a sentence where networks of one table are served in several precisions."""
+    rows: dict[str, list[str]] = {}
+    for label, cost in found.items():
+        if cost.precision:
+            rows.setdefault(cost.precision, []).append(label)
+    if len(rows) < 2:
+        return []
+    told = "; ".join(f"in {name}: {', '.join(labels)}" for name, labels in sorted(rows.items()))
+    return [f"Networks are served as they are tested, {told}."]
+
+
+def _reranked(found: Mapping[str, Cost]) -> list[str]:
+    """Return a sentence on the rows that rank again what a first stage found."""
+    rows: dict[int, list[str]] = {}
+    for label, cost in found.items():
+        if cost.reranked is not None:
+            rows.setdefault(cost.reranked, []).append(label)
+    return [
+        f"Serving {', '.join(labels)} ranks the first {count} passages of BM25 again; BM25's own "
+        "time is not counted."
+        for count, labels in sorted(rows.items())
+    ]
+
+
+def _noise(costs: Iterable[Cost]) -> list[str]:
+    """Return a sentence on how far measurements of one network's throughput lie apart."""
+    alike: dict[tuple[float, str, bool], list[float]] = {}
     for cost in costs:
         if cost.flops is not None:
-            alike.setdefault(cost.flops, []).extend(rate for rate in cost.rates if rate > 0)
+            network = cost.flops, cost.precision, bool(cost.train_rate)
+            alike.setdefault(network, []).extend(rate for rate in cost.rates if rate > 0)
     apart = [max(rates) / min(rates) for rates in alike.values() if len(rates) > 1]
     if not apart:
-        return ""
-    return (
-        " Measurements of equal inference FLOPs are of one network; that their inference rates "
+        return []
+    return [
+        "Measurements of equal inference FLOPs are of one network; that their inference rates "
         f"differ, by a factor of up to {max(apart):.1f}, is noise."
-    )
+    ]

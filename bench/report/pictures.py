@@ -67,7 +67,13 @@ def _pictures(context: Context, group: Group) -> Iterator[Picture]:
             "preset's epochs, so with fewer labels a student takes fewer steps too.",
         )
     measured = any(cost.state == "ok" for each in costs for cost in each.values())
-    if measured and any(line.best and line.trained_student for s in sections for line in s.lines):
+    students = [
+        cost.get(line.label)
+        for section, cost in zip(sections, costs, strict=True)
+        for line in section.lines
+        if line.best and line.trained_student
+    ]
+    if any(cost.state == "ok" for cost in students if cost):
         yield Picture(
             f"tradeoff-{group.slug}",
             partial(draw, "tradeoff", sections, costs, looks),

@@ -102,13 +102,13 @@ def _asked(record: Record) -> dict[str, Any]:
         "recipe": _recipe(recipe),
         "learning_rate": finite(recipe.get("learning_rate")),
         "teacher_seed": finite(cell.get("teacher_seed")),
-        "version": _version(cell),
+        "version": version(cell),
         # where the data came from is told elsewhere
         "settings": {name: shown(written(v)) for name, v in leaves(values) if name != "source"},
     }
 
 
-def _version(cell: Mapping[str, Any]) -> str:
+def version(cell: Mapping[str, Any]) -> str:
     """Return a short name for the code and the whole options of the cell's method."""
     told = json.dumps([cell.get("code"), cell.get("config")], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:12]

@@ -11,15 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 from bench import runner
-from bench.baseline import Baseline
 from bench.drive import Summary
 from bench.measure import cost
 from bench.measure.cost import CostSpec, cost_path, measure_cost
+from bench.opening import load_data, open_task
 from bench.plan import Plan, Serving, make_plan
 from bench.progress import Progress
 from bench.store import read_costs
@@ -224,15 +225,31 @@ def test_of_the_teacher_serving_is_measured(tmp_path: Path) -> None:
     assert record["inference"]["flops_per_sample"] > 2 * small
 
 
-def test_what_serves_no_network_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Baseline, "deploy", lambda *_: None)
-    (spec,) = specs(["teacher"])
-    assert spec.cell.teacher is not None
-    ensure_teacher(spec.cell.teacher)
-    record = measure_cost(spec, tmp_path)
-    assert record["status"] == "skipped" and "no network" in record["error"]["message"]
+def test_a_baseline_that_is_no_network_has_no_cost() -> None:
     text = Suite(methods=["tfidf"], tasks=["sentiment140"], preset="quick", seeds=[0])
     assert not runner.cost_specs(make_plan(text, device="cpu"))
+
+
+def test_flops_are_those_of_the_texts_that_are_timed(tmp_path: Path) -> None:
+    """Texts differ in length: neither the first of them nor the first batch stands for the rest."""
+    text = Suite(
+        methods=["scratch"], tasks=["sentiment140:train_limit=128"], preset="quick", seeds=[0]
+    )
+    (cell,) = make_plan(text, device="cpu").cells
+    told = []
+    for steps in (1, 4):
+        record = measure_cost(CostSpec(cell, steps=steps, warmup=0), tmp_path)
+        assert record["status"] == "ok", record["error"]
+        told.append(record)
+    first, all_ = (each["training"]["flops_per_sample"] for each in told)
+    assert first != all_
+    served = {each["inference"]["flops_per_sample"] for each in told}
+    assert len(served) == 1
+    data = load_data(cell, open_task(cell))
+    lengths = [int(data.test.batch(np.array([at])).mask.sum()) for at in range(cost.LATENCY_CALLS)]
+    assert min(lengths) < max(lengths)
+    (mean,) = served
+    assert mean != int(mean)  # of one text it would be whole
 
 
 def test_a_run_tells_the_rate_of_serving_a_teacher(tmp_path: Path) -> None:

@@ -165,19 +165,28 @@ def test_modules_of_a_plugins_own_package_are_in_its_key(
     from bench.source_code import code_hash
 
     found = []
-    for weight, told in (("3.0", "x"), ("5.0", "x"), ("3.0", "y")):
-        package = tmp_path / f"{weight}{told}" / "plugged_in"
+    for weight, told, share in (
+        ("3.0", "x", 1),
+        ("5.0", "x", 1),
+        ("3.0", "y", 1),
+        ("3.0", "x", 2),
+    ):
+        package = tmp_path / f"{weight}{told}{share}" / "plugged_in"
         package.mkdir(parents=True)
-        (package / "__init__.py").write_text("")
+        (package / "__init__.py").write_text(f"SHARE = {share}")
         (package / "apart.py").write_text(f"told = '{told}'")  # which the method does not import
         (package / "helper.py").write_text(f"weight = {weight}")
-        (package / "mine.py").write_text("from .helper import weight\nclass Mine:\n    w = weight")
+        (package / "mine.py").write_text(
+            "from plugged_in import SHARE\nfrom .helper import weight\n"
+            "class Mine:\n    w = weight * SHARE"
+        )
         with monkeypatch.context() as patch:
             patch.syspath_prepend(package.parent)
             found.append(code_hash(importlib.import_module("plugged_in.mine").Mine))
             for name in [name for name in sys.modules if name.startswith("plugged_in")]:
                 sys.modules.pop(name)
     assert found[0] == found[2] != found[1]
+    assert found[3] not in found[:3]
 
 
 def test_every_module_of_a_package_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -253,6 +253,62 @@ def test_of_a_teacher_serving_alone_is_shown() -> None:
     assert "Of teacher serving alone is measured." in table.source
 
 
+def test_measurements_of_other_code_do_not_share_a_row() -> None:
+    old, new = cost("kd", "live", 0.5), cost("kd", "cached")
+    for made, code, day in ((old, "a", "01"), (new, "b", "02")):
+        made["cell"] = {**made["cell"], "code": code}
+        made["finished"] = f"2026-11-{day}T00:00:00+00:00"
+    ((found,),) = (methods.values() for methods in collect_costs([old, new]).values())
+    assert found.live is None and found.cached and found.rates == (5200.0,)
+    again = {**new, "measurement": 2, "finished": "2026-11-03T00:00:00+00:00"}
+    again["teacher_served"] = "live"
+    ((found,),) = (methods.values() for methods in collect_costs([old, new, again]).values())
+    assert found.cached is None and found.live
+
+
+def test_the_caption_of_costs_tells_of_what_is_there() -> None:
+    def caption(*costs: Record) -> str:
+        made = context([*runs("scratch", SCRATCH), *runs("kd", KD)], [*costs])
+        tables = [block for block in cost_table(made, made.sections[0]) if isinstance(block, Table)]
+        return str(tables[0].source)
+
+    teacher = {**cost("teacher", "none", 0.2), "training": None}
+    assert "beside the live one" in caption(cost("kd"), cost("kd", "live"))
+    for few in ((cost("kd"), cost("scratch", "none")), (teacher,)):
+        assert "beside the live one" not in caption(*few)
+    assert "Step and train memory" not in caption(teacher)
+    teacher["inference"] = {**teacher["inference"], "reranked": 20}
+    assert "Serving teacher ranks the first 20 passages of BM25 again" in caption(teacher)
+    values = {"recipe": {"precision": "float32"}, "teacher_recipe": {"precision": "bfloat16"}}
+    pair = [cost("kd"), teacher]
+    for made in pair:
+        made["cell"] = {**made["cell"], "preset_values": values}
+    assert "in bfloat16: teacher; in float32: kd" in caption(*pair)
+    assert "is noise" not in caption(*pair)  # of equal FLOPs, and yet not measured alike
+
+
+def test_the_cost_of_a_teacher_alone_draws_no_student() -> None:
+    teacher = {**cost("teacher", "none", 0.2), "training": None}
+    made = context([*runs("scratch", SCRATCH), *runs("kd", KD)], [teacher])
+    names = {picture.name.split("-")[0] for part in build(made) for picture in part.pictures}
+    assert "cost" in names and "tradeoff" not in names
+
+
+@pytest.mark.parametrize("mode", ["cached", "live"])
+def test_a_row_without_training_beside_one_with_it_is_no_crash(mode: str) -> None:
+    other = {**cost("kd", "cached" if mode == "live" else "live"), "training": None}
+    found_all = collect_costs([cost("kd", mode), other])
+    ((found,),) = (methods.values() for methods in found_all.values())
+        methods.values() for methods in collect_costs([cost("kd", mode), other]).values()
+    )
+    assert found.state == "ok" and found.train_rate
+
+
+def test_a_teacher_that_is_served_in_no_known_way_is_a_problem() -> None:
+    usable, (problem,) = usable_costs([cost("kd", "by post")])
+    assert not usable and "by post" in problem
+
+
 def test_a_malformed_cost_record_is_a_problem_not_a_crash() -> None:
     _, (whole, *_) = world(seeds=1, tasks=1, methods=1)
     broken = {**whole, "training": {}}

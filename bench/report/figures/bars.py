@@ -63,5 +63,8 @@ def _panel(
     ax.barh(range(len(labels)), [value or 0.0 for value in values], color=colours, height=0.7)
     ax.grid(visible=False, axis="y")
     ax.set_xlabel(name)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
-    plain_ticks(ax)
+    if any(values):
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
+        plain_ticks(ax)
+    else:
+        ax.set_xticks([])
