@@ -23,6 +23,8 @@ from bench.measure.cost import CostSpec, cost_path, measure_cost
 from bench.opening import load_data, open_task
 from bench.plan import Plan, Serving, make_plan
 from bench.progress import Progress
+from bench.registry import load_plugin
+from bench.run_cell import run_cell
 from bench.store import read_costs
 from bench.suites import Suite
 from bench.teachers.train import ensure_teacher
@@ -228,6 +230,29 @@ def test_of_the_teacher_serving_is_measured(tmp_path: Path) -> None:
 def test_a_baseline_that_is_no_network_has_no_cost() -> None:
     text = Suite(methods=["tfidf"], tasks=["sentiment140"], preset="quick", seeds=[0])
     assert not runner.cost_specs(make_plan(text, device="cpu"))
+
+
+def test_a_baseline_that_reads_the_teacher_is_not_the_teacher(
+    tmp_path: Path, no_new_methods: None
+) -> None:
+    (tmp_path / "halved.py").write_text(
+        "from bench import Baseline, Card, register_baseline\n"
+        "from bench.baseline import Prediction\n\n\n"
+        '@register_baseline("halved")\nclass Halved(Baseline):\n    """Half the teacher."""\n\n'
+        "    needs_teacher = True\n    card = Card(title='halved')\n\n"
+        "    def predict(self, *, task, seed, teacher):\n"
+        "        return Prediction(teacher, parameters=123)\n"
+    )
+    load_plugin(str(tmp_path / "halved.py"))
+    plan = planned(["halved"])
+    (cell,) = plan.cells
+    assert cell.teacher is not None
+    taught = ensure_teacher(cell.teacher)
+    record = run_cell(cell, tmp_path, lambda entry: None)
+    assert record["status"] == "ok", record["error"]
+    assert record["parameters"]["deployed"] == 123 != taught["parameters"]
+    assert record["timings"]["train_s"] != taught["seconds"]
+    assert not runner.cost_specs(plan)
 
 
 def test_flops_are_those_of_the_texts_that_are_timed(tmp_path: Path) -> None:

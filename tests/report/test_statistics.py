@@ -299,8 +299,6 @@ def test_a_row_without_training_beside_one_with_it_is_no_crash(mode: str) -> Non
     other = {**cost("kd", "cached" if mode == "live" else "live"), "training": None}
     found_all = collect_costs([cost("kd", mode), other])
     ((found,),) = (methods.values() for methods in found_all.values())
-        methods.values() for methods in collect_costs([cost("kd", mode), other]).values()
-    )
     assert found.state == "ok" and found.train_rate
 
 
