@@ -23,6 +23,7 @@ from bench.report.sections import Section
 from bench.store import Record
 
 Place = tuple[str, ...]  # task, preset, source, device, origin
+Network = tuple[float, str, bool]  # inference FLOPs, precision, whether it is a student
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class Cost:
     def train_rate(self) -> float | None:
         """Training samples/s, in the cheaper way of serving the teacher that was measured."""
         return self.cached or self.live
+
+    @property
+    def network(self) -> Network | None:
+        """What tells networks apart whose cost was measured; None where nothing was."""
+        return None if self.flops is None else (self.flops, self.precision, bool(self.train_rate))
 
 
 def collect_costs(usable: Iterable[Record]) -> dict[Place, dict[str, Cost]]:
@@ -359,14 +365,18 @@ def _reranked(found: Mapping[str, Cost]) -> list[str]:
     ]
 
 
+def rates_of_networks(costs: Iterable[Cost]) -> dict[Network, list[float]]:
+    """Return every measured inference rate of each network; equal networks differ by noise."""
+    alike: dict[Network, list[float]] = {}
+    for cost in costs:
+        if cost.network is not None:
+            alike.setdefault(cost.network, []).extend(rate for rate in cost.rates if rate > 0)
+    return alike
+
+
 def _noise(costs: Iterable[Cost]) -> list[str]:
     """Return a sentence on how far measurements of one network's throughput lie apart."""
-    alike: dict[tuple[float, str, bool], list[float]] = {}
-    for cost in costs:
-        if cost.flops is not None:
-            network = cost.flops, cost.precision, bool(cost.train_rate)
-            alike.setdefault(network, []).extend(rate for rate in cost.rates if rate > 0)
-    apart = [max(rates) / min(rates) for rates in alike.values() if len(rates) > 1]
+    apart = [max(found) / min(found) for found in rates_of_networks(costs).values() if found[1:]]
     if not apart:
         return []
     return [

@@ -96,7 +96,8 @@ def _pictures(context: Context, group: Group) -> Iterator[Picture]:
             f"cost-{group.slug}",
             partial(draw, "bars", sections, costs, looks),
             f"Throughput and memory of every method, {group.where}",
-            "Measured apart from accuracy; training with the teacher cached where that works.",
+            "Measured apart from accuracy; training with the teacher cached where that works. "
+            "Students of equal inference FLOPs are one network and share the median of its rates.",
         )
 
 

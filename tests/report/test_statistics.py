@@ -287,6 +287,20 @@ def test_the_caption_of_costs_tells_of_what_is_there() -> None:
     assert "is noise" not in caption(*pair)  # of equal FLOPs, and yet not measured alike
 
 
+def test_the_bars_of_one_network_are_of_one_length() -> None:
+    from bench.report.figures.bars import draw
+
+    teacher = {**cost("teacher", "none", 0.1), "training": None}
+    made = context(
+        [*runs("scratch", SCRATCH), *runs("kd", KD)],
+        [cost("scratch", "none", 1.0), cost("kd", "cached", 2.0), teacher],
+    )
+    figure = draw(made.sections, [made.costs_of(made.sections[0])], made.looks)
+    lengths = [bar.get_width() for bar in figure.axes[1].patches]
+    assert lengths == [7800.0, 7800.0, 520.0]  # kd, scratch, teacher
+    assert len({bar.get_width() for bar in figure.axes[0].patches}) == 3  # training differs
+
+
 def test_the_cost_of_a_teacher_alone_draws_no_student() -> None:
     teacher = {**cost("teacher", "none", 0.2), "training": None}
     made = context([*runs("scratch", SCRATCH), *runs("kd", KD)], [teacher])

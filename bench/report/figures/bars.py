@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.report.costs import Cost
+from bench.report.costs import Cost, rates_of_networks
 from bench.report.figures.style import GREY, plain, plain_ticks, styled, title
 from bench.report.looks import Look
 from bench.report.sections import Section
@@ -31,7 +33,7 @@ def draw(
     with styled(7.0, sum(heights) + 0.3) as figure:
         axes = figure.subplots(len(rows), 3, squeeze=False, sharey="row", height_ratios=heights)
         for panels, (section, cost) in zip(axes, rows, strict=True):
-            found = measured(cost)
+            found = _at_one_rate(measured(cost))
             for ax, (name, read) in zip(panels, PANELS, strict=True):
                 _panel(ax, found, name, read, looks)
             # the panels of a row share their axis: its ticks are set once
@@ -44,6 +46,17 @@ def draw(
 def measured(costs: Mapping[str, Cost]) -> dict[str, Cost]:
     """Return the costs that were measured, by name of the method."""
     return {label: cost for label, cost in sorted(costs.items()) if cost.state == "ok"}
+
+
+def _at_one_rate(costs: Mapping[str, Cost]) -> dict[str, Cost]:
+    """Return ``costs`` with the median inference rate of all that serve the same network."""
+    rates = rates_of_networks(costs.values())
+    return {
+        label: replace(cost, rate=median(rates[cost.network]))
+        if cost.network and rates.get(cost.network)
+        else cost
+        for label, cost in costs.items()
+    }
 
 
 def _panel(
