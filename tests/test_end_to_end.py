@@ -125,7 +125,7 @@ def test_teacher_is_named_by_those_that_used_it(records: dict[str, dict[str, Any
     assert used["scratch"] is None and used["label_smoothing"] is None
     told = [used[name] for name in ("kd", "fitnets", "fitnets_joint", "teacher")]
     assert len({teacher["key"] for teacher in told}) == 1
-    assert all(teacher["name"] == "resnet14w16s2" for teacher in told)
+    assert all(teacher["name"] == "resnet14w16s2+ones" for teacher in told)
     for name in ("test", "validation"):
         scores = records["teacher"]["metrics"]["best"][name]
         assert all(teacher[name] == scores for teacher in told)

@@ -33,8 +33,8 @@ _GENERATOR_RECIPE = Recipe(
 )
 QUICK = Preset(
     source="embedded",
-    student="resnet8w8s2",
-    teacher="resnet14w16s2",
+    student="resnet8w8s2+ones",
+    teacher="resnet14w16s2+ones",
     generator="autoencoder-w16-z4",
     generator_recipe=_GENERATOR_RECIPE.model_copy(update={"epochs": 12, "batch_size": 32}),
     recipe=Recipe(
